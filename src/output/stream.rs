@@ -89,9 +89,9 @@ impl Stream {
         &self.file
     }
 
-    /// As [`Stream::write_all`], but writes into a pipe only if it has room for the whole line: a reader
-    /// that stops reading gets complete lines. A line longer than the largest pipe that the system
-    /// permits is written in parts.
+    /// As [`Stream::write_all`], but writes into a pipe only if it has room for the whole line, so
+    /// that a stalled reader gets complete lines only. A line longer than the largest pipe that the
+    /// system permits is written in parts.
     pub fn write_line(
         &mut self,
         line: &[u8],

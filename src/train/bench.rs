@@ -64,7 +64,12 @@ pub enum Bench {
         /// Store to train and evaluate the classifier on.
         #[arg(long, required = true)]
         labelled: PathBuf,
-        #[arg(long, value_delimiter = ',', value_parser = crate::train::pretrain::modality, required = true)]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_parser = crate::train::pretrain::modality,
+            required = true
+        )]
         modalities: Vec<Modality>,
         #[arg(long, default_value = "5")]
         seeds: u64,
@@ -236,7 +241,13 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
         })
         .context("no VmHWM")?;
     let numbers = serde_json::json!({
-        "batch": batch, "representation": representation, "weights": weights, "seconds": seconds, "median_s": seconds[seconds.len() / 2], "peak_mib": peak / 1024, "losses": losses,
+        "batch": batch,
+        "representation": representation,
+        "weights": weights,
+        "seconds": seconds,
+        "median_s": seconds[seconds.len() / 2],
+        "peak_mib": peak / 1024,
+        "losses": losses,
     });
     println!("{numbers}");
     Ok(())

@@ -1,15 +1,17 @@
-//! `expressd-train import encoder`: any ONNX file as a frozen encoder of an encoder set, tried
-//! before it is taken.
+//! `expressd-train import encoder`: adds an ONNX file to an encoder set as a frozen encoder, after
+//! a trial run.
 //!
-//! # How a file is made
-//! A torchvision network, pooled (here ResNet-152 without its classifier; 2048 numbers a face):
+//! # Export of a file
+//! A pooled torchvision network (here ResNet-152 without its classifier; 2048 values per face):
 //!
 //! ```python
 //! import torch, torchvision
 //! net = torchvision.models.resnet152(weights="IMAGENET1K_V2").eval()
 //! net.fc = torch.nn.Identity()
-//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx", input_names=["pixels"], output_names=["embedding"],
-//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
+//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx",
+//!                   input_names=["pixels"], output_names=["embedding"],
+//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}},
+//!                   opset_version=17, dynamo=False)
 //! ```
 //!
 //! A Hugging Face text encoder with mean pooling over tokens; `tokenizer.json` is the output of
@@ -24,8 +26,10 @@
 //!         states, m = self.net(ids, mask).last_hidden_state, mask.unsqueeze(-1).float()
 //!         return (states * m).sum(1) / m.sum(1)
 //! x = torch.ones(1, 8, dtype=torch.long); axes = {0: "batch", 1: "tokens"}
-//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx", input_names=["ids", "mask"], output_names=["embedding"],
-//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
+//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx",
+//!                   input_names=["ids", "mask"], output_names=["embedding"],
+//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}},
+//!                   opset_version=17, dynamo=False)
 //! ```
 //!
 //! Weights must be inside the file: "external data" beside it is refused.

@@ -24,7 +24,8 @@ pub struct VoiceVariation {
 
 thread_local! {
     /// Caches its plans: there are few sizes.
-    static PLANNER: RefCell<realfft::RealFftPlanner<f32>> = RefCell::new(realfft::RealFftPlanner::new());
+    static PLANNER: RefCell<realfft::RealFftPlanner<f32>> =
+        RefCell::new(realfft::RealFftPlanner::new());
 }
 
 /// A room: its echoes are noise that dies away.

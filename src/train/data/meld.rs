@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv        at the root, or in annotations/
-//! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…     (`final_videos_*` are others' cuts: passed over)
+//! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…
 //! ```
-//! Dialogues are numbered anew in every split, so ids and groups outside train end in their split:
-//! `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group is a dialogue.
+//! Files `final_videos_*` are ignored. The numbers of dialogues restart in every split, so ids and
+//! groups outside train end in their split: `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group
+//! is a dialogue.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -193,8 +194,8 @@ mod tests {
     use super::super::testing::{Tree, faults, ids, item};
     use super::*;
 
-    const HEADER: &str = "Sr \
-                          No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime";
+    const HEADER: &str = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,\
+                          Season,Episode,StartTime,EndTime";
 
     fn table(rows: &[(&str, &str, &str, &str)]) -> String {
         let line = |(text, emotion, d, u): &(&str, &str, &str, &str)| {

@@ -30,8 +30,9 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
 /// others train.
 #[rustfmt::skip]
 const FOLDS: [(&[u32], &[u32]); 10] = [
-    (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]), (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]),
-    (&[11, 12], &[23, 24]), (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
+    (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]),
+    (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]), (&[11, 12], &[23, 24]),
+    (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
 ];
 
 /// The split of an actor. By default actors 1 to 15 and 22 to 24 train, 16 and 17 select, and 18 to
@@ -113,7 +114,8 @@ impl Take {
             repetition,
         } = self;
         format!(
-            "{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}"
+            "{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-\
+             {repetition:02}-{actor:02}"
         )
     }
 }

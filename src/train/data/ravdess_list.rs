@@ -1,9 +1,9 @@
-//! RAVDESS's speech as recordings:
-//! `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.<mp4|wav|flac>`.
+//! RAVDESS's speech as recordings: `Actor_NN/<take>.<mp4|wav|flac>`, where a take is
+//! `<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>`.
 //!
-//! Modality 01 is picture with sound, 02 picture, 03 sound. Of one take the recording with both is
-//! listed alone; where only the other two are there, they are listed together. Song (channel 02) is
-//! passed over. The files may also lie flat in one folder.
+//! Modality 01 is picture with sound, 02 picture, 03 sound. If a take has a recording with both,
+//! only that one is listed; else picture and sound are listed together. Songs (channel 02) are
+//! ignored. All files may also be in one folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 //! VoxCeleb2's development set (Chung et al. 2018), without labels.
 //!
 //! ```text
-//! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4      face tracks, without sound in the published archives
-//! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a      their sound
-//! vox2_meta.csv                               optional: sex (m, f) and part (dev, test) of each speaker
+//! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4   face tracks, without sound in the published archives
+//! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a   the sound of the face tracks
+//! vox2_meta.csv                            optional: sex (m, f) and part (dev, test) by speaker
 //! ```
-//! The test set is left alone: the reference pre-trains on `dev`. The root may also be `dev`, or
-//! hold `mp4` and `aac` itself.
+//! The test set is not read: the reference pre-trains on `dev`. The root may also be `dev`, or hold
+//! `mp4` and `aac` itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -151,7 +151,8 @@ static METRICS: &[Metric] = metrics! {
             .filter(|_| t.tally.items > 0);
     multi true Higher "f1_micro",
         "F1 over all labels' answers in one pot.",
-        |t| Some(ReferenceMetric::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
+        |t| Some(ReferenceMetric::F1.averaged(&t.labels, true, Average::Micro))
+            .filter(|_| t.tally.items > 0);
     both true Higher "f1_weighted",
         "Mean of the labels' F1, weighted by how often each label is true.",
         |t| Some(ReferenceMetric::F1.averaged(&t.labels, t.multi(), Average::Weighted))

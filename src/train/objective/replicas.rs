@@ -133,7 +133,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_one_after_the_other_are_the_batch(present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4), parts in 1usize..6) {
+        fn parts_one_after_the_other_are_the_batch(
+            present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4),
+            parts in 1usize..6,
+        ) {
             let modalities: Vec<(Vec<usize>, Vec<f32>)> = present.iter().map(|has| {
                 let rows: Vec<usize> = (0..12).filter(|i| has[*i]).collect();
                 let values = rows.iter().flat_map(|r| [*r as f32, 0.5]).collect();

@@ -86,14 +86,21 @@ fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Marku
         svg viewBox={ "0 0 " (px(WIDTH)) " " (px(HEIGHT)) } role="img" aria-label=(title) {
             @for v in y.ticks() {
                 line class="grid" x1=(px(LEFT)) x2=(px(RIGHT)) y1=(px(y.at(v))) y2=(px(y.at(v))) {}
-                text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(v) + 4.0)) text-anchor="end" { (tick(v)) }
+                text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(v) + 4.0)) text-anchor="end" {
+                    (tick(v))
+                }
             }
             @for v in x.ticks() {
                 line class="grid" x1=(px(x.at(v))) x2=(px(x.at(v))) y1=(px(TOP)) y2=(px(BOTTOM)) {}
-                text class="tick" x=(px(x.at(v))) y=(px(BOTTOM + 16.0)) text-anchor="middle" { (tick(v)) }
+                text class="tick" x=(px(x.at(v))) y=(px(BOTTOM + 16.0)) text-anchor="middle" {
+                    (tick(v))
+                }
             }
-            text class="axis" x=(px((LEFT + RIGHT) / 2.0)) y=(px(HEIGHT - 6.0)) text-anchor="middle" { (across) }
-            text class="axis" transform={ "translate(13 " (px((TOP + BOTTOM) / 2.0)) ") rotate(-90)" } text-anchor="middle" { (up) }
+            text class="axis" x=(px((LEFT + RIGHT) / 2.0)) y=(px(HEIGHT - 6.0))
+                text-anchor="middle" { (across) }
+            text class="axis"
+                transform={ "translate(13 " (px((TOP + BOTTOM) / 2.0)) ") rotate(-90)" }
+                text-anchor="middle" { (up) }
             (inner)
         }
     }
@@ -107,7 +114,10 @@ fn legend<'a>(
     html! {
         ul class="legend" {
             @for (index, name) in names {
-                li { svg class="swatch" viewBox="-8 -6 16 12" aria-hidden="true" { (swatch(index)) } (name) }
+                li {
+                    svg class="swatch" viewBox="-8 -6 16 12" aria-hidden="true" { (swatch(index)) }
+                    (name)
+                }
             }
         }
     }
@@ -144,24 +154,33 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     };
     let inner = html! {
         @if let Some(at) = chosen {
-            line class="chosen" x1=(px(x.at(at))) x2=(px(x.at(at))) y1=(px(TOP)) y2=(px(BOTTOM)) { title { "chosen: " (across) " " (tick(at)) } }
+            line class="chosen" x1=(px(x.at(at))) x2=(px(x.at(at))) y1=(px(TOP)) y2=(px(BOTTOM)) {
+                title { "chosen: " (across) " " (tick(at)) }
+            }
         }
         @for (index, line) in chart.lines.iter().enumerate() {
-            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index)) d=(path(line)) { title { (line.name) } }
+            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index))
+                d=(path(line)) { title { (line.name) } }
             @for [at, value] in line.points.iter().filter(|p| p[1].is_finite()) {
-                circle class={ "dot c" (index % COLOURS) } cx=(px(x.at(*at))) cy=(px(y.at(*value))) r=(if line.points.len() > 60 { "1" } else { "2.5" }) {
+                circle class={ "dot c" (index % COLOURS) } cx=(px(x.at(*at))) cy=(px(y.at(*value)))
+                    r=(if line.points.len() > 60 { "1" } else { "2.5" }) {
                     title { (line.name) ", " (across) " " (tick(*at)) ": " (tick(*value)) }
                 }
             }
+        }
+    };
+    let names = chart.lines.iter().map(|line| line.name.as_str());
+    let swatch = |index: usize| {
+        html! {
+            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index))
+                d="M-8 0L8 0" {}
         }
     };
     html! {
         figure {
             figcaption { (chart.title) }
             (frame(&chart.title, [across, &chart.unit], &x, &y, &inner))
-            (legend(chart.lines.iter().enumerate().map(|(i, line)| (i, line.name.as_str())), |index| html! {
-                path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index)) d="M-8 0L8 0" {}
-            }))
+            (legend(names.enumerate(), swatch))
         }
     }
 }
@@ -196,10 +215,18 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let inner = html! {
         @for bin in bins {
             @if let (Some(confidence), Some(right)) = (bin.confidence, bin.right) {
-                rect class="bar" x=(bar(bin).0) width=(bar(bin).1) y=(px(y.at(right))) height=(px(BOTTOM - y.at(right))) {
-                    title { (format!("{:.2} to {:.2}: {} of them, mean confidence {confidence:.3}, right {right:.3}", bin.from, bin.to, bin.count)) }
+                rect class="bar" x=(bar(bin).0) width=(bar(bin).1) y=(px(y.at(right)))
+                    height=(px(BOTTOM - y.at(right))) {
+                    title {
+                        (format!(
+                            "{:.2} to {:.2}: {} of them, mean confidence {confidence:.3}, \
+                             right {right:.3}",
+                            bin.from, bin.to, bin.count
+                        ))
+                    }
                 }
-                line class="gap" x1=(px(x.at(confidence))) x2=(px(x.at(confidence))) y1=(px(y.at(right))) y2=(px(y.at(confidence))) {}
+                line class="gap" x1=(px(x.at(confidence))) x2=(px(x.at(confidence)))
+                    y1=(px(y.at(right))) y2=(px(y.at(confidence))) {}
             }
         }
         line class="ideal" x1=(px(x.at(0.0))) y1=(px(y.at(0.0)))
@@ -217,15 +244,24 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
                  below it, the head is overconfident."
             }
             (frame("Reliability diagram", ["confidence", "share right"], &x, &y, &inner))
-            svg class="histogram" viewBox={ "0 0 " (px(WIDTH)) " 96" } role="img" aria-label="Histogram of confidences" {
+            svg class="histogram" viewBox={ "0 0 " (px(WIDTH)) " 96" } role="img"
+                aria-label="Histogram of confidences" {
                 @for v in [0.0, most] {
-                    line class="grid" x1=(px(LEFT)) x2=(px(RIGHT)) y1=(px(counts.at(v))) y2=(px(counts.at(v))) {}
-                    text class="tick" x=(px(LEFT - 6.0)) y=(px(counts.at(v) + 4.0)) text-anchor="end" { (format!("{:.0} %", v * 100.0)) }
+                    line class="grid" x1=(px(LEFT)) x2=(px(RIGHT))
+                        y1=(px(counts.at(v))) y2=(px(counts.at(v))) {}
+                    text class="tick" x=(px(LEFT - 6.0)) y=(px(counts.at(v) + 4.0))
+                        text-anchor="end" { (format!("{:.0} %", v * 100.0)) }
                 }
                 @for bin in bins {
                     @let share = bin.count as f64 / total;
-                    rect class="bar count" x=(bar(bin).0) width=(bar(bin).1) y=(px(counts.at(share))) height=(px(88.0 - counts.at(share))) {
-                        title { (format!("{:.2} to {:.2}: {} ({:.1} %)", bin.from, bin.to, bin.count, share * 100.0)) }
+                    rect class="bar count" x=(bar(bin).0) width=(bar(bin).1)
+                        y=(px(counts.at(share))) height=(px(88.0 - counts.at(share))) {
+                        title {
+                            (format!(
+                                "{:.2} to {:.2}: {} ({:.1} %)",
+                                bin.from, bin.to, bin.count, share * 100.0
+                            ))
+                        }
                     }
                 }
             }
@@ -264,7 +300,8 @@ fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
         "M0 3.6L3.4 -2.6H-3.4Z",
     ];
     html! {
-        path class={ "mark c" (category % COLOURS) } transform={ "translate(" (px(x)) " " (px(y)) ")" } d=(shape[category % shape.len()]) {
+        path class={ "mark c" (category % COLOURS) }
+            transform={ "translate(" (px(x)) " " (px(y)) ")" } d=(shape[category % shape.len()]) {
             @if let Some(title) = title { title { (title) } }
         }
     }
@@ -283,17 +320,21 @@ pub fn scatter(projection: &Projection) -> Markup {
     };
     let inner = html! {
         @for point in points {
-            (mark(point.category, [x.at(point.x), y.at(point.y)], Some(format!("{}: {}", point.id, name(point.category)))))
+            @let title = format!("{}: {}", point.id, name(point.category));
+            (mark(point.category, [x.at(point.x), y.at(point.y)], Some(title)))
         }
     };
+    let names = projection.categories.iter().map(String::as_str);
     html! {
         figure {
             figcaption {
                 (projection.title) ". " (projection.method)
-                @if points.len() < projection.rows { " " (points.len()) " of " (projection.rows) " items." }
+                @if points.len() < projection.rows {
+                    " " (points.len()) " of " (projection.rows) " items."
+                }
             }
             (frame(&projection.title, ["", ""], &x, &y, &inner))
-            (legend(projection.categories.iter().enumerate().map(|(i, name)| (i, name.as_str())), |index| mark(index, [0.0, 0.0], None)))
+            (legend(names.enumerate(), |index| mark(index, [0.0, 0.0], None)))
         }
     }
 }

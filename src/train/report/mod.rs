@@ -164,13 +164,21 @@ pub fn render(report: &Report) -> String {
                 (tables::summary(report.task, &report.measured))
                 @if let Some(training) = &report.training {
                     h2 { "Training" }
-                    div class="charts" { @for line_chart in &training.charts { (chart::lines(line_chart, &training.axis, training.chosen)) } }
+                    div class="charts" {
+                        @for line_chart in &training.charts {
+                            (chart::lines(line_chart, &training.axis, training.chosen))
+                        }
+                    }
                 }
                 h2 { "By modality subset" }
-                @for (index, measured) in report.measured.iter().enumerate() { (subset(report, measured, Some(index) == shown)) }
+                @for (index, measured) in report.measured.iter().enumerate() {
+                    (subset(report, measured, Some(index) == shown))
+                }
                 @if !report.projections.is_empty() {
                     h2 { "Representations" }
-                    div class="charts" { @for projection in &report.projections { (chart::scatter(projection)) } }
+                    div class="charts" {
+                        @for projection in &report.projections { (chart::scatter(projection)) }
+                    }
                 }
                 @if let Some(examples) = &report.examples {
                     h2 { "Examples by confidence (" (examples.subset) ")" }
@@ -191,6 +199,10 @@ fn counted(items: usize) -> String {
 }
 
 fn origin(origin: &Origin) -> Markup {
+    let skipped = origin.skipped.iter();
+    let skipped: Vec<_> = skipped
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     html! {
         dl class="origin" {
             dt { "measured" } dd { (origin.measured) }
@@ -199,9 +211,9 @@ fn origin(origin: &Origin) -> Markup {
             dt { "store" } dd { (origin.stores.join("; ")) }
             dt { "split" } dd { (origin.split) ", " (counted(origin.items)) }
             dt { "fingerprint" } dd { code { (origin.fingerprint) } }
-            @if !origin.skipped.is_empty() {
+            @if !skipped.is_empty() {
                 dt { "left out" }
-                dd { (origin.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")) }
+                dd { (skipped.join(", ")) }
             }
             @for note in &origin.notes { dt { "note" } dd { (note) } }
         }

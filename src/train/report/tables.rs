@@ -33,7 +33,8 @@ fn is_calibration(name: &str) -> bool {
 pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {
-            @let metrics: Vec<&Metric> = Metric::all(task).filter(|m| m.headline && belongs(m.name)).collect();
+            @let metrics = Metric::all(task).filter(|m| m.headline && belongs(m.name));
+            @let metrics: Vec<&Metric> = metrics.collect();
             h3 { (title) }
             div class="wide" {
                 table class="summary" {
@@ -42,7 +43,9 @@ pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
                             th scope="col" { "modalities" }
                             th scope="col" class="number" { "N" }
                             @for metric in &metrics {
-                                th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) (arrow(metric.better)) }
+                                th scope="col" class="number" title=(metric.definition) {
+                                    (parts(metric.name)) (arrow(metric.better))
+                                }
                             }
                         }
                     }
@@ -50,7 +53,10 @@ pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
                         @for row in measured {
                             tr {
                                 th scope="row" { (row.subset) }
-                                td class="number" { (row.items) @if row.grouped { small { (row.units) " groups" } } }
+                                td class="number" {
+                                    (row.items)
+                                    @if row.grouped { small { (row.units) " groups" } }
+                                }
                                 @for metric in &metrics { (cell(row, metric)) }
                             }
                         }
@@ -76,8 +82,11 @@ fn arrow(better: Better) -> &'static str {
 
 fn cell(row: &Measurement, metric: &Metric) -> Markup {
     let figure = row.figure(metric.name);
+    let value = figure.and_then(|f| f.value);
+    let value_text = value.map_or(String::new(), |v| v.to_string());
     html! {
-        td class="number" data-metric=(metric.name) data-subset=(row.subset) data-value=(figure.and_then(|f| f.value).map_or(String::new(), |v| v.to_string())) {
+        td class="number" data-metric=(metric.name) data-subset=(row.subset)
+            data-value=(value_text) {
             @match figure {
                 Some(figure) => {
                     (number(figure.value))
@@ -103,7 +112,10 @@ fn span([low, high]: [f64; 2]) -> String {
 
 fn figure_cell(figure: &Estimate) -> Markup {
     html! {
-        td class="number" { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+        td class="number" {
+            (number(figure.value))
+            @if let Some(interval) = figure.interval { small { (span(interval)) } }
+        }
     }
 }
 
@@ -139,10 +151,16 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
                             tr {
                                 th scope="row" { (label) }
                                 @for (column, count) in row.iter().enumerate() {
-                                    @let of = if task == Task::Single { row.iter().sum::<u64>() } else { row[column / 2 * 2] + row[column / 2 * 2 + 1] };
-                                    @let share = if of == 0 { 0.0 } else { *count as f64 / of as f64 };
-                                    td class=(if share > 0.55 { "heat strong" } else { "heat" }) style={ "--share:" (format!("{share:.3}")) }
-                                        title=(format!("{label}, {}: {count} of {of}", heads[column])) {
+                                    @let of = if task == Task::Single {
+                                        row.iter().sum::<u64>()
+                                    } else {
+                                        row[column / 2 * 2] + row[column / 2 * 2 + 1]
+                                    };
+                                    @let share = *count as f64 / of.max(1) as f64;
+                                    @let head = &heads[column];
+                                    @let title = format!("{label}, {head}: {count} of {of}");
+                                    td class=(if share > 0.55 { "heat strong" } else { "heat" })
+                                        style={ "--share:" (format!("{share:.3}")) } title=(title) {
                                         (count) small { (format!("{:.0} %", share * 100.0)) }
                                     }
                                 }
@@ -163,11 +181,17 @@ pub fn labels(task: Task, measured: &Measurement) -> Markup {
                 thead {
                     tr {
                         th scope="col" { "label" }
-                        th scope="col" class="number" title="Items that have the label." { "support" }
+                        th scope="col" class="number" title="Items that have the label." {
+                            "support"
+                        }
                         th scope="col" class="number" title="Items predicted to have the label." {
                             "predicted"
                         }
-                        @for metric in LabelMetric::all(task) { th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) } }
+                        @for metric in LabelMetric::all(task) {
+                            th scope="col" class="number" title=(metric.definition) {
+                                (parts(metric.name))
+                            }
+                        }
                     }
                 }
                 tbody {
@@ -192,7 +216,10 @@ pub fn figures(measured: &Measurement) -> Markup {
             @for figure in &measured.figures {
                 div {
                     dt { code { (figure.metric) } }
-                    dd { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+                    dd {
+                        (number(figure.value))
+                        @if let Some(interval) = figure.interval { small { (span(interval)) } }
+                    }
                 }
             }
         }
@@ -203,11 +230,17 @@ pub fn figures(measured: &Measurement) -> Markup {
 pub fn definitions(task: Task) -> Markup {
     html! {
         dl {
-            @for metric in Metric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+            @for metric in Metric::all(task) {
+                dt { code { (metric.name) } }
+                dd { (metric.definition) }
+            }
         }
         h3 { "Per label" }
         dl {
-            @for metric in LabelMetric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+            @for metric in LabelMetric::all(task) {
+                dt { code { (metric.name) } }
+                dd { (metric.definition) }
+            }
         }
     }
 }

@@ -2,16 +2,16 @@
 //! multi-label task.
 //!
 //! ```text
-//! Raw/Videos/Full/Combined/<video>.mp4               or without Raw/
-//! Raw/Audio/Full/WAV_16000/<video>.wav               optional; needed where a copy's videos are mute
-//! Raw/Transcript/Segmented/Combined/<video>.txt      lines <video>___<number>___<start>___<end>___<text>
-//! CMU_MOSEI_Labels.csd                               the SDK's labels; or labels.csv
-//! cmu_mosei_std_folds.py                             the SDK's folds; or standard_folds.json
+//! Raw/Videos/Full/Combined/<video>.mp4             or without Raw/
+//! Raw/Audio/Full/WAV_16000/<video>.wav             optional; needed if the videos have no sound
+//! Raw/Transcript/Segmented/Combined/<video>.txt    <video>___<number>___<start>___<end>___<text>
+//! CMU_MOSEI_Labels.csd                             the SDK's labels; or labels.csv
+//! cmu_mosei_std_folds.py                           the SDK's folds; or standard_folds.json
 //! ```
-//! Items are the rows of the labels, `<video>_<row>`; their words are the transcript's line that
-//! covers most of the same time. A video stands whole on one side of the split. Where a copy has no
-//! full videos but `Raw/Videos/Segmented/Combined/<video>_<number>.mp4`, those are taken. Without
-//! labels the transcript's lines are the items, to pre-train on.
+//! Items are the rows of the labels, `<video>_<row>`. The text of an item is the transcript line
+//! with the largest overlap in time. All items of a video are in the same split. If a copy has no
+//! full videos, `Raw/Videos/Segmented/Combined/<video>_<number>.mp4` are used. Without labels, the
+//! items are the transcript's lines, for pre-training.
 //!
 //! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an
 //! object of the same three lists). Labels and folds may also lie in a folder of their own, two
@@ -22,7 +22,8 @@
 //! ```python
 //! import csv, h5py
 //! rows = csv.writer(open("labels.csv", "w", newline=""))
-//! rows.writerow("video interval start end sentiment happy sad anger surprise disgust fear".split())
+//! rows.writerow("video interval start end sentiment "
+//!               "happy sad anger surprise disgust fear".split())
 //! for video, data in h5py.File("CMU_MOSEI_Labels.csd")["All Labels"]["data"].items():
 //!     for row, (times, values) in enumerate(zip(data["intervals"], data["features"])):
 //!         rows.writerow([video, row, *times, *values])
