@@ -12,6 +12,7 @@ use crate::train::data::ravdess;
 use crate::train::data::speech_clip::Corpus;
 use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
+use crate::train::schedule::RateSchedule;
 
 /// The command that a recipe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
 }
 
 /// Faults of AdamW's keys, one sentence each; `table` is their table's name, with its dot.
-pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
+fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
     let mut faults = Vec::new();
     if !(learning_rate > 0.0 && learning_rate.is_finite()) {
         faults.push(format!(
@@ -103,8 +104,24 @@ pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> V
     faults
 }
 
+/// Faults of the keys that recipes of the kinds `pretrain` and `finetune` share, one sentence each:
+/// schedule, optimiser, modalities.
+pub fn store_training_faults(
+    schedule: &RateSchedule,
+    learning_rate: f64,
+    weight_decay: f32,
+    modalities: &[Modality],
+) -> Vec<String> {
+    [
+        schedule.faults(),
+        optimizer_faults("", learning_rate, weight_decay),
+        modality_faults(modalities),
+    ]
+    .concat()
+}
+
 /// Faults of a choice of modalities, one sentence each.
-pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
+fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     let mut faults = Vec::new();
     if modalities.is_empty() {
         faults.push("modalities names none, permitted are one to three".to_owned());

@@ -79,13 +79,12 @@ impl FinetuneRecipe {
 
     /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
-        let mut faults = [
-            self.schedule.faults(),
-            optimizer,
-            recipe::modality_faults(&self.modalities),
-        ]
-        .concat();
+        let mut faults = recipe::store_training_faults(
+            &self.schedule,
+            self.learning_rate,
+            self.weight_decay,
+            &self.modalities,
+        );
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         fault(
             self.batch == 0 || self.epochs == 0 || self.patience == 0,

@@ -67,13 +67,12 @@ impl PretrainRecipe {
 
     /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
-        let mut faults = [
-            self.schedule.faults(),
-            optimizer,
-            recipe::modality_faults(&self.modalities),
-        ]
-        .concat();
+        let mut faults = recipe::store_training_faults(
+            &self.schedule,
+            self.learning_rate,
+            self.weight_decay,
+            &self.modalities,
+        );
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         let has = |name: &str| self.objectives.iter().any(|o| o.name() == name);
         fault(self.objectives.is_empty(), "it has no [[objective]]");
