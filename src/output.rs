@@ -75,7 +75,7 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken.into())
 }
 
-/// A predicate that is true for `limit` from now.
+/// A predicate that returns true until `limit` has passed.
 pub fn at_most(limit: Duration) -> impl Fn() -> bool {
     let until = monotonic_nanos().saturating_add(limit.as_nanos() as i64);
     move || monotonic_nanos() < until

@@ -4,16 +4,19 @@ use crate::clip::{FramedFaces, VoiceActivity, samples_to_nanos};
 use crate::speech::WINDOW_SAMPLES;
 use crate::time::MediaTime;
 
-/// State of one source.
+/// The state of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
+    /// Whether the source is expected to deliver.
     pub delivering: bool,
     pub ended: bool,
+    /// Time of the newest frame, or of the end of the newest block.
     pub watermark: MediaTime,
     /// The shortest distance between two frames so far, in nanoseconds.
     pub frame_nanos: Option<i64>,
 }
 
+/// A time before every stamp.
 pub(super) const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
 
 impl Source {
@@ -35,6 +38,7 @@ impl Source {
     }
 }
 
+/// A moment of the video stream.
 #[derive(Debug)]
 pub(super) enum VideoMoment {
     Frame(FramedFaces, Option<i64>),
@@ -42,6 +46,7 @@ pub(super) enum VideoMoment {
     End(MediaTime),
 }
 
+/// A moment of the audio stream.
 #[derive(Debug)]
 pub(super) enum AudioMoment {
     Window(MediaTime, Kind, VoiceActivity),

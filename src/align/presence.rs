@@ -7,9 +7,10 @@ use super::Aligner;
 use crate::clip::{Face, SubjectId, face_slot};
 use crate::time::{MediaTime, Span};
 
-/// A subject from its appearance to its loss.
+/// The presence of a subject from its appearance to its loss, with its kept observations.
 #[derive(Debug)]
 pub(super) struct Presence {
+    /// Time of the appearance.
     pub since: MediaTime,
     /// End of the last clip that was cut.
     pub clipped_until: Option<MediaTime>,
@@ -35,6 +36,7 @@ impl Presence {
         }
     }
 
+    /// Adds the face of a frame. `rate_hz`: the encoder's face rate.
     pub fn observe(&mut self, face: Arc<Face>, rate_hz: f64) {
         self.seen = self.seen.max(Some(face.time));
         self.lips.push_back((face.time, face.lip_motion));
@@ -48,6 +50,7 @@ impl Presence {
         }
     }
 
+    /// Drops faces before `faces_from` and lip motion before `lips_from`.
     pub fn forget(&mut self, faces_from: MediaTime, lips_from: MediaTime) {
         while self.faces.front().is_some_and(|(_, f)| f.time < faces_from) {
             self.faces.pop_front();
@@ -57,6 +60,7 @@ impl Presence {
         }
     }
 
+    /// Time and lip motion of the kept observations, oldest first.
     pub fn lips(&self) -> impl Iterator<Item = (MediaTime, f32)> {
         self.lips.iter().copied()
     }
@@ -171,8 +175,8 @@ impl Aligner {
         }
     }
 
-    /// Whether at least half a hop of it is in no clip. Without an earlier clip, a single
-    /// observation is enough.
+    /// Whether the subject gets a last clip: at least half a hop of its observations is in no clip.
+    /// Without an earlier clip, a single observation is enough.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
         first
@@ -180,6 +184,7 @@ impl Aligner {
                 >= self.settings.hop_nanos
     }
 
+    /// Starts the presence of the off-camera voice at `time` if no subject is present.
     pub(super) fn note_absence(&mut self, time: MediaTime) {
         if self.presences.is_empty() && self.voice.is_none() {
             self.voice = Some(Presence::new(time.max(MediaTime::ZERO)));

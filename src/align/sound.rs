@@ -9,7 +9,7 @@ use crate::time::{MediaTime, Span};
 
 const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
-/// Audio blocks in order of arrival, and the voice activity that the timeline has reached.
+/// The kept audio blocks in order of arrival, and the voice activity up to the current moment.
 #[derive(Debug, Default)]
 pub(super) struct Sound {
     blocks: VecDeque<AudioBlock>,
@@ -28,6 +28,7 @@ pub(super) struct Cut {
 }
 
 impl Sound {
+    /// End of the newest block.
     pub fn until(&self) -> Option<MediaTime> {
         self.until
     }

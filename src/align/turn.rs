@@ -6,7 +6,7 @@ use super::{Aligned, Aligner};
 use crate::clip::{SpeechTurn, SubjectId, VoiceActivity};
 use crate::time::{MediaTime, Span};
 
-/// The open turn.
+/// The open speech turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub start: MediaTime,

@@ -300,7 +300,7 @@ impl Camera {
             }
             let (tracks, now) = (sinks.tracks(), self.clock.now());
             let has_ended = tracks.video.ended || tracks.audio.ended;
-            if tracks.closed || (has_ended && tracks.over()) {
+            if tracks.closed || (has_ended && tracks.have_ended()) {
                 return Loss::unavailable("the stream has ended");
             }
             for track in monitors.iter_mut() {

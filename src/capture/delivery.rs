@@ -34,7 +34,8 @@ pub(super) struct FrameDelivery {
     pub health: Arc<SourceHealth>,
     /// Upper limit of stamps: a camera's clock that runs ahead is not trusted.
     pub live_clock: Option<Arc<SystemClock>>,
-    /// The clock against which lateness is measured, for live playback of any source.
+    /// Clock against which lateness is measured, for live playback of any source. `None`: no
+    /// picture is late.
     pub lateness_clock: Option<Arc<SystemClock>>,
     is_late: bool,
     next_index: u64,
@@ -43,7 +44,7 @@ pub(super) struct FrameDelivery {
     pub end_nanos: i64,
     last_gap_nanos: i64,
     last_running: Option<i64>,
-    /// The picture of the pass while it has only one.
+    /// The picture of the pass, while it is the only one.
     still: Option<Arc<Picture>>,
     pass_began: u64,
     stamps: PictureStamps,

@@ -19,7 +19,7 @@ pub struct SourceHealth {
 /// The reason of a source that is off because capture is paused.
 const PAUSED: &str = "paused";
 
-/// One source.
+/// The state and the counters of one source.
 #[derive(Debug)]
 pub struct SourceGauge {
     status: Mutex<SourceStatus>,
@@ -50,8 +50,8 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Largest usable sample. Sound lies within -1..1; overshoot of decoders and devices with a wrong
-/// scale stay far below this.
+/// Largest usable absolute value of a sample. Sound lies within -1..1; overshoot of decoders, and
+/// devices with a wrong scale, stay far below.
 const LOUDEST: f32 = 1e6;
 
 impl Default for SourceGauge {

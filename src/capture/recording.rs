@@ -21,23 +21,24 @@ use super::truncation::{is_truncated, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Streams that end this much before the stated duration are truncated, nanoseconds.
+/// A recording is truncated if its streams end this long before the stated duration, in
+/// nanoseconds.
 const CUT_NANOS: i64 = 500_000_000;
 /// A decoder is stuck if it delivers nothing for this long, while nothing waits for a lane.
 const STUCK: Duration = Duration::from_secs(20);
-/// The same after a failure: the remaining items drain at once.
+/// The same after a failure, when the remaining items arrive at once.
 const DRAINED: Duration = Duration::from_secs(2);
 
 /// Pace and timeline of playback.
 #[derive(Clone, Debug)]
 pub enum Pace {
-    /// As fast as the lanes take it; media time 0 is the start of the recording.
+    /// As fast as the lanes accept items; media time 0 is the start of the recording.
     Offline,
     /// The same stamps in real time, as from a camera and a microphone: a frame is sent at its
     /// time, a block at its end.
     Realtime,
-    /// As a live source: stamps are the clock's. `origin_ns` of the source health is the start of
-    /// each pass.
+    /// As from a live source: stamps are those of the clock. `origin_ns` of the source health is
+    /// the start of each pass.
     Live {
         clock: Arc<SystemClock>,
         looped: bool,
@@ -66,7 +67,7 @@ pub struct Recording {
     tables: Option<Tables>,
     /// The pipe that delivers the recording, if any.
     pipe: Option<Pipe>,
-    /// Whether video and audio tracks of the container must be delivered.
+    /// Whether the container's video and audio tracks must be delivered.
     required: [bool; 2],
 }
 
@@ -416,7 +417,7 @@ impl Recording {
             let tracks = sinks.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
             self.count_replaced_stamps(health);
-            if tracks.over() || stop.load(Ordering::Acquire) {
+            if tracks.have_ended() || stop.load(Ordering::Acquire) {
                 break;
             }
             let (arrived, waiting) = sinks.progress();

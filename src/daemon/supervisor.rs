@@ -1,4 +1,4 @@
-//! The supervisor: the main thread, once the stages run.
+//! The supervisor: the work of the main thread once the stages run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -209,7 +209,7 @@ impl Graph {
         self.takes_batches
     }
 
-    /// Treats the first axis as fixed.
+    /// Treats the first axis as fixed, so that each row has a run of its own.
     #[cfg(test)]
     pub fn refuse_batches(&mut self) {
         self.takes_batches = false;

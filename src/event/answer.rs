@@ -55,7 +55,7 @@ impl Refusal {
 #[derive(Clone, Debug, Serialize)]
 pub struct Hello {
     pub protocol: &'static str,
-    /// Name and version.
+    /// Name and version of the server.
     pub server: String,
     /// UUID of this run of the daemon: `seq` counts within it.
     pub session: String,
@@ -72,7 +72,7 @@ pub struct Hello {
 #[derive(Clone, Debug, Serialize)]
 pub struct ClockPair {
     pub media_ns: MediaTime,
-    /// RFC 3339, UTC.
+    /// The wall time in RFC 3339, UTC.
     pub wall: String,
 }
 

@@ -10,7 +10,7 @@ use crate::time::MediaTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FilterKeys<'a> {
     pub kind: &'static str,
-    /// The owner of a `speech`.
+    /// For a `speech`, its owner.
     pub subject: Option<SubjectId>,
     /// The subject that the event's subject was merged into.
     pub into: Option<SubjectId>,
@@ -18,6 +18,7 @@ pub(super) struct FilterKeys<'a> {
     pub expression: Option<ExpressionKeys<'a>>,
 }
 
+/// The fields of an `expression` that a subscription filters by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExpressionKeys<'a> {
     pub subject: SubjectId,

@@ -30,10 +30,10 @@ pub(super) struct Follower {
     policy: LossPolicy,
 }
 
-/// State of the thread that its owner shares.
+/// State that the thread shares with its owner.
 #[derive(Default)]
 struct Shared {
-    /// The thread must no longer wait for its reader.
+    /// Whether the thread must no longer wait for its reader.
     must_not_wait: AtomicBool,
     written: AtomicU64,
     /// Events that could not be written, or that the ring overwrote first.
@@ -214,7 +214,8 @@ impl Work {
         Ok(reported)
     }
 
-    /// Whether the call succeeded. An error is logged once, until a call succeeds.
+    /// Calls the sink. Returns whether the call succeeded. An error is logged once, until a call
+    /// succeeds.
     fn call(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
@@ -238,7 +239,7 @@ impl Work {
     }
 }
 
-/// The output has ended and needs no more events.
+/// The error of an output that has ended and needs no more events.
 struct OutputEnded;
 
 #[cfg(test)]

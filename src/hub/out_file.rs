@@ -31,6 +31,7 @@ pub enum OpenMode {
     Append,
 }
 
+/// Why a file cannot be opened for events.
 #[derive(Debug, thiserror::Error)]
 pub enum OutFileError {
     #[error("{} is the recording itself: name another file for the events", .0.display())]
@@ -39,10 +40,11 @@ pub enum OutFileError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// An output of whole lines.
+/// An output that is written in whole lines.
 pub trait LineOutput: Send {
-    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` holds. After an
-    /// error, nothing of the line is in the output, or its rest is written before the next line.
+    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` returns true.
+    /// After an error, nothing of the line is in the output, or its rest is written before the next
+    /// line.
     fn write_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
 
     /// Lines that were written and that no reader will read, because the last one has left.

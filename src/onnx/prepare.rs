@@ -20,7 +20,7 @@ pub struct PrepareArgs {
     pub weights: PathBuf,
 }
 
-/// Writes missing files, and replaces those with a wrong hash.
+/// Writes the missing files of the sentence encoder, and replaces files with a wrong hash.
 ///
 /// # Errors
 /// The bundle or the weights cannot be read, the weights have a wrong hash, or the graph differs
@@ -86,7 +86,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All or nothing.
+/// Writes a file completely or not at all.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension("tmp");
     std::fs::write(&partial, bytes)

@@ -37,12 +37,12 @@ pub struct Stream {
 pub struct PartialWrite {
     /// Bytes that were written.
     pub written: usize,
-    /// Of kind `TimedOut` where the caller no longer wanted to wait.
+    /// The error; of kind `TimedOut` if the caller stopped waiting.
     pub cause: io::Error,
 }
 
 impl PartialWrite {
-    /// Nothing was written, because of `cause`.
+    /// A write of no bytes, which failed by `cause`.
     pub fn nothing(cause: io::Error) -> Self {
         PartialWrite { written: 0, cause }
     }
@@ -59,7 +59,7 @@ impl Stream {
         })
     }
 
-    /// A stream to the open file of `fd`; `fd` stays open and unchanged.
+    /// A stream to the open file of `fd`, which stays open.
     pub fn from_fd(fd: impl AsFd) -> io::Result<Stream> {
         let copy = File::from(fd.as_fd().try_clone_to_owned()?);
         if !fd.as_fd().is_terminal() {
@@ -74,12 +74,12 @@ impl Stream {
         Stream::new(again.unwrap_or(copy))
     }
 
-    /// Whether it is a regular file.
+    /// Whether this is a regular file.
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
 
-    /// Whether it is a pipe.
+    /// Whether this is a pipe.
     pub fn is_fifo(&self) -> bool {
         self.is_fifo
     }
@@ -107,7 +107,7 @@ impl Stream {
         self.write_all(line, keeps_waiting)
     }
 
-    /// Unread bytes in the pipe, if known.
+    /// Number of unread bytes in the pipe, if known.
     pub fn unread(&self) -> Option<usize> {
         let waiting = rustix::io::ioctl_fionread(&self.file).ok()?;
         usize::try_from(waiting).ok()
@@ -186,8 +186,8 @@ impl Stream {
         poll(&mut fds, Some(limit)).map_or(true, |ready| ready > 0)
     }
 
-    /// Removes the last `written` bytes of a regular file. False where that is not possible: for
-    /// other files, and after a later write of another process.
+    /// Removes the last `written` bytes of a regular file. Returns false where that is not
+    /// possible: for other files, and after a later write of another process.
     pub fn undo_write(&mut self, written: usize) -> bool {
         let mut cut = || -> io::Result<bool> {
             let (end, size) = (self.file.stream_position()?, self.file.metadata()?.len());

@@ -31,6 +31,7 @@ impl SlotStates {
         Ok(SlotStates(MmapOptions::new().len(PAGE).map_raw(file)?))
     }
 
+    /// The state word of a slot.
     fn word(&self, index: usize) -> &AtomicU32 {
         assert!(index < MOST_SLOTS);
         // SAFETY: the mapping is one page, aligned, and lives as long as `self`; all accesses in
@@ -39,7 +40,7 @@ impl SlotStates {
     }
 }
 
-/// The child's end.
+/// The child's end of the shared memory.
 #[derive(Debug)]
 pub(super) struct Writer {
     file: File,
@@ -59,8 +60,8 @@ impl Writer {
         })
     }
 
-    /// Copies `bytes` into a free slot. The memory grows by need: there are as many slots as
-    /// pictures that the parent holds at a time. Blocks while all slots are taken.
+    /// Copies `bytes` into a free slot. Slots are added as needed, as many as pictures that the
+    /// parent holds at a time. Blocks while all slots are taken.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Slot> {
         let at = loop {
             let free = self.slots.iter().position(|(slot, _)| {
@@ -99,7 +100,7 @@ impl Writer {
     }
 }
 
-/// The parent's end.
+/// The parent's end of the shared memory.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
@@ -125,6 +126,7 @@ impl Reader {
         })
     }
 
+    /// The file descriptor of the memory, for the child.
     pub fn memory(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

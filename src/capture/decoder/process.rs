@@ -37,6 +37,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// Whether this program can be started as a decoder process.
 static IS_DECODER: AtomicBool = AtomicBool::new(false);
 
+/// Whether recordings can be decoded in child processes of this program.
 pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
@@ -229,7 +230,7 @@ fn play(
 struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Pictures that were sent and not yet taken.
+    /// Number of pictures that were sent and not yet taken.
     ahead: usize,
 }
 

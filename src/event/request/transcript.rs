@@ -6,7 +6,7 @@ use super::{MAX_WORDS, TranscriptRequest, refuse_unknown, subject};
 use crate::event::{ErrorCode, Refusal};
 use crate::time::{MediaTime, Span};
 
-/// Most tokens of one transcript, as estimated by [`tokens`].
+/// Largest number of tokens of one transcript, as estimated by [`tokens`].
 const MAX_TOKENS: usize = 2048;
 /// Longest transcript, in nanoseconds. A final transcript excludes others of the same subject in
 /// its span.

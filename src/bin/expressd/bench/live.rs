@@ -31,6 +31,7 @@ use expressd::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 /// The result of one live measurement; times in milliseconds.
 #[derive(Debug, Serialize)]
 pub struct LiveReport {
+    /// Number of copies of the recording in the picture.
     pub subjects: usize,
     pub seconds: f64,
     pub frames: u64,
@@ -39,20 +40,24 @@ pub struct LiveReport {
     pub capture_ms: Percentiles,
     pub queue_ms: Percentiles,
     pub encode_ms: Percentiles,
-    /// Newest evidence captured → event in the ring.
+    /// From the capture of the newest evidence to the event in the ring.
     pub total_ms: Percentiles,
-    /// Newest evidence captured → frame read by a client on loopback.
+    /// From the capture of the newest evidence to the read of the frame by a client on loopback.
     pub to_socket_ms: Percentiles,
     pub lost_frames: u64,
+    /// Clips that a newer clip of the same subject replaced.
     pub superseded: u64,
+    /// Clips that were dropped past their deadline.
     pub late: u64,
-    /// Per cent of one core, of this process and its client.
+    /// Processor time of this process and its client, in per cent of one core.
     pub cpu_percent: f64,
-    /// The same by part, the most expensive first.
+    /// Processor time by part of the process, in per cent of one core, highest first.
     pub cpu_percent_by_part: Vec<(String, f64)>,
+    /// Resident memory of the process, in MiB.
     pub rss_mib: f64,
 }
 
+/// Percentiles of a duration, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Percentiles {
     pub p50: f64,
@@ -77,17 +82,17 @@ impl Percentiles {
     }
 }
 
-/// Excludes the graphs' first runs and the first detections.
+/// Time that is not measured: it holds the first runs of the graphs and the first detections.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 struct Measurements {
     latencies: Vec<Latency>,
-    /// By `seq`: capture time of the newest evidence.
+    /// Capture time of the newest evidence of each event, by `seq`.
     newest: BTreeMap<u64, MediaTime>,
 }
 
-/// Plays `file` in a loop as if live, `subjects` copies in one picture.
+/// Plays `file` in a loop at live pace, with `subjects` copies of its picture.
 pub fn measure(
     config: &Config,
     file: &Path,

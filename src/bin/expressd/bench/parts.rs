@@ -1,4 +1,4 @@
-//! The processor time of each part of the process: of its threads, by their names.
+//! Processor time of the parts of the process, by the names of its threads.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,13 @@ use rustix::param::clock_ticks_per_second;
 
 use expressd::capture::decoder_processes;
 
-/// Seconds of processor time of each thread so far, without ended threads.
+/// Processor time of each running thread so far: name and seconds, by thread id.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadCpuTimes(BTreeMap<u32, (String, f64)>);
 
 impl ThreadCpuTimes {
-    /// Of this process and its decoder processes. Empty if the system does not report it.
+    /// The times of this process and its decoder processes. Empty if the system does not report
+    /// them.
     pub fn now() -> ThreadCpuTimes {
         let decoders = decoder_processes().into_iter();
         let folders = decoders.map(|process| format!("/proc/{process}/task"));
@@ -26,8 +27,8 @@ impl ThreadCpuTimes {
         ThreadCpuTimes(tasks.flatten().filter_map(one).collect())
     }
 
-    /// Per cent of one core by part since `before`, `seconds` ago. The most expensive part is
-    /// first; parts without cost are left out.
+    /// Processor time by part since `before`, which was taken `seconds` ago, in per cent of one
+    /// core. The highest comes first; parts without cost are left out.
     pub fn since(&self, before: &ThreadCpuTimes, seconds: f64) -> Vec<(String, f64)> {
         let mut parts = BTreeMap::<String, f64>::new();
         for (id, (name, spent)) in &self.0 {
@@ -43,8 +44,8 @@ impl ThreadCpuTimes {
     }
 }
 
-/// Name and seconds of `/proc/<pid>/task/<tid>/stat`. The name is in brackets and may hold
-/// brackets.
+/// Name and seconds of a thread from its `/proc/<pid>/task/<tid>/stat`. The name is in parentheses,
+/// and may contain some itself.
 fn read(stat: &str) -> Option<(String, f64)> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -56,7 +57,8 @@ fn read(stat: &str) -> Option<(String, f64)> {
     ))
 }
 
-/// Our threads have a stage's name. GStreamer's are named by element and pad.
+/// The part that a thread belongs to. Our threads are named after stages, GStreamer's after element
+/// and pad.
 fn part(thread: &str) -> String {
     let gstreamer = [
         "demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool",
