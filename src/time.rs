@@ -82,7 +82,7 @@ impl Span {
     pub fn contains(&self, time: MediaTime) -> bool {
         self.start <= time && time < self.end
     }
-    /// Duration in nanoseconds.
+    /// Length in nanoseconds.
     pub fn nanos(&self) -> i64 {
         self.end.nanos_since(self.start)
     }

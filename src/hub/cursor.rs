@@ -44,14 +44,14 @@ pub struct Cursor {
     unaccounted_to: u64,
     /// The newest event that was matched against the filter.
     seen: u64,
-    /// Matched and waiting, oldest first. The first `replaying` of them belong to a `resume_after`
-    /// and do not count as unsent.
+    /// Events that match and wait, oldest first. The first `replaying` of them belong to a
+    /// `resume_after` and do not count as unsent.
     unsent: VecDeque<u64>,
     replaying: usize,
     /// Events that the ring dropped before this client requested them, not yet reported. They are
     /// older than the next frame.
     evicted_before: Option<Missed>,
-    /// Lost and not yet reported, oldest first: one range for each gap between waiting events.
+    /// Lost events, not yet reported, oldest first: one range for each gap between waiting events.
     missed: VecDeque<Missed>,
     newest_sent: u64,
     /// Number of events in `missed` that were lost by slowness and are not yet in the metrics.

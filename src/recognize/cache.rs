@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Embeddings kept: about 30 s of eight subjects at 16 faces a second.
+/// Number of kept embeddings: about 30 s of eight subjects at 16 faces a second.
 const CAPACITY: usize = 4096;
 
 /// Embeddings of one `frame` encoder by [`crate::clip::Face::id`]; the oldest is evicted first.

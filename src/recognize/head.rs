@@ -8,10 +8,10 @@ use crate::manifest::{Manifest, Task};
 use crate::modality::{PerModality, Presence};
 use crate::model::Bundle;
 
-/// The head's logits, one per label; absent embeddings are zeros with presence 0.
+/// The head's logits, one per label. Absent embeddings are zeros with presence 0.
 ///
 /// # Errors
-/// The graph fails, or gives another shape than `[1, labels]`.
+/// The graph fails, or the shape of its output is not `[1, labels]`.
 pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {
     let manifest = &bundle.manifest;
     let embedded: Vec<Embedded> = manifest
@@ -41,7 +41,8 @@ struct HeadInputs<'a> {
 }
 
 impl<'a> HeadInputs<'a> {
-    /// `embedded` is indexed like the manifest's encoders and holds the rows of `clips` only.
+    /// The inputs for `clips`. `embedded` is indexed like the manifest's encoders, and holds the
+    /// rows of `clips` only.
     fn new(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
         let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
         let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
@@ -65,7 +66,7 @@ impl<'a> HeadInputs<'a> {
         }
     }
 
-    /// `scatter` gets each row's index and logits.
+    /// Runs the head. `scatter` receives the index and the logits of each row.
     fn run(
         &self,
         head: &mut Graph,

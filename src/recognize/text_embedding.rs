@@ -1,4 +1,4 @@
-//! One text to its embedding: tokens, then one run of the graph.
+//! The embedding of one text: tokens, then one run of the graph.
 
 use super::batch::{rows_of, wrong_output};
 use crate::encode::{EncodeError, Input};

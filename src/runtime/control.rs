@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// Capacity of the lane of commands. The supervisor empties it 20 times a second.
+/// Capacity of the lane of commands, which the supervisor empties 20 times a second.
 const WAITING: usize = 16;
 
+/// A command to a running session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Closes camera and microphone, until [`Command::Resume`]. No effect while paused.
+    /// Close camera and microphone until [`Command::Resume`]. No effect while paused.
     Pause,
-    /// Opens them again. No effect while not paused.
+    /// Open camera and microphone again. No effect while not paused.
     Resume,
 }
 
@@ -32,6 +33,7 @@ pub enum CommandError {
     Failed(String),
 }
 
+/// The answer to a command.
 pub type CommandResult = Result<(), CommandError>;
 
 #[derive(Debug)]
@@ -40,25 +42,26 @@ struct Request {
     answer: LaneSender<CommandResult>,
 }
 
-/// The sending end. Clones send to the same session.
+/// The sending end of the commands. Clones send to the same session.
 #[derive(Clone, Debug)]
 pub struct Control {
     requests: LaneSender<Request>,
 }
 
-/// The receiving end, of the supervisor.
+/// The receiving end of the commands, for the supervisor.
 #[derive(Debug)]
 pub struct Commands {
     requests: LaneReceiver<Request>,
 }
 
-/// A future answer.
+/// The answer of a command that is not executed yet.
 #[derive(Debug)]
 pub struct Pending {
     answer: LaneReceiver<CommandResult>,
 }
 
 impl Control {
+    /// Both ends of the lane of commands.
     pub fn new() -> (Control, Commands) {
         let (sender, receiver) = lane("control", WAITING, WhenFull::DropNewest);
         (

@@ -1,4 +1,5 @@
-//! The schedule, shared by the aligner's thread, the recognizer's thread and the status.
+//! The inference queue: a schedule shared by the threads of aligner and recognizer, and read by the
+//! status.
 
 use super::callbacks::TICK;
 use super::failure::StageError;
@@ -21,9 +22,9 @@ pub struct InferenceQueue {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    /// The aligner has ended.
+    /// Whether the aligner has ended.
     ended: bool,
-    /// The recognizer has ended.
+    /// Whether the recognizer has ended.
     abandoned: bool,
 }
 
@@ -87,7 +88,7 @@ impl InferenceQueue {
         Popped::Due(due)
     }
 
-    /// Reports that the recognizer took `nanos` for a batch of `clips`.
+    /// Notes that the recognizer took `nanos` nanoseconds for a batch of `clips` clips.
     pub(super) fn note_encoded(&self, clips: usize, nanos: i64) {
         let mut state = self.state.lock().expect("queue lock");
         state.schedule.note_encoded(clips, nanos);

@@ -87,6 +87,7 @@ impl SharedReplayCounts {
         self.0.lock().expect("counts lock").add(input);
     }
 
+    /// The counts so far.
     pub fn get(&self) -> ReplayCounts {
         *self.0.lock().expect("counts lock")
     }

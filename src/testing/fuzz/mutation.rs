@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Longest input.
+/// Largest size of an input, in bytes.
 const BYTES_AT_MOST: usize = 1 << 18;
-/// Most edits of one input.
+/// Largest number of edits of one input.
 const EDITS: usize = 8;
 
 /// Words that break assumptions of text formats.
@@ -80,10 +80,12 @@ const BORDERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// The words that replace others: of the seeds, of the format, and hostile ones.
+/// Words that replace others: those of the seeds, those of the format, and words that break
+/// assumptions of text formats.
 pub struct Dictionary(Vec<Vec<u8>>);
 
 impl Dictionary {
+    /// A dictionary from the words of `seeds` and the format's `own` words.
     pub fn new(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Dictionary {
         let of_seeds = seeds
             .iter()
@@ -112,7 +114,7 @@ fn spans(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// One change of an input. Places and choices are taken modulo what is there.
+/// One edit of an input. Positions and choices are taken modulo the available number.
 #[derive(Clone, Debug)]
 enum Edit {
     FlipBit(u32, u8),
@@ -133,7 +135,7 @@ enum Edit {
     CopyLine(u32, u32),
 }
 
-/// A mutated input: index of its seed, edits in order.
+/// A mutated input: the index of its seed, and its edits in order.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     seed: usize,
@@ -158,6 +160,7 @@ impl Mutations {
         }
     }
 
+    /// A strategy for mutations.
     pub fn strategy(&self) -> impl Strategy<Value = Mutation> + use<> {
         let seed = 0..self.seeds.len();
         let edits = vec(edit(self.is_text), 1..=EDITS);
