@@ -1,4 +1,5 @@
-//! The head: trained on faces, voices and words of the same label, calibrated on held-out ones.
+//! Trains the fusion head on faces, voices and texts of the same label, and calibrates it on
+//! held-out ones.
 
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
@@ -40,19 +41,20 @@ use validation::held_out;
 pub use validation::{evaluate_subset, single_modality_logits};
 use validation::{evaluate_with_pairs, paired};
 
-/// A face's place among the modalities.
+/// Index of the face in [`Modality::ALL`].
 const FACE: usize = 0;
-/// The words' place.
+/// Index of text in [`Modality::ALL`].
 const WORDS: usize = 2;
 
-/// Inputs of the head, row by row, and soft targets.
+/// A batch for the head: inputs row by row, and soft targets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeadBatch {
     pub count: usize,
-    /// Per modality, in the order of [`Modality::ALL`].
+    /// The embeddings of each modality, row by row, in the order of [`Modality::ALL`].
     pub embeddings: Vec<Vec<f32>>,
-    /// A row has one value a modality.
+    /// The presence of each modality, 0 or 1, `[count, modalities]` row by row.
     pub presence: Vec<f32>,
+    /// Probability of each label, `[count, labels]` row by row.
     pub targets: Vec<f32>,
 }
 
@@ -79,8 +81,8 @@ fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     )
 }
 
-/// Appends a row to a batch. `draw` gives the embedding of a present modality; an absent one is
-/// zeros.
+/// Appends a row. `draw` returns the embedding of a present modality, by its index; absent
+/// modalities are zeros.
 pub(super) fn push_row(
     batch: &mut HeadBatch,
     all: &[LabelledEmbeddings],
@@ -99,6 +101,7 @@ pub(super) fn push_row(
     batch.count += 1;
 }
 
+/// A batch without rows, for embeddings of these lengths.
 pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     HeadBatch {
         embeddings: vec![Vec::new(); all.len()],
@@ -106,9 +109,9 @@ pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     }
 }
 
-/// Batches with uniformly drawn labels and, except for an extra share of single modalities,
-/// uniformly drawn subsets. Modalities are joined by label; a share of the rows with face and voice
-/// is of one person.
+/// Training batches of the head. Labels are drawn uniformly. Subsets of modalities are drawn
+/// uniformly, except for an extra share of single modalities. Items of different modalities are
+/// joined by label, and a share of the rows with face and voice is of one person.
 struct Joined<'a> {
     all: &'a [LabelledEmbeddings],
     pairs: &'a [EmbeddingPair],
@@ -158,23 +161,24 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Whether the subset's items have the natural label frequencies: so for words alone and for a face
-/// alone, where each item weighs the same. Joined rows have no frequencies of their own.
+/// Whether a subset is evaluated with the label frequencies of its data, every item having the same
+/// weight. So it is for text alone and for a face alone; joined rows have no frequencies of their
+/// own.
 pub fn has_natural_frequencies(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
         .any(|modality| *subset == only(modality))
 }
 
-/// The subset of one modality.
+/// The subset that contains this modality alone.
 pub fn only(modality: Modality) -> Presence {
     let mut presence = Presence::default();
     *presence.get_mut(modality) = true;
     presence
 }
 
-/// Trains the head over the recipe's encoders. Confidence is calibrated with a second head over the
-/// voice encoder that was not trained on the calibration actors, on these actors.
+/// Trains the head over the recipe's encoders. Confidence is calibrated on the calibration actors,
+/// with a second head over the voice encoder that was not trained on them.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     println!("head: computing embeddings");
     let face = load_face(recipe)?;
@@ -250,7 +254,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run's folder of the head over that voice encoder.
+/// The run name of the head over this voice encoder.
 fn head_part(which: VoiceRun) -> &'static str {
     match which {
         VoiceRun::Calibration => "head-calibration",
@@ -313,8 +317,8 @@ fn fit_head(
     Ok(head)
 }
 
-/// The head's run over that voice encoder, and the hashes of the encoders' weights: of other
-/// encoders, another run.
+/// Settings of the run of the head over this voice encoder, and the hashes of the encoders'
+/// weights. With other encoders it is another run.
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(TrainingRun<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()]
@@ -357,7 +361,7 @@ fn new_head(recipe: &Recipe, device: &Device) -> Head {
     Head::new(&dims(recipe), recipe.head.hidden, LABELS.len(), device)
 }
 
-/// The calibrated head.
+/// Loads the head with its calibration applied, and the calibration.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     let (run, _) = head_run(recipe, VoiceRun::Final)?;
     let head = run.load(new_head(recipe, &device()))?;

@@ -24,49 +24,50 @@ use super::{
     single_modality_logits,
 };
 
-/// Never abstain above this confidence.
+/// Highest abstention threshold.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// The calibration of a head: `calibration.json` beside its weights.
+/// The calibration of a head, saved as `calibration.json` beside its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
+    /// Factor on the evidence of each modality, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Bound of each modality's evidence beside others, in nats ([`Head::with_bounds`]).
+    /// Bound of each modality's evidence beside other modalities, in nats ([`Head::with_bounds`]).
     pub bounds: Vec<f64>,
-    /// Log prior that is added to the evidence of a face alone, one value a label
-    /// ([`crate::train::prior`]).
+    /// Log prior of each label, added to the evidence of a face alone ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
-    /// Strength of that prior, 0 to 1.
+    /// Strength of this prior for common labels, 0 to 1.
     pub face_prior_strength: f32,
-    /// Its strength for rare labels.
+    /// Strength of this prior for rare labels.
     pub face_rare_strength: f32,
-    /// Log prior that is added to a face's evidence beside other modalities.
+    /// Log prior of each label, added to a face's evidence beside other modalities.
     pub joined_face_prior: Vec<f32>,
     /// Strength of that prior, 0 to 1.
     pub joined_face_prior_strength: f32,
-    /// Log prior that is added where words are the only modality, one value a label.
+    /// Log prior of each label, added if text is the only modality.
     pub prior: Vec<f32>,
+    /// Temperature of each subset of modalities, by its name.
     pub temperature: BTreeMap<String, f32>,
+    /// Confidence below which the recogniser abstains, 0..1.
     pub abstain_threshold: f32,
-    /// Expected calibration error on the selection data for each subset, before and after
+    /// Expected calibration error of each subset on the selection data, before and after
     /// calibration.
     pub error: BTreeMap<String, [f64; 2]>,
-    /// Rows of the selection data per subset.
+    /// Number of selection rows of each subset.
     pub rows: BTreeMap<String, usize>,
     /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
     pub unseen_speakers: Vec<Figure>,
     /// Hash of the head's weights.
     pub head: String,
-    /// [`basis`] of this calibration.
+    /// Hash of what this calibration follows from, see [`basis`].
     pub basis: String,
 }
 
-/// Hash of what a calibration follows from, beside the recipe: the rules of this program, and the
-/// weights of the encoder and the head that were calibrated.
+/// Hash of what a calibration follows from, apart from the recipe: the constants of the selection
+/// rules, and the weights of the calibrated encoder and head.
 ///
 /// # Errors
-/// If there are no such weights.
+/// There are no such weights.
 pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     let weights = [
         head_part(VoiceRun::Calibration),
@@ -83,16 +84,16 @@ pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     Ok(hex_sha256(format!("{rules} {weights:?}").as_bytes()))
 }
 
-/// Log priors of the labels.
+/// Log priors of the labels, with zero mean.
 pub(super) struct Shares {
-    /// Labels in the annotators' votes for faces.
+    /// From the annotators' votes for faces.
     pub faces: Vec<f32>,
-    /// Labels in dialogue.
+    /// From dialogue.
     pub words: Vec<f32>,
 }
 
-/// Fits factors, priors, temperatures and threshold to held-out evidence and to `pairs` of one
-/// person each. `firsts`: the majority label of each face, if there is one.
+/// Fits factors, priors, temperatures and threshold to held-out embeddings, and to `pairs` of face
+/// and voice of one person. `firsts`: the majority label of each face, if there is one.
 pub(super) fn calibrate(
     head: &Head,
     held_out: &[LabelledEmbeddings],

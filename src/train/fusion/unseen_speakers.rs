@@ -1,4 +1,4 @@
-//! Voice metrics with leave-speakers-out and leave-one-corpus-out encoders.
+//! Metrics of voice encoders on speakers and corpora outside their training data.
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
@@ -18,7 +18,8 @@ use crate::train::wire_labels::{clip_predictions, merge_to_labels, wire_label};
 use super::recordings::PairedEmbeddings;
 use super::{Calibration, dims, evaluate_head, forward, only, paired};
 
-/// Metrics of the held-out encoders. `head` is calibrated and uses the calibration encoder.
+/// Metrics of the encoders with held-out speakers or corpora. `head` is calibrated, and uses the
+/// calibration encoder.
 pub(super) fn figures(
     recipe: &Recipe,
     head: &Head,
@@ -68,7 +69,7 @@ pub(super) fn figures(
     Ok(figures)
 }
 
-/// Metrics on recordings of one person's face and voice: each alone and both, for each hop.
+/// Metrics per hop on recordings of one person's face and voice: each modality alone, and both.
 pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
@@ -114,7 +115,7 @@ pub(super) fn of_one_person(
     Ok(figures)
 }
 
-/// Clips with a label that the encoder was trained on.
+/// The clips whose label the encoder was trained on.
 fn clips_of_trained_labels(
     recipe: &Recipe,
     which: VoiceRun,
@@ -135,7 +136,7 @@ fn clips_of_trained_labels(
     Ok(clips.into_iter().filter(is_trained).collect())
 }
 
-/// Predictions mapped to the wire's labels, for any corpus.
+/// Predictions of any corpus, mapped to the wire's labels.
 fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
     let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
     let truth = clips.iter().map(|clip| wire_label(clip.emotion));
@@ -164,7 +165,7 @@ fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String 
     )
 }
 
-/// Calibrated predictions of the head for voices alone.
+/// Metrics of the calibrated head for voices alone.
 fn of_head(
     recipe: &Recipe,
     head: &Head,
