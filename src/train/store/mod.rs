@@ -40,20 +40,20 @@ pub use relabel::{Relabelled, WhenChanged};
 pub use stamp::FileStamp;
 pub use writer::ShardWriter;
 
-/// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the
-/// listing), and may have several views.
+/// Version of the layout. 2: items are assigned to shards by their ids (1: by their positions in
+/// the listing), and may have several views.
 pub const SCHEMA: u32 = 2;
 
-/// `store.json`: the common properties of all rows.
+/// `store.json`: the properties that all rows share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSpec {
     pub schema: u32,
-    /// Fingerprint of the encoders and their preprocessing: rows of different fingerprints cannot
+    /// Fingerprint of the encoders and their preprocessing. Rows of different fingerprints cannot
     /// be mixed.
     pub fingerprint: String,
     pub dataset: String,
-    /// The labels that targets index. Empty: no labels.
+    /// The labels that targets index. Empty: the store has no labels.
     pub labels: Vec<String>,
     /// The kind of the rows: [`RECORDING`] or [`WINDOW`]. `recording`: as [`RECORDING`], by an
     /// earlier version.
@@ -66,10 +66,11 @@ pub struct StoreSpec {
     /// Rows of each clip: the clip as it is (view 0) and augmented ones.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
-    /// In the order of their embeddings in a row.
+    /// The encoders, in the order of their embeddings in a row.
     pub encoders: Vec<StoredEncoder>,
 }
 
+/// An encoder whose embeddings the rows contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredEncoder {
@@ -104,7 +105,7 @@ fn is_one(views: &u32) -> bool {
     *views == 1
 }
 
-/// Metadata of a row.
+/// The metadata of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Unique in the store together with `view`.
@@ -115,12 +116,12 @@ pub struct Entry {
     pub group: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Per encoder: whether there was evidence.
+    /// Whether each encoder had evidence.
     pub present: Vec<bool>,
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// 0: as it is; others: augmented.
+    /// 0: the clip unchanged; others: augmented.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub view: u32,
 }
@@ -148,23 +149,24 @@ fn is_zero(view: &u32) -> bool {
 /// One of several parts of a data set that are extracted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard {
-    /// From 0.
+    /// Number of the shard, from 0.
     pub index: usize,
     pub count: usize,
 }
 
 impl Shard {
+    /// The only shard of a store that is not divided.
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
-    /// Whether the name belongs to this shard. By a hash of the name alone: a data set that grows
-    /// or shrinks between runs moves no item to another shard.
+    /// Whether the item or recording `name` belongs to this shard. This follows from a hash of the
+    /// name: if the data set grows or shrinks between runs, no item moves to another shard.
     pub fn holds(self, name: &str) -> bool {
         let hash = Sha256::digest(name.as_bytes());
         let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
         number % self.count as u64 == self.index as u64
     }
 
-    /// The missing shards, by the count of those `found`.
+    /// The missing shards, by the number of shards that those `found` state.
     fn missing(found: &[Shard]) -> Vec<Shard> {
         let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
         (0..count)
@@ -212,6 +214,7 @@ impl FromStr for Shard {
     }
 }
 
+/// Failure to read or write a store.
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error("{path} {}", match source.kind() {

@@ -1,4 +1,4 @@
-//! Recovery of a shard on resume: the end that a kill or a power cut damaged is dropped.
+//! Recovery of a shard on resume: drops the part at the end that a kill or a power cut damaged.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,21 +8,21 @@ use std::path::Path;
 use super::StoreError;
 use super::index::{Header, Line};
 
-/// Finished items are synced to the disk after so many, so a power cut can take at most these. A
+/// Finished items are synced to disk after this number, so a power cut loses at most as many. A
 /// killed process loses none of them.
 pub(super) const SAFE_AFTER_ITEMS: usize = 64;
 
-/// The result of a recovery: the part of a shard that is kept.
+/// The part of a shard that recovery keeps.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub done: HashSet<String>,
     pub index_bytes: u64,
     pub row_bytes: u64,
-    /// Finished items that are forgotten.
+    /// Number of finished items that were dropped.
     pub dropped: usize,
 }
 
-/// A line of the index, its end and its first row.
+/// A line of the index, with its end and its first row.
 struct Placed {
     line: Line,
     end: usize,
@@ -34,8 +34,8 @@ struct Placed {
 /// a newline is dropped too.
 ///
 /// # Errors
-/// If such a line is followed by a good one: a power cut cannot cause that. Rows older than a power
-/// cut can damage are left to the reader.
+/// A good line follows a bad one, which a power cut cannot cause. Rows that a power cut cannot have
+/// damaged are left to the reader.
 pub(super) fn recover(
     text: &[u8],
     rows: &File,

@@ -24,9 +24,9 @@ pub enum WhenChanged {
 /// Differences from the stored items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relabelled {
-    /// Items with a changed label, split or group.
+    /// Number of items with a changed label, split or group.
     pub items: usize,
-    /// Items with changed words. Their rows are still of the old words.
+    /// Number of items with changed text. Their rows are still those of the old text.
     pub words: usize,
 }
 

@@ -13,11 +13,11 @@ use super::{Entry, FileStamp, Shard, StoreError, StoreSpec, files};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
-/// Interval between two syncs, the other bound beside [`SAFE_AFTER_ITEMS`].
+/// Longest time between two syncs, in nanoseconds; see also [`SAFE_AFTER_ITEMS`].
 const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
 
-/// A shard that grows. Every finished item has been handed to the system when `push` or `skip`
-/// returns, so a kill loses none of it.
+/// Appends items to a shard. When `push` or `skip` returns, the item has been written to the
+/// operating system, so a kill does not lose it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
@@ -34,12 +34,12 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a shard or resumes it. A half-written end is truncated. Finished items that lost data
-    /// at the end of the files are forgotten and will be extracted again.
+    /// Begins or resumes a shard. A half-written end is truncated. Finished items whose data at the
+    /// end of the files is damaged are dropped, so that they are extracted again.
     ///
     /// # Errors
-    /// If the folder holds a store of other settings or other shards, if it is damaged elsewhere
-    /// than at the end, or if another process writes this shard.
+    /// The folder holds a store with other settings or other shards, the files are damaged
+    /// elsewhere than at the end, or another process writes this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         ShardWriter::open_for(dir, spec, shard, &[])
     }
@@ -151,13 +151,13 @@ impl ShardWriter {
         })
     }
 
-    /// Number of finished items that must be extracted again, because the damaged ends of the files
-    /// held parts of them.
+    /// Number of finished items that were dropped, because the damaged ends of the files held parts
+    /// of them.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
 
-    /// Changes of finished items by `items`.
+    /// The changes that [`ShardWriter::open_for`] made to finished items.
     pub fn relabelled(&self) -> Relabelled {
         self.relabelled
     }
