@@ -6,16 +6,17 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Lines of id and reason.
+/// Lines of item id and reason.
 #[derive(Debug, Default)]
 pub struct SkippedItems(String);
 
 impl SkippedItems {
+    /// Adds an item and the reason why it has no rows.
     pub fn push(&mut self, id: &str, reason: &str) {
         self.0.push_str(&format!("{id}: {reason}\n"));
     }
 
-    /// Appends them to those of earlier runs in `path`.
+    /// Appends the lines to the file `path`, after those of earlier runs.
     pub fn append(&self, path: &Path) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());

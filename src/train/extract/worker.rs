@@ -1,4 +1,4 @@
-//! A worker: turns items into rows, or into the reason for having none. Owns every graph it runs.
+//! A worker converts items to rows, or states why there are none. It owns every graph that it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,11 +18,12 @@ use crate::train::data::{Item, Media, Picture};
 use crate::train::encoders::{EncoderSet, EncoderSetFiles};
 use anyhow::Context;
 
-/// Outcome of one item.
+/// The result for one item.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// The rows, or why there are none.
     pub rows: Result<Vec<Row>, Refusal>,
-    /// The recording is truncated; the rows are of the readable part.
+    /// Whether the recording is truncated; the rows are then from the readable part.
     pub cut: bool,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
@@ -38,7 +39,7 @@ impl Outcome {
     }
 }
 
-/// Extracts items, one at a time.
+/// Extracts items one after another.
 pub struct Worker {
     runtime: Runtime,
     files: EncoderSetFiles,
@@ -51,8 +52,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens the encoders; the stages' graphs are opened when they are first needed. `detector`:
-    /// the face detector's folder. `views`: rows of each clip, 1 for the clip alone.
+    /// Opens the encoders. The graphs of the stages are opened when they are first needed.
+    /// `detector`: folder of the face detector; `views`: number of rows of each clip, 1 for the
+    /// clip alone.
     pub fn new(
         runtime: &Runtime,
         files: &EncoderSetFiles,
@@ -82,21 +84,21 @@ impl Worker {
         })
     }
 
-    /// CPU time of this worker's thread that went into setting up decoders.
+    /// CPU time of this worker's thread that was spent on opening decoders, in nanoseconds.
     pub fn opening_cpu_nanos(&self) -> i64 {
         self.playback.opening_cpu_nanos()
     }
 
-    /// Extracts one item. Every failure is an outcome.
+    /// Extracts one item. Every failure is part of the outcome.
     pub fn extract(&mut self, item: &Item) -> Outcome {
         let mut outcome = None;
         self.extract_all(&[item], &|| true, &mut |_, found| outcome = Some(found));
         outcome.expect("every item has an outcome")
     }
 
-    /// Extracts consecutive, non-overlapping items of one recording (or a single item) in one pass
-    /// over it, and reports each outcome in order. Ends early, between two items, once `goes_on` is
-    /// false.
+    /// Extracts one item, or consecutive items of one recording that do not overlap, in one pass
+    /// over it. Outcomes are reported in order. Once `goes_on` returns false, it ends between two
+    /// items.
     pub fn extract_all<'a>(
         &mut self,
         items: &[&'a Item],
@@ -131,7 +133,8 @@ impl Worker {
         }
     }
 
-    /// Reports at least one outcome unless stopped: all up to a failure.
+    /// Plays the recording once and reports at least one outcome unless stopped: all outcomes up to
+    /// a failure.
     fn pass<'a>(
         &mut self,
         items: &[&'a Item],
@@ -253,7 +256,7 @@ impl Worker {
     }
 }
 
-/// Items of one recording, being watched.
+/// The items of one recording while it is played.
 struct Viewing<'v, 'a> {
     items: &'v [&'a Item],
     goes_on: &'v dyn Fn() -> bool,
@@ -264,7 +267,7 @@ struct Viewing<'v, 'a> {
     views: u32,
     length_nanos: i64,
     subjects: Option<SubjectRows>,
-    /// Finished items; those at the recording's end wait for its outcome.
+    /// Number of finished items. Those that end with the recording wait for its outcome.
     over: usize,
     late: Vec<(Result<Vec<Row>, Refusal>, PlaybackStats)>,
 }
@@ -321,8 +324,8 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Every row of an utterance has its words; words alone are a row, too. `missing`: why there is
-/// none, where there are no words either.
+/// Adds the text of an utterance to each of its rows; text alone is a row, too. `missing`: why
+/// there are no rows, if there is no text either.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,
