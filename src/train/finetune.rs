@@ -210,8 +210,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     Ok((net, state))
 }
 
-/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of
-/// `nets`, and over the picture and its mirror image.
+/// The teacher's probability of each label for each picture, `[crops, labels]` row by row: the mean
+/// over `nets`, and over each picture and its mirror image.
 fn teacher_probabilities<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
     crops: &[VotedCrop],
@@ -252,7 +252,8 @@ fn teacher_probabilities<'a>(
     Ok(probabilities)
 }
 
-/// Share of rows with the largest logit at the label. `logits`: `[rows, classes]`, row-major.
+/// Share of rows whose largest logit is at the label, 0..1. `logits`: `[rows, classes]`, row by
+/// row.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks(classes)
