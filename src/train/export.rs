@@ -1,4 +1,5 @@
-//! `export`: from a run's best weights to a bundle. Refused if ONNX Runtime and Burn disagree.
+//! `export`: writes a bundle from the best weights of a recipe's runs. Refused if ONNX Runtime and
+//! Burn disagree.
 
 use std::path::PathBuf;
 
@@ -34,7 +35,7 @@ mod manifest;
 use goldens::goldens;
 use manifest::manifest;
 
-/// Largest deviation of ONNX Runtime from Burn.
+/// Largest accepted deviation of ONNX Runtime's outputs from Burn's.
 const TOLERANCE: f32 = 1e-4;
 
 /// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model
@@ -164,7 +165,8 @@ struct Graphs {
     head: Vec<u8>,
 }
 
-/// An encoder's graph: batch varies, and columns do where a second length is given.
+/// The ONNX graph of an encoder. The batch axis is variable, and the columns are if a second length
+/// is given.
 pub fn export_encoder(
     net: &Encoder,
     [rows, columns]: [usize; 2],
@@ -197,7 +199,7 @@ fn export_voice(recipe: &Recipe, net: &Encoder) -> anyhow::Result<Vec<u8>> {
     export_encoder(net, [recipe.voice.preprocessing.mels, 101], Some(201))
 }
 
-/// The head's graph: embeddings, then presence.
+/// The ONNX graph of the head. Its inputs are the embeddings, of lengths `dims`, then the presence.
 pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     let zeros = |batch| {
         dims.iter()
@@ -216,8 +218,8 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above
-/// [`TOLERANCE`].
+/// The largest difference between Burn and ONNX Runtime on real pictures and voices. It is an error
+/// above [`TOLERANCE`].
 fn compare(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -304,7 +306,7 @@ fn compare(
     Ok(difference)
 }
 
-/// The int8 encoders and their trials on the selection data.
+/// The int8 encoders, with their trials on the selection data.
 fn int8_trials(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -333,8 +335,8 @@ fn int8_trials(
     Ok(vec![face, (trial, voice)])
 }
 
-/// Compares both outputs of both implementations, as a batch and one by one; returns the
-/// embeddings.
+/// Compares both outputs of both implementations, in a batch and row by row. Returns the embeddings
+/// and the largest difference.
 fn compare_encoder(
     net: &Encoder,
     graph: &mut Graph,
@@ -363,7 +365,7 @@ fn compare_encoder(
     Ok((difference, embeddings))
 }
 
-/// Infinite where the lengths differ.
+/// The largest absolute difference; infinite for different lengths.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;
