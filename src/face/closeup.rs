@@ -6,8 +6,8 @@ use crate::clip::{ColorMatrix, Landmarks, Picture};
 use crate::preprocess::{Similarity, similarity};
 use multiversion::multiversion;
 
-/// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 for either range of
-/// the picture.
+/// A square of the picture at [`INPUT_SIDE`]: its position, and its luma in 0..255 for either range
+/// of the picture.
 #[derive(Clone, Debug)]
 pub struct Closeup {
     /// Top left corner in whole pixels of the picture; may lie outside.
@@ -28,7 +28,7 @@ impl Closeup {
         }
     }
 
-    /// A point given in shares of the square, in pixels of the picture.
+    /// Converts a point from shares of the square to pixels of the picture.
     pub fn to_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         [
             self.origin[0] as f32 + x * self.side as f32,
@@ -99,6 +99,7 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// Side in pixels.
     pub const SIDE: usize = 24;
 }
 

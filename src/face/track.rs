@@ -21,6 +21,7 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Longer side of the box, in pixels.
     pub fn side(&self) -> f32 {
         self.rect.w.max(self.rect.h)
     }
@@ -77,7 +78,7 @@ pub struct Track {
     /// Predicted centre and side of the face's square, in pixels.
     pub center: [f32; 2],
     pub side: f32,
-    /// Pixels a second.
+    /// Velocity in pixels per second.
     pub velocity: [f32; 2],
     pub visible: bool,
     pub last_seen: MediaTime,
@@ -256,7 +257,7 @@ impl Track {
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
     }
 
-    /// Takes over the subject of `hidden`, which then has none.
+    /// Takes over the subject of `hidden`, which loses it.
     pub fn inherit(&mut self, hidden: &mut Track) {
         self.subject = hidden.subject.take();
         self.appearance = hidden.appearance.clone();
@@ -275,7 +276,7 @@ impl Track {
         self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
-    /// The higher likeness to the mean and to the last appearance.
+    /// The higher similarity to the mean and to the last appearance.
     pub fn likeness(&self, appearance: &Appearance) -> f32 {
         self.appearance
             .likeness(appearance)
@@ -287,7 +288,8 @@ impl Track {
         now.nanos_since(self.last_seen) as f32 * 1e-9
     }
 
-    /// The change of the subject, remembered as reported. `None` without a subject.
+    /// The change of the subject's track; the reported state is remembered. `None` without a
+    /// subject.
     pub fn report(
         &mut self,
         time: MediaTime,
@@ -330,7 +332,7 @@ impl Track {
     }
 }
 
-/// The box in 0..1 of the picture, clipped.
+/// The box as shares of the picture, 0..1, clipped.
 fn share_of(rect: &Rect, [width, height]: [usize; 2]) -> [f32; 4] {
     let x = |v: f32| (v / width.max(1) as f32).clamp(0.0, 1.0);
     let y = |v: f32| (v / height.max(1) as f32).clamp(0.0, 1.0);
