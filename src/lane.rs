@@ -153,6 +153,7 @@ impl<T> LaneSender<T> {
         Ok(kept_all)
     }
 
+    /// The counters of the lane, shared by both ends.
     pub fn counters(&self) -> Arc<LaneCounters> {
         self.shared.counters.clone()
     }
@@ -277,6 +278,7 @@ impl<T> LaneReceiver<T> {
             .fetch_add(items, Ordering::Relaxed);
     }
 
+    /// The counters of the lane, shared by both ends.
     pub fn counters(&self) -> Arc<LaneCounters> {
         self.shared.counters.clone()
     }

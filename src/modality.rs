@@ -34,6 +34,7 @@ pub struct PerModality<T> {
 }
 
 impl<T> PerModality<T> {
+    /// The value of a modality.
     pub fn get(&self, modality: Modality) -> &T {
         match modality {
             Modality::Face => &self.face,
@@ -41,6 +42,7 @@ impl<T> PerModality<T> {
             Modality::Text => &self.text,
         }
     }
+    /// The value of a modality, mutable.
     pub fn get_mut(&mut self, modality: Modality) -> &mut T {
         match modality {
             Modality::Face => &mut self.face,

@@ -89,6 +89,7 @@ impl Schedule {
         }
     }
 
+    /// The counters so far.
     pub fn counters(&self) -> ScheduleCounters {
         self.counters
     }

@@ -16,7 +16,7 @@
 //! `STAY` is the hysteresis: with equal motion the speaker does not change inside a turn. A new
 //! turn has no current speaker.
 //!
-//! A face alone always gets the voice, because a listener would attribute it to that face. Its
+//! The voice is always attributed to a single face, as a listener would do. Its
 //! confidence depends on its lips: `0.8 + (target - 0.8) * n / (n + 3)`, with `target = 0.5 + 0.5 *
 //! max(0, (talk - rest) / (talk + rest))`. It tends towards 1 for lips that move during speech and
 //! rest outside it, and towards 0.5 for still lips.

@@ -83,6 +83,8 @@ impl Aligner {
         }));
     }
 
+    /// The clip of the off-camera voice over `span`, without faces. `now`: the time at which it is
+    /// aligned.
     pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
         let delivers = self.last_frame.is_some_and(|last| last >= span.start);
         let face_absence = Some(if delivers {

@@ -55,6 +55,7 @@ pub(super) enum AudioMoment {
 }
 
 impl VideoMoment {
+    /// The time at which the moment is due.
     pub fn time(&self) -> MediaTime {
         match self {
             VideoMoment::Frame(frame, _) => frame.time,
@@ -73,6 +74,7 @@ impl AudioMoment {
             .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
         AudioMoment::Window(activity.span.end.max(full), Kind::Audio, activity)
     }
+    /// The time at which the moment is due, and its rank among moments of the same time.
     pub fn time(&self) -> (MediaTime, Kind) {
         match self {
             AudioMoment::Window(time, kind, _) => (*time, *kind),
@@ -81,6 +83,7 @@ impl AudioMoment {
     }
 }
 
+/// The kinds of moments, in the order in which those of the same time are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Audio,

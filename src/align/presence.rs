@@ -117,6 +117,7 @@ impl Presence {
         })
     }
 
+    /// Number of kept observations and lip movements.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.faces.len() + self.lips.len()
@@ -124,6 +125,7 @@ impl Presence {
 }
 
 impl Aligner {
+    /// Adds a face to its subject's presence; ignored if the subject is not present.
     pub(super) fn observe(&mut self, face: Arc<Face>) {
         let rate_hz = self.settings.face_rate_hz;
         if let Some(presence) = self.presences.get_mut(&face.subject) {
@@ -131,6 +133,7 @@ impl Aligner {
         }
     }
 
+    /// Starts the subject's presence at `time`, and ends that of the off-camera voice.
     pub(super) fn appear(&mut self, subject: SubjectId, time: MediaTime, now: MediaTime) {
         if self.presences.contains_key(&subject) {
             return;
@@ -191,6 +194,7 @@ impl Aligner {
         }
     }
 
+    /// Ends every presence at the end of the video, with last clips for the subjects that get one.
     pub(super) fn end_video(&mut self, end: MediaTime, now: MediaTime) {
         let due: Vec<_> = self
             .presences
@@ -203,6 +207,7 @@ impl Aligner {
         self.note_absence(end);
     }
 
+    /// Ends every presence without a clip.
     pub(super) fn all_depart(&mut self) {
         for (subject, presence) in std::mem::take(&mut self.presences) {
             self.depart(subject, presence);
@@ -215,12 +220,14 @@ impl Aligner {
         self.departed.insert(subject, presence);
     }
 
+    /// The subjects that are no longer present, and their past presences.
     pub(super) fn departed(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
         self.departed
             .iter()
             .map(|(subject, presence)| (*subject, presence))
     }
 
+    /// Whether the subject was present for at least half of `span`.
     pub(super) fn is_present_for_half(&self, subject: SubjectId, span: Span) -> bool {
         let presence = self
             .presences

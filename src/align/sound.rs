@@ -48,6 +48,7 @@ impl Sound {
         true
     }
 
+    /// Adds the next voice-activity window.
     pub fn push_activity(&mut self, activity: VoiceActivity) {
         self.activity.push_back(activity);
     }
@@ -146,6 +147,7 @@ impl Sound {
             .any(|b| b.span().intersection(&span).is_some())
     }
 
+    /// Number of kept blocks and voice-activity windows.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.blocks.len() + self.activity.len()

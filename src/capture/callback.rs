@@ -95,6 +95,8 @@ fn split_ring(
     (writer, RingReader { samples, stamps })
 }
 
+/// Opens the input stream of `device`, whose callback writes samples of `format` into the returned
+/// ring. The stream does not run yet.
 pub(super) fn build(
     device: &cpal::Device,
     config: StreamConfig,

@@ -112,6 +112,7 @@ impl Camera {
         Camera { channel, ..self }
     }
 
+    /// Captures until `stop`. Opens the source again after each loss, with growing pauses.
     pub fn run(mut self) {
         self.report(SourceState::Opening, None);
         let mut wait = FIRST_PAUSE;

@@ -81,6 +81,8 @@ impl FrameDelivery {
         }
     }
 
+    /// Prepares for the next pass over the source: stamps start anew, the numbering of frames goes
+    /// on.
     pub fn begin_pass(&mut self, running_time: Arc<RunningTimeMap>) {
         (self.still, self.pass_began) = (None, self.next_index);
         (
@@ -92,6 +94,7 @@ impl FrameDelivery {
         (self.stamps, self.outliers) = (PictureStamps::default(), OutlierFilter::default());
     }
 
+    /// Number of frames delivered so far.
     pub fn count(&self) -> u64 {
         self.next_index
     }
@@ -281,12 +284,14 @@ impl SoundDelivery {
         }
     }
 
+    /// Prepares for the next pass over the source: stamps start anew.
     pub fn begin_pass(&mut self, running_time: Arc<RunningTimeMap>) {
         (self.running_time, self.cutter, self.end_nanos) =
             (running_time, BlockCutter::default(), 0);
         self.outliers = OutlierFilter::default();
     }
 
+    /// Number of samples delivered so far.
     pub fn count(&self) -> u64 {
         self.samples
     }

@@ -80,7 +80,7 @@ pub enum CaptureError {
     #[error("{}: {what}; the rest was played; {remedy}", .path.display())]
     Missing {
         path: PathBuf,
-        /// The tracks and what each delivered.
+        /// The tracks, and how much each delivered.
         what: String,
         remedy: &'static str,
     },

@@ -99,6 +99,7 @@ impl SourceCounters {
         self.silenced.fetch_add(silenced, Ordering::Relaxed);
     }
 
+    /// Counts one delivered frame or block. `newest`: its stamp.
     pub(super) fn count(&self, samples: usize, newest: MediaTime) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
         self.samples.fetch_add(samples as u64, Ordering::Relaxed);
@@ -147,6 +148,7 @@ impl SourceHealth {
         }
     }
 
+    /// Sets the state of a source and its reason, and notifies if one of them changed.
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
         let mut status = gauge.status.lock().expect("health lock");
         if status.state == state && status.reason == reason {
@@ -157,6 +159,7 @@ impl SourceHealth {
         self.notify_change();
     }
 
+    /// Sets the media time at which the current pass over a recording starts, and notifies.
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
         self.notify_change();

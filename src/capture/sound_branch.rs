@@ -96,6 +96,7 @@ fn converter(weights: Option<Vec<f32>>) -> Result<gst::Element, gst::glib::BoolE
     Ok(convert)
 }
 
+/// Number of channels that the caps state; 1 if they state none.
 pub(super) fn channels(caps: &gst::CapsRef) -> usize {
     let count = caps
         .structure(0)

@@ -120,6 +120,7 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
+    /// Tallies that also record every run, with the bytes of its graph.
     pub fn traced() -> Self {
         Tallies {
             traced: true,
@@ -127,6 +128,7 @@ impl Tallies {
         }
     }
 
+    /// Adds the tally of a newly opened graph. `bytes`: its ONNX file.
     pub fn begin(&self, graph: &str, bytes: &[u8]) -> Arc<Tally> {
         let trace = self.traced.then(|| Trace {
             bytes: bytes.into(),
@@ -155,6 +157,7 @@ impl Tallies {
             .collect()
     }
 
+    /// The sums over all graphs, closed ones included.
     pub fn total(&self) -> Runs {
         self.of_all.read()
     }

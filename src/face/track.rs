@@ -16,7 +16,7 @@ pub struct Observation {
     pub score: f32,
     pub closeup: Closeup,
     pub appearance: Appearance,
-    /// The detector found this face; the refining network rejects it.
+    /// Whether the observation is from the detector alone: the refining network rejects the face.
     pub by_detector: bool,
 }
 

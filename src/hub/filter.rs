@@ -10,11 +10,11 @@ use crate::time::MediaTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FilterKeys<'a> {
     pub kind: &'static str,
-    /// For a `speech`, its owner.
+    /// The subject; for a `speech` its speaker.
     pub subject: Option<SubjectId>,
     /// The subject that the event's subject was merged into.
     pub into: Option<SubjectId>,
-    /// For an `expression` only.
+    /// `None` for events other than `expression`.
     pub expression: Option<ExpressionKeys<'a>>,
 }
 

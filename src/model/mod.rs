@@ -298,6 +298,7 @@ pub(crate) struct EncoderFiles {
 }
 
 impl EncoderFiles {
+    /// Reads the files from the bundle's folder. Fails if one is missing or its hash differs.
     pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
         let graphs = manifest.encoders.iter().map(|e| {
             let int8 = e

@@ -72,10 +72,12 @@ impl LogMel {
         normalise(values, self.settings.normalise);
     }
 
+    /// Distance between frames, in samples.
     pub(super) fn hop(&self) -> usize {
         self.settings.hop
     }
 
+    /// Sample rate of the input, in Hz.
     pub(super) fn rate_hz(&self) -> u32 {
         self.settings.rate_hz
     }

@@ -338,6 +338,7 @@ pub(super) fn rows_of<'a>(
     }
 }
 
+/// The error for an output of shape `found` instead of `[rows, dim]`.
 pub(super) fn wrong_output(
     graph: &Graph,
     found: Vec<usize>,

@@ -14,10 +14,12 @@ pub(crate) struct FaceCache {
 }
 
 impl FaceCache {
+    /// The embedding of a face, if it is cached.
     pub(super) fn get(&self, id: u64) -> Option<&[f32]> {
         self.embeddings.get(&id).map(|embedding| &**embedding)
     }
 
+    /// Adds the embedding of a face; evicts the oldest one if the cache is full.
     pub(super) fn insert(&mut self, id: u64, embedding: Arc<[f32]>) {
         if self.embeddings.insert(id, embedding).is_some() {
             return;

@@ -105,6 +105,9 @@ impl Recognizer {
         all
     }
 
+    /// The embedding of a requested text. Waits for the text thread, at most until `deadline`;
+    /// [`TextOutcome::Late`] if it is not ready. Fails if the text has no tokens or the encoder
+    /// fails.
     pub(super) fn await_text(
         &mut self,
         (encoder, status): (usize, TextStatus),

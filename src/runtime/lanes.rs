@@ -94,6 +94,7 @@ impl Lanes {
         self.align.0.downgrade()
     }
 
+    /// The counters of all lanes.
     pub fn counters(&self) -> Vec<Arc<LaneCounters>> {
         self.counters.clone()
     }

@@ -171,6 +171,7 @@ impl Pipeline {
             .push((stage, thread.expect("the system gives threads")));
     }
 
+    /// The queue in front of the recognizer.
     pub fn queue(&self) -> Arc<InferenceQueue> {
         self.queue.clone()
     }
@@ -180,10 +181,12 @@ impl Pipeline {
         self.counts.clone()
     }
 
+    /// Counts of dropped items whose stamps went back.
     pub fn refused(&self) -> Arc<RefusedCounts> {
         self.refused.clone()
     }
 
+    /// Whether a stage has failed.
     pub fn has_failed(&self) -> bool {
         self.failure.has_failed()
     }
@@ -193,6 +196,7 @@ impl Pipeline {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether the threads of all stages have ended.
     pub fn has_ended(&self) -> bool {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }

@@ -48,6 +48,7 @@ impl InferenceQueue {
         }
     }
 
+    /// The schedule's counters so far.
     pub fn counters(&self) -> ScheduleCounters {
         self.state.lock().expect("queue lock").schedule.counters()
     }
@@ -94,11 +95,13 @@ impl InferenceQueue {
         state.schedule.note_encoded(clips, nanos);
     }
 
+    /// The producer's end: the queue ends once it is empty.
     pub(super) fn end(&self) {
         self.state.lock().expect("queue lock").ended = true;
         self.changed.notify_all();
     }
 
+    /// The consumer's end: waiting and later pushes fail.
     pub(super) fn abandon(&self) {
         self.state.lock().expect("queue lock").abandoned = true;
         self.changed.notify_all();

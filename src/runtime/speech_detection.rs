@@ -10,6 +10,7 @@ use crate::lane::{LaneReceiver, LaneSender, Received};
 use crate::notify::Heartbeat;
 use crate::session::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInput};
 
+/// The thread that detects voice activity in the sound.
 pub(super) struct SpeechThread<'a> {
     pub speech: SpeechDetection,
     pub blocks: LaneReceiver<AudioBlock>,

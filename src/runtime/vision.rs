@@ -13,6 +13,7 @@ use crate::notify::Heartbeat;
 use crate::session::{DetectionPolicy, Vision, VisionInput, VisionOutput};
 use crate::time::MediaTime;
 
+/// The thread that tracks faces in the frames.
 pub(super) struct VisionThread {
     pub vision: Vision,
     pub frames: LaneReceiver<VideoFrame>,

@@ -56,6 +56,7 @@ impl SpeechDetection {
         }
     }
 
+    /// Returns the speech stage, for the next recording.
     pub fn into_stage(self) -> SpeechStage {
         self.stage
     }
@@ -65,6 +66,7 @@ impl SpeechDetection {
         self.stage.refused()
     }
 
+    /// Processes the next input. Results are available from [`Self::pop`].
     pub fn push(&mut self, input: SpeechInput) -> Result<(), EncodeError> {
         match input {
             SpeechInput::Sound(block) => {
@@ -88,6 +90,7 @@ impl SpeechDetection {
         Ok(())
     }
 
+    /// The next output; `None` if there is none yet.
     pub fn pop(&mut self) -> Option<SpeechOutput> {
         self.out.pop_front()
     }

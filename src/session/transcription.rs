@@ -21,6 +21,7 @@ impl Transcription {
         }
     }
 
+    /// Returns the transcribe stage, for the next recording.
     pub fn into_stage(self) -> TranscribeStage {
         self.stage
     }

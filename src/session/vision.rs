@@ -89,10 +89,12 @@ impl Vision {
         }
     }
 
+    /// The policy by which frames are sent to the detector.
     pub fn policy(&self) -> DetectionPolicy {
         self.policy
     }
 
+    /// Returns the face stage, for the next recording.
     pub fn into_stage(self) -> FaceStage {
         self.stage
     }
@@ -112,6 +114,7 @@ impl Vision {
         self.ended && self.waiting.is_empty()
     }
 
+    /// Processes the next input. Results are available from [`Self::pop`].
     pub fn push(&mut self, input: VisionInput) -> Result<(), EncodeError> {
         match (input, self.policy) {
             (VisionInput::Frame(frame), DetectionPolicy::WhenIdle) => {
@@ -154,6 +157,7 @@ impl Vision {
         Ok(())
     }
 
+    /// The next output; `None` if there is none yet.
     pub fn pop(&mut self) -> Option<VisionOutput> {
         self.out.pop_front()
     }

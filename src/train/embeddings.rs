@@ -86,6 +86,7 @@ impl LabelledEmbeddings {
         mean
     }
 
+    /// Number of items.
     pub fn count(&self) -> usize {
         self.items.len()
     }

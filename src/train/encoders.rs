@@ -54,6 +54,7 @@ pub struct EncoderSet {
     caches: Vec<FaceCache>,
 }
 
+/// A manifest with these sections and an empty head.
 pub(crate) fn headless(sections: Sections) -> Manifest {
     let head = HeadEntry {
         file: String::new(),

@@ -126,6 +126,7 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     assess(&what, predictor.as_mut())
 }
 
+/// Prints or writes the metrics of a bundle, or of a run's or a bundle's head on stores.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
         return on_stores(args);

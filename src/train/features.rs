@@ -169,9 +169,11 @@ impl Features {
         Ok(self)
     }
 
+    /// The specification of the stores, with the labels and names of all that are labelled.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
+    /// Modality and width of each input, in order.
     pub fn modalities(&self) -> &[ModalityShape] {
         &self.modalities
     }

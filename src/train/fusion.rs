@@ -162,8 +162,8 @@ impl Batches<HeadBatch> for Joined<'_> {
 }
 
 /// Whether a subset is evaluated with the label frequencies of its data, every item having the same
-/// weight. So it is for text alone and for a face alone; joined rows have no frequencies of their
-/// own.
+/// weight. This holds for text alone and for a face alone; joined rows have no label frequencies of
+/// their own.
 pub fn has_natural_frequencies(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()

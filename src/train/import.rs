@@ -55,6 +55,7 @@ struct MtcnnArgs {
     out: PathBuf,
 }
 
+/// Runs the selected import.
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
         What::Mtcnn(args) => import_mtcnn(&args),

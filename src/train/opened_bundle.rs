@@ -102,6 +102,7 @@ impl OpenedBundle {
         })
     }
 
+    /// The preprocessing of faces; an error if the bundle has none.
     pub fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
         self.manifest
             .face

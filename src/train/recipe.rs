@@ -407,6 +407,7 @@ impl Recipe {
         faults
     }
 
+    /// Path of FER2013's archive.
     pub fn fer_archive(&self) -> PathBuf {
         self.material
             .join("faces/fer2013_training_publictest.tar.xz")
@@ -415,12 +416,15 @@ impl Recipe {
     pub fn face_votes(&self) -> Option<PathBuf> {
         Some(self.material.join(self.face.votes.as_ref()?))
     }
+    /// Folder of MELD's annotations.
     pub fn meld_folder(&self) -> PathBuf {
         self.material.join("annotations/meld")
     }
+    /// Folder of GoEmotions.
     pub fn goemotions_folder(&self) -> PathBuf {
         self.material.join("text/goemotions")
     }
+    /// Folder of RAVDESS's speech clips.
     pub fn ravdess_folder(&self) -> PathBuf {
         self.material.join(Corpus::Ravdess.folder())
     }

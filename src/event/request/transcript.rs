@@ -12,6 +12,7 @@ const MAX_TOKENS: usize = 2048;
 /// its span.
 const MAX_NANOS: i64 = 60_000_000_000;
 
+/// Parses the fields of a `transcript` request and checks their bounds.
 pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptRequest, Refusal> {
     const KIND: &str = "transcript";
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));

@@ -1,6 +1,6 @@
 //! CAER (Lee et al. 2019): clips of television as `{train,validation,test}/<Class>/<clip>.avi`.
 //!
-//! Clips are numbered anew in every split, so an id outside `train` ends in its split:
+//! The numbers of the clips restart in every split, so an id outside `train` ends in its split:
 //! `Anger_0001`, `Anger_0001_validation`, `Anger_0001_test`. The actors are unknown: groups are
 //! empty.
 

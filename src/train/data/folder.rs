@@ -1,7 +1,7 @@
 //! Any folder of recordings, with a `labels.csv` or without.
 //!
-//! `labels.csv` lies at the root; its header is `file,label` and, as wanted, `split`, `group`,
-//! `text`, `start`, `end`:
+//! `labels.csv` is in the root folder; its header is `file,label` and, optionally, `split`,
+//! `group`, `text`, `start`, `end`:
 //!
 //! ```text
 //! file,label,split,group,text
@@ -16,14 +16,14 @@
 //!   val, in an order made of their names; with fewer than three all train.
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
-//! Every recording below the root that `labels.csv` does not name is an item to train on, without a
-//! label; so are all of them where there is no such file. The words beside a whole recording in
+//! Every recording below the root that `labels.csv` does not name is an unlabelled item to train
+//! on; without `labels.csv`, every recording is one. The words beside a whole recording in
 //! `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its text, unless
-//! `labels.csv` gives one.
+//! `labels.csv` has one.
 //!
-//! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not:
-//! `expressd` has no verb that records yet, and the events (`.jsonl`) that a replay writes beside a
-//! recording are passed over.
+//! The daemon's own recordings (`recordings`) are such a folder, with or without labels. `expressd`
+//! has no command that records yet; the events (`.jsonl`) that a replay writes beside a recording
+//! are ignored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};

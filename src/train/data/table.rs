@@ -245,6 +245,7 @@ fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
             .all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
 }
 
+/// The alphanumeric characters of a column's name in lower case, by which columns are matched.
 fn key(name: &str) -> String {
     name.chars()
         .filter(|c| c.is_alphanumeric())
@@ -252,8 +253,8 @@ fn key(name: &str) -> String {
         .collect()
 }
 
-/// UTF-8, and where it is not, Windows-1252 as far as annotation files use it: its quotes and
-/// dashes, and Latin-1.
+/// Text that is UTF-8 or otherwise Windows-1252, of which only the characters that occur in
+/// annotation files are supported: quotes, dashes and Latin-1.
 fn decode(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),

@@ -40,7 +40,8 @@ impl From<SessionError> for Refusal {
     }
 }
 
-/// What a recording lacks for each modality; `None`: the encoders do not take this modality.
+/// The reasons why a recording has no input for a modality; `None`: the encoders do not take this
+/// modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingInputs {
     pub face: Option<NoFace>,
@@ -140,8 +141,8 @@ impl InputCounts {
         !self.frames && !self.samples
     }
 
-    /// What the recording lacks for rows. `faces`, `voices`: whether there are encoders of these
-    /// modalities.
+    /// The reasons why the recording has no rows. `faces`, `voices`: whether there are encoders of
+    /// these modalities.
     pub fn missing_inputs(&self, faces: bool, voices: bool) -> MissingInputs {
         let face = match self {
             InputCounts { usable: true, .. } => NoFace::TooBrief,

@@ -324,8 +324,8 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Adds the text of an utterance to each of its rows; text alone is a row, too. `missing`: why
-/// there are no rows, if there is no text either.
+/// Adds the text of an utterance to each of its rows. Text without other inputs is a row, too.
+/// `missing`: the reason for an item without rows, if it has no text either.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,

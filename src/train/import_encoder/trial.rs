@@ -11,7 +11,7 @@ use crate::model::golden::{golden_crop, golden_samples};
 use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 
-/// Largest difference between a row alone and the same row in a batch, relative to the largest
+/// Largest difference between a row run singly and the same row in a batch, relative to the largest
 /// value. Kernels for other shapes add in another order. A network that mixes its rows (batch
 /// normalisation in training mode) differs by far more.
 const PERMITTED: f32 = 1e-3;

@@ -22,7 +22,7 @@ pub struct Predictions {
 pub enum Truth {
     /// The index of each item's label.
     Classes(Vec<usize>),
-    /// Whether each label holds, `[items, labels]` row by row.
+    /// Whether each label is true, `[items, labels]` row by row.
     Labels(Vec<bool>),
 }
 
@@ -152,12 +152,15 @@ impl Predictions {
     pub fn count(&self) -> usize {
         self.scores.len() / self.labels.len()
     }
+    /// The labels, in the order of the scores.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
+    /// Whether an item has one label or several.
     pub fn task(&self) -> Task {
         self.task
     }
+    /// The true labels.
     pub fn truth(&self) -> &Truth {
         &self.truth
     }
@@ -173,7 +176,7 @@ impl Predictions {
     pub fn reference_input(&self) -> &[f32] {
         self.logits.as_deref().unwrap_or(&self.scores)
     }
-    /// Whether `label` holds for `item`.
+    /// Whether `label` is a true label of `item`.
     pub fn holds(&self, item: usize, label: usize) -> bool {
         match &self.truth {
             Truth::Classes(classes) => classes[item] == label,
@@ -187,7 +190,7 @@ impl Predictions {
         let top = argmax(scores);
         (top, scores[top])
     }
-    /// Whether the top label holds.
+    /// Whether the top label is a true label of `item`.
     pub fn is_right(&self, item: usize) -> bool {
         self.holds(item, self.top(item).0)
     }
@@ -198,10 +201,12 @@ pub fn argmax(values: &[f32]) -> usize {
     (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
+/// The logistic function, `1 / (1 + exp(-logit))`.
 pub fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
+/// The softmax of `row / temperature`.
 pub(crate) fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let odds: Vec<f32> = row

@@ -66,6 +66,7 @@ impl ItemCounts {
         }
     }
 
+    /// Number of items.
     pub fn count(&self) -> usize {
         self.marks.len()
     }
@@ -176,7 +177,7 @@ fn mark(
 pub struct BinSum {
     /// Decisions in the bin: one per item, or with several labels one per item and label.
     pub decisions: u64,
-    /// Decisions that are correct: the top label, or with several labels each label that holds.
+    /// Correct decisions: the top label is true, or, with several labels, the label is true.
     pub right: u64,
     /// Sum of the confidences.
     pub confidence: f64,

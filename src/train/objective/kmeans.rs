@@ -74,6 +74,7 @@ pub(crate) fn pass(
         .collect()
 }
 
+/// The rows, `[rows, dim]` row by row, each divided by its Euclidean norm.
 pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
     let norm = |row: &[f32]| {
         (row.iter()

@@ -82,6 +82,7 @@ pub enum Objective {
 }
 
 impl Objective {
+    /// The name in recipes and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Objective::Contrastive { .. } => "contrastive",
@@ -90,6 +91,7 @@ impl Objective {
             Objective::Simclr { .. } => "simclr",
         }
     }
+    /// The factor on the loss in the sum of all losses.
     pub fn weight(&self) -> f64 {
         match self {
             Objective::Contrastive { weight, .. }

@@ -179,6 +179,7 @@ impl PretrainRecipe {
         shape
     }
 
+    /// The optimiser with the recipe's weight decay.
     pub fn optimizer(&self) -> ModuleOptimizer {
         AdamW {
             weight_decay: self.weight_decay,

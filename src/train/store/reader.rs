@@ -197,9 +197,11 @@ impl Store {
         })
     }
 
+    /// The store's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
+    /// The store's specification.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
