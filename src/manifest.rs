@@ -22,6 +22,7 @@ pub const PREPROCESS_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// Version of the manifest's format.
     pub schema: u32,
     pub name: String,
     /// Single-label or multi-label classification.
@@ -118,7 +119,9 @@ pub struct AudioPreprocessing {
     pub hop: usize,
     /// Number of mel bands.
     pub mels: usize,
+    /// Lowest frequency of the mel bands.
     pub min_hz: f32,
+    /// Highest frequency of the mel bands.
     pub max_hz: f32,
     pub scale: AudioScale,
     pub normalise: AudioNormalisation,
@@ -152,6 +155,7 @@ pub enum AudioNormalisation {
 pub struct TextPreprocessing {
     /// `tokenizer.json` of Hugging Face's tokenizers, beside the manifest.
     pub tokenizer: String,
+    /// Hash of the tokenizer's file.
     pub sha256: String,
     /// Largest number of tokens of an utterance, special tokens included; the rest is cut. (The
     /// reference cuts nothing, and fails beyond the limit of its network.)
@@ -171,7 +175,9 @@ pub struct EncoderEntry {
     pub name: String,
     pub modality: Modality,
     pub kind: EncoderKind,
+    /// The fp32 graph, an ONNX file beside the manifest.
     pub file: String,
+    /// Hash of `file`.
     pub sha256: String,
     /// The int8 graph, used on the CPU. `expressd-train export` writes one if it is faster and as
     /// accurate.
@@ -194,7 +200,9 @@ pub struct EncoderEntry {
     pub classes: Vec<String>,
     /// Whether the encoder is pretrained and unchanged, or trained by this project.
     pub frozen: bool,
+    /// Origin of the weights.
     pub source: String,
+    /// Licence of the weights.
     pub licence: String,
 }
 
@@ -238,7 +246,9 @@ pub enum EncoderKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadEntry {
+    /// An ONNX file beside the manifest.
     pub file: String,
+    /// Hash of `file`.
     pub sha256: String,
     /// Names of the encoders, in the order of the graph's inputs.
     pub inputs: Vec<String>,

@@ -21,7 +21,9 @@ pub(super) struct Sound {
 /// Samples of a span, on a 16 kHz grid that starts at the span.
 #[derive(Debug)]
 pub(super) struct Cut {
+    /// Mono samples at 16 kHz; zeros where no sound was captured.
     pub samples: Arc<[f32]>,
+    /// Length of the parts without sound.
     pub missing_nanos: i64,
     /// End of the newest sample that was captured.
     pub newest: MediaTime,

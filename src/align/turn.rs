@@ -10,6 +10,7 @@ use crate::time::{MediaTime, Span};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub start: MediaTime,
+    /// End of the newest speech.
     pub last_speech: MediaTime,
 }
 

@@ -35,8 +35,11 @@ pub(super) struct BlockStamp {
 /// Signals from the stream's callbacks to the thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
+    /// Number of overruns and underruns of the device.
     pub xruns: AtomicU64,
+    /// Whether the stream has failed and must be opened again.
     pub broken: AtomicBool,
+    /// The reason of the failure.
     pub reason: Mutex<Option<String>>,
     /// The channel that replaced the mix, counted from 1; 0 for none.
     pub selected_channel: AtomicU32,

@@ -27,6 +27,7 @@ pub(super) enum Cause {
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
+    /// The reason as text, for `status`.
     pub reason: String,
     pub cause: Cause,
 }

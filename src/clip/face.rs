@@ -65,6 +65,7 @@ pub struct Face {
     /// Unique within a session: the key of the encoder's cache.
     pub id: u64,
     pub subject: SubjectId,
+    /// The frame's time.
     pub time: MediaTime,
     pub rect: Rect,
     pub landmarks: Landmarks,
@@ -119,11 +120,13 @@ pub enum SubjectPhase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectChange {
     pub subject: SubjectId,
+    /// The frame's time.
     pub time: MediaTime,
     pub phase: SubjectPhase,
     /// The surviving track of a merge.
     pub into: Option<SubjectId>,
     /// `x, y, w, h` as fractions of the picture, 0..1.
     pub rect: [f32; 4],
+    /// Quality of the face, 0..1.
     pub quality: f32,
 }

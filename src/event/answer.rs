@@ -61,10 +61,12 @@ pub struct Hello {
     pub session: String,
     pub clock: ClockPair,
     pub bundle: BundleFacts,
+    /// The effective subscription.
     pub subscription: Subscription,
     /// The oldest event that `resume_after` can still deliver; equal to `next_seq` if there is
     /// none.
     pub oldest_seq: u64,
+    /// Number of the next published event.
     pub next_seq: u64,
 }
 
@@ -85,6 +87,8 @@ pub struct BundleFacts {
     /// `single` or `multi`.
     pub task: String,
     pub labels: Vec<String>,
+    /// Length of a clip.
     pub window_ms: u32,
+    /// Distance from the end of one clip to the end of the next.
     pub hop_ms: u32,
 }

@@ -6,6 +6,7 @@
 pub struct Candidate {
     /// `x1, y1, x2, y2`.
     pub corners: [f32; 4],
+    /// Probability of a face, 0..1.
     pub score: f32,
     /// Offsets of the corners, as shares of width and height.
     pub regression: [f32; 4],

@@ -12,7 +12,9 @@ use multiversion::multiversion;
 pub struct Closeup {
     /// Top left corner in whole pixels of the picture; may lie outside.
     pub origin: [i32; 2],
+    /// Side of the square, in pixels of the picture.
     pub side: i32,
+    /// `[INPUT_SIDE, INPUT_SIDE]`, row by row.
     pub luma: Vec<f32>,
 }
 
@@ -95,6 +97,7 @@ impl Closeup {
 /// An aligned face's luma with mean 0 and deviation 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
+    /// `[SIDE, SIDE]`, row by row.
     pub values: Vec<f32>,
 }
 

@@ -13,6 +13,7 @@ use crate::time::MediaTime;
 pub struct Observation {
     pub rect: Rect,
     pub landmarks: Landmarks,
+    /// Probability of a face, 0..1.
     pub score: f32,
     pub closeup: Closeup,
     pub appearance: Appearance,
@@ -72,17 +73,20 @@ struct ReportedState {
 pub struct Track {
     /// Unique among all tracks, confirmed or not.
     pub serial: u32,
+    /// Time of the first detection.
     pub born: MediaTime,
     /// `None` until the track is confirmed.
     pub subject: Option<u32>,
-    /// Predicted centre and side of the face's square, in pixels.
+    /// Predicted centre of the face's square, in pixels.
     pub center: [f32; 2],
+    /// Predicted side of the face's square, in pixels.
     pub side: f32,
     /// Velocity in pixels per second.
     pub velocity: [f32; 2],
     pub visible: bool,
     pub last_seen: MediaTime,
     pub rect: Rect,
+    /// Score of the last observation, 0..1.
     pub score: f32,
     pub quality: f32,
     /// Whether the last observation came from the detector alone.
@@ -91,8 +95,9 @@ pub struct Track {
     unrecognised_at: Option<MediaTime>,
     /// Of the last detection: 1 for a face towards the camera, 0 for a profile.
     pub facing: f32,
-    /// Number of matching detections, and the best of their scores.
+    /// Number of matching detections.
     pub hits: u32,
+    /// Highest score of the matching detections.
     pub best_detection: f32,
     /// Detections without a match since then.
     pub misses: u32,

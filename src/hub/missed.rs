@@ -8,7 +8,9 @@ pub struct Missed {
     /// Number of lost events in the range. Other events of the range were read, or are filtered
     /// out.
     pub count: u64,
+    /// First number of the range.
     pub from_seq: u64,
+    /// Last number of the range.
     pub to_seq: u64,
 }
 

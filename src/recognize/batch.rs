@@ -22,6 +22,7 @@ const ROWS_PER_RUN: usize = 32;
 pub(super) struct Embedded {
     dim: usize,
     pub values: Vec<f32>,
+    /// Whether each clip has an embedding.
     pub is_present: Vec<bool>,
 }
 

@@ -102,7 +102,9 @@ pub struct Metrics {
     refusals: Family<Label, Counter>,
     connections_cut: Family<Label, Counter>,
     pub clients: Gauge,
+    /// Number of clients that have connected so far.
     pub clients_total: Counter,
+    /// Number of results beyond the latency budget.
     pub deadline_misses: Counter,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
 }

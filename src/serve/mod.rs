@@ -115,10 +115,13 @@ pub struct ServeSettings {
     pub max_wire_frames_per_s: usize,
     /// Largest number of bytes of WebSocket frames of a client per second, headers included.
     pub max_wire_bytes_per_s: usize,
+    /// Largest number of unsent events of a client; beyond it the oldest are dropped.
     pub unsent_events: usize,
     /// Time limit for a client that accepts nothing although events wait for it.
     pub stalled_for: Duration,
+    /// Time between two pings to a client.
     pub ping_every: Duration,
+    /// Time limit for the pong.
     pub pong_within: Duration,
     /// Time limit of a close.
     pub close_within: Duration,
@@ -128,6 +131,7 @@ pub struct ServeSettings {
     /// Size of the kernel's send buffer of each client, in bytes; the kernel doubles it. A stalled
     /// client occupies it.
     pub send_buffer_bytes: u32,
+    /// Number of the server's threads.
     pub workers: usize,
 }
 

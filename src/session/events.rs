@@ -22,8 +22,11 @@ pub struct EventBuilder {
 /// recognizer returned its result, and when the event was built.
 #[derive(Clone, Copy, Debug)]
 pub struct ClipTimestamps {
+    /// When the recognizer took the clip.
     pub taken: MediaTime,
+    /// When the recognizer returned the result.
     pub recognized: MediaTime,
+    /// When the event was built.
     pub emitted: MediaTime,
 }
 

@@ -32,8 +32,11 @@ pub struct LabelledLogits {
 /// the row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoredPrediction {
+    /// Probability of the top label, 0..1.
     pub confidence: f64,
+    /// Whether the top label is correct.
     pub right: bool,
+    /// Weight of the row.
     pub weight: f64,
 }
 

@@ -63,6 +63,7 @@ pub trait Batches<B>: Sync {
 /// Settings of a training run.
 #[derive(Clone, Debug)]
 pub struct TrainingRun<'a> {
+    /// Name of the network, for logs.
     pub name: &'a str,
     /// The folder of the checkpoints; existing ones are resumed from.
     pub folder: PathBuf,

@@ -55,6 +55,7 @@ impl NormedConv {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockShape {
+    /// Number of output channels.
     pub channels: usize,
     /// Whether the block halves both axes.
     pub halves: bool,

@@ -17,6 +17,7 @@ pub struct OpenedBundle {
     pub manifest: Manifest,
     pub face: Graph,
     pub voice: Graph,
+    /// The text encoder.
     pub words: SentenceEncoder,
     pub head: Graph,
 }

@@ -23,6 +23,7 @@ pub struct PriorStrength {
     pub common_labels: f32,
     /// Strength for labels with a share below [`RARE`]; below 0, they are favoured.
     pub rare_labels: f32,
+    /// Accuracy at this strength, 0..1.
     pub accuracy: f64,
     /// Mean recall over labels, 0..1.
     pub recall: f64,

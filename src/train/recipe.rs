@@ -182,9 +182,9 @@ pub struct FaceRecipe {
     pub votes: Option<PathBuf>,
     /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
     pub mixup: f64,
-    /// Probability of a training picture to be varied as another camera might show it (light, blur,
-    /// noise, occlusion, half-profile), beside flip, shift, rotation and scale, which all pictures
-    /// have; without it: 1.
+    /// Probability that a training picture is varied as by another camera (light, blur, noise,
+    /// occlusion, half-profile), in addition to flip, shift, rotation and scale, which apply to all
+    /// pictures. `None`: 1.
     #[serde(default)]
     pub camera_variation: Option<f64>,
     pub fit: FitSettings,
@@ -210,7 +210,7 @@ pub struct DistillationRound {
     /// Shape of a network that is only a teacher for the next round, for example a larger one
     /// (Hinton et al. 2015). The last round has none.
     pub shape: Option<EncoderShape>,
-    /// As [`FaceRecipe::camera_variation`], for this round; without it: as before.
+    /// As [`FaceRecipe::camera_variation`], for this round.
     #[serde(default)]
     pub camera_variation: Option<f64>,
     pub early: Option<EarlyEpochs>,
@@ -222,6 +222,7 @@ pub struct DistillationRound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyEpochs {
+    /// Number of epochs with smaller pictures.
     pub epochs: usize,
     /// Side of these pictures in pixels.
     pub size: usize,
@@ -252,6 +253,7 @@ pub struct VoiceRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadRecipe {
+    /// Number of hidden units of the head.
     pub hidden: usize,
     /// Number of augmented views of each picture and clip that are embedded.
     pub views: usize,
@@ -270,15 +272,20 @@ pub struct HeadRecipe {
 #[serde(deny_unknown_fields)]
 pub struct FitSettings {
     pub epochs: usize,
+    /// Number of items per step.
     pub batch: usize,
+    /// Highest learning rate, after the warm-up.
     pub learning_rate: f64,
+    /// Length of the warm-up, in epochs.
     pub warmup_epochs: f64,
     pub weight_decay: f32,
+    /// Share of a target that is distributed uniformly over all labels.
     pub label_smoothing: f32,
     /// Decay of the moving average of the weights (for example 0.999). The average is then selected
     /// and saved. `None`: no average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
+    /// The epoch of which the weights are kept.
     pub keep: Keep,
 }
 

@@ -26,6 +26,7 @@ use crate::train::recipe::{EarlyEpochs, FaceRecipe, FitSettings, VoiceRecipe};
 #[derive(Clone, Debug)]
 pub struct PlaneBatch {
     pub values: Vec<f32>,
+    /// `[count, 1, rows, columns]`.
     pub shape: [usize; 4],
     pub targets: Vec<f32>,
 }

@@ -18,8 +18,11 @@ use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticSet {
     pub classes: usize,
+    /// Number of training items.
     pub train: usize,
+    /// Number of selection items.
     pub select: usize,
+    /// Number of test items.
     pub test: usize,
     /// Dimension of the part that the modalities share.
     pub shared: usize,

@@ -70,6 +70,7 @@ pub(super) struct ContainerTrack {
     pub number: u64,
     /// The container's name of the codec: a four-character code or Matroska's codec identifier.
     pub codec: String,
+    /// Start of the first sample.
     pub start_nanos: i64,
     /// End of the last sample; `None` where the container does not state it.
     pub end_nanos: Option<i64>,

@@ -11,6 +11,7 @@ const BINS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
     pub scale: f32,
+    /// The quantised value of 0.
     pub zero: u8,
 }
 

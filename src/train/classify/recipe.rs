@@ -28,6 +28,7 @@ pub struct FinetuneRecipe {
     pub modalities: Vec<Modality>,
     /// Length of a representation of these heads.
     pub representation: usize,
+    /// Whether embeddings are standardised first to mean 0 and deviation 1.
     pub standardise: bool,
     /// Our label for each label of a store with another name. A label that maps to "" is left out.
     #[serde(default)]

@@ -119,6 +119,7 @@ fn provider(name: &str) -> Result<Provider, String> {
 /// Result of an extraction. Counts are those of this run, except for `done_before`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
+    /// Number of items that earlier runs extracted.
     pub done_before: usize,
     /// Number of items that were done before and were extracted again, because a power cut had
     /// damaged them.
@@ -128,13 +129,16 @@ pub struct Extracted {
     /// Recordings that have changed since their rows were made.
     pub changed: usize,
     pub items: usize,
+    /// Number of their rows.
     pub rows: usize,
+    /// Number of items without rows, by reason.
     pub refused: BTreeMap<String, usize>,
     /// Number of truncated recordings; their rows are from the readable part.
     pub cut: usize,
     pub seconds: f64,
     /// Share of the CPU time that was spent in graphs, 0..1.
     pub graph_share: f64,
+    /// Share of the CPU time that was spent decoding, 0..1.
     pub decoding_share: f64,
     /// Share of the workers' time that was spent waiting for decoders, 0..1.
     pub waiting_share: f64,

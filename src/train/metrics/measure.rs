@@ -35,13 +35,16 @@ pub struct LabelEstimates {
 /// One bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReliabilityBin {
+    /// Lowest confidence of the bin.
     pub from: f64,
+    /// Highest confidence of the bin.
     pub to: f64,
+    /// Number of decisions in the bin.
     pub count: u64,
     /// Mean confidence in the bin; `None`: the bin is empty.
     pub confidence: Option<f64>,
-    /// Share of correct top labels in the bin, or with several labels the share of labels that
-    /// hold; `None`: the bin is empty.
+    /// Share of correct top labels in the bin, or with several labels the share of labels that are
+    /// true; `None`: the bin is empty.
     pub right: Option<f64>,
 }
 
@@ -67,7 +70,7 @@ pub struct Measurement {
     pub grouped: bool,
     /// Number of bootstrap resamples.
     pub resamples: usize,
-    /// Share of the resamples that an interval holds, 0..1.
+    /// Nominal coverage of the intervals, 0..1.
     pub level: f64,
     pub figures: Vec<Estimate>,
     pub labels: Vec<LabelEstimates>,

@@ -29,7 +29,7 @@ pub struct PretextModel {
 
 /// The outputs of a step, per modality, for the clips that have it.
 pub struct Outputs {
-    /// Embeddings as reconstruction aims at them.
+    /// Standardised embeddings, the targets of the reconstruction.
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
     /// Reconstructions from the representations; empty without that objective.
@@ -56,7 +56,9 @@ pub(super) struct Parts {
 
 /// The result of k-means for one batch.
 pub struct Clusters<'a> {
+    /// The cluster of each row.
     pub labels: &'a [usize],
+    /// `[clusters, clusters]`, row by row: the clustered rows are cluster logits.
     pub centroids: &'a [f32],
 }
 

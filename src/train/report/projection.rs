@@ -36,6 +36,7 @@ pub struct ProjectedPoint {
     pub id: String,
     pub x: f64,
     pub y: f64,
+    /// Index of the category in [`Projection::categories`].
     pub category: usize,
 }
 

@@ -76,6 +76,7 @@ pub struct StoreSpec {
 pub struct StoredEncoder {
     pub name: String,
     pub modality: Modality,
+    /// Length of the embedding.
     pub dim: usize,
 }
 
@@ -114,6 +115,7 @@ pub struct Entry {
     /// The recorded person; empty: unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
+    /// `None`: not labelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Whether each encoder had evidence.
@@ -151,6 +153,7 @@ fn is_zero(view: &u32) -> bool {
 pub struct Shard {
     /// Number of the shard, from 0.
     pub index: usize,
+    /// Number of shards.
     pub count: usize,
 }
 

@@ -39,7 +39,7 @@ pub struct FanOutReport {
     pub hz: f64,
     /// Bytes of one event on the wire.
     pub frame_bytes: usize,
-    /// Our server alone.
+    /// Times of the daemon's server.
     pub server: RoundTimes,
     /// A loop of `write_all` over plain sockets.
     pub bare: RoundTimes,

@@ -37,8 +37,11 @@ pub struct LiveReport {
     pub frames: u64,
     pub events: u64,
     pub events_per_subject_and_second: f64,
+    /// From the capture of the newest evidence to the output of the aligner.
     pub capture_ms: Percentiles,
+    /// From the output of the aligner to the start of encoding.
     pub queue_ms: Percentiles,
+    /// From the start of encoding to the recognition result.
     pub encode_ms: Percentiles,
     /// From the capture of the newest evidence to the event in the ring.
     pub total_ms: Percentiles,

@@ -23,12 +23,15 @@ pub struct OverheadReport {
     pub frames: u64,
     /// Wall time of the whole replay.
     pub wall_s: f64,
+    /// CPU time of the whole replay.
     pub cpu_s: f64,
     /// Wall time of the graph runs alone.
     pub graphs_wall_s: f64,
+    /// CPU time of the graph runs alone.
     pub graphs_cpu_s: f64,
     /// Wall time of the decoding alone.
     pub decode_wall_s: f64,
+    /// CPU time of the decoding alone.
     pub decode_cpu_s: f64,
     /// `wall / (graphs + decode)`; the goal is at most 1.25.
     pub wall_ratio: f64,

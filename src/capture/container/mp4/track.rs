@@ -10,9 +10,11 @@ pub(super) struct Media {
     pub number: u64,
     pub codec: String,
     pub enabled: bool,
+    /// Ticks per second of the media's time scale.
     pub scale: u32,
     /// Duration of the samples in the media's time scale.
     pub ticks: i64,
+    /// Number of samples.
     pub samples: u64,
     /// Composition offset of the first sample.
     pub first_offset: i64,
