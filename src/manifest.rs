@@ -29,7 +29,7 @@ pub struct Manifest {
     pub task: Task,
     /// The labels, in the order of the logits.
     pub labels: Vec<String>,
-    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]: stores and runs match a
+    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]. Stores and runs refer to a
     /// bundle by it. Events have [`Manifest::score_fingerprint`] instead.
     pub fingerprint: String,
     pub window: WindowRule,

@@ -23,14 +23,14 @@ use crate::train::device::burn_cpu;
 use crate::train::encoders::EncoderSetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
-use crate::train::labelled::Labelled;
+use crate::train::labelled::LabelledClips;
 use crate::train::staged_bundle::{StagedBundle, refuse_existing};
 
 /// Largest accepted deviation of ONNX Runtime's outputs from Burn's; outputs are of order 1.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes the bundle of a run that `finetune` made over stores. `overwrite`: an existing bundle is
-/// replaced.
+/// Writes the bundle of a run that `finetune` made over stores. `encoders`: the encoder folders;
+/// `bundle`: the folder to write; `overwrite`: an existing bundle is replaced.
 pub fn export(
     run_folder: &Path,
     encoders: &[PathBuf],
@@ -48,7 +48,7 @@ pub fn export(
         files.fingerprint()
     );
     let staged = StagedBundle::begin(bundle, overwrite)?;
-    let mut manifest = files.rules().clone();
+    let mut manifest = files.manifest().clone();
     let inputs = head_inputs(&manifest, &run);
     // An encoder of a modality that the head does not take would run for nothing, and the manifest
     // would claim that it is used.

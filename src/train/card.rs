@@ -74,7 +74,7 @@ pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
         toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?,
     );
     let card = renewed(&old, &figures_section(bundle, &manifest, figures)?)?;
-    let staged = StagedBundle::of(bundle)?;
+    let staged = StagedBundle::copy_of(bundle)?;
     staged.write("MODEL_CARD.md", card.as_bytes())?;
     for (name, svg) in pictures(figures) {
         staged.write(&name, svg.as_bytes())?;

@@ -47,7 +47,8 @@ impl Catalogue {
         self.faults.iter().map(|fault| fault.at.as_str())
     }
 
-    /// Moves the wanted faults to another catalogue, and no items.
+    /// Moves the faults for which `is_wanted` is true to another catalogue, and drops the rest and
+    /// all items.
     pub fn move_faults(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other
             .faults

@@ -8,12 +8,13 @@
 //! anna/001.mp4,happy,train,anna,"well, that went fine"
 //! ben/007.wav,angry|surprised,test,ben,
 //! ```
-//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are faces cut out already.
-//! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds
-//!   several (`happy|surprised`) the task is multi-label and every target is a vector of 0 and 1.
-//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole
-//!   files, where there is no group) that have a label are assigned: 15 % of them to test, 15 % to
-//!   val, in an order made of their names; with fewer than three all train.
+//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are face crops.
+//! * `label`: empty means not labelled. The labels are all words of the column, sorted. If any cell
+//!   has several (`happy|surprised`), the task is multi-label and every target is a vector of 0 and
+//!   1.
+//! * `split`: `train`, `val` or `test`; empty means train. Without the column, whole groups (whole
+//!   files, if there is no group) that have a label are assigned: 15 % of them to test, 15 % to
+//!   val, in an order derived from their names; with fewer than three, all train.
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
 //! Every recording below the root that `labels.csv` does not name is an unlabelled item to train
@@ -133,7 +134,7 @@ fn form_of(path: &Path) -> Option<String> {
     path.to_str().filter(|text| !text.is_ascii()).map(folded)
 }
 
-/// The words in the file beside a recording; an error where two files may be meant.
+/// The words in the file beside a recording. Fails if two files match.
 fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<String>, String> {
     let mut read = |extension| -> Result<Option<String>, String> {
         let folder = recording.parent().unwrap_or(Path::new(""));
@@ -162,7 +163,7 @@ fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<Stri
     Ok(text.or_else(aligned).filter(|t| !t.is_empty()))
 }
 
-/// The files that a cell of `labels.csv` may stand for.
+/// The files that a cell of `labels.csv` may refer to.
 fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
     let found = match names.find(root, Path::new(cell)) {
         Ok(path) => vec![path],

@@ -114,7 +114,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         let media = match &mut sound_of {
             None => Media::Recording(file.path),
             Some(sound_of) => match sound_of.remove(&clip.each_ref().map(|name| folded(name))) {
-                Some(audio) => Media::Apart {
+                Some(audio) => Media::Separate {
                     video: file.path,
                     audio,
                 },

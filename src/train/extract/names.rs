@@ -1,4 +1,4 @@
-//! Items by name, in files of the store: those without a row, and those that have changed.
+//! Files of the store that list items: those without rows, and those with changed recordings.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -27,7 +27,7 @@ impl SkippedItems {
     }
 }
 
-/// Writes `names` to `path`, one a line. Without names the file of an earlier run is removed.
+/// Writes `names` to `path`, one per line. Without names, the file of an earlier run is removed.
 pub fn replace(path: &Path, names: &[String]) -> anyhow::Result<()> {
     if names.is_empty() {
         let _ = std::fs::remove_file(path);

@@ -72,7 +72,7 @@ pub trait OutcomeSink {
     /// `media`: the item's files as they were before it was extracted; empty where they could not
     /// be read.
     fn write(&mut self, item: &Item, media: &[FileStamp], outcome: Outcome) -> anyhow::Result<()>;
-    /// Called now and then, with the seconds since the work began.
+    /// Called from time to time, with the seconds since the start.
     fn report_progress(&mut self, seconds: f64);
 }
 
@@ -113,7 +113,7 @@ pub fn work(
                 {
                     // All items of a job have the same media.
                     let media: Arc<[FileStamp]> =
-                        FileStamp::of(&job[0].media).unwrap_or_default().into();
+                        FileStamp::read(&job[0].media).unwrap_or_default().into();
                     worker.extract_all(job, &goes_on, &mut |item, outcome| {
                         let sent = sender.send((item, media.clone(), outcome));
                         closed.fetch_or(sent.is_err(), Ordering::Relaxed);

@@ -8,9 +8,9 @@
 //! The union of the shards is the store.
 //!
 //! A newer listing replaces an index as a whole. If the list of labels changes, `store.json` is
-//! replaced first. It keeps the first list, which indices without a header index; an index with
-//! another list names it in its first line. So every index can be read at any moment, also while
-//! some shards still have the labels of an earlier listing.
+//! replaced first. It keeps the first list, which the targets of an index without a header use. An
+//! index with another list names it in its first line, the header. Every index is therefore
+//! readable at all times, even while some shards still have the labels of an earlier listing.
 
 mod files;
 mod index;

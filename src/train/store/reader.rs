@@ -45,7 +45,7 @@ fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     })
 }
 
-/// The rows of one shard.
+/// The index of one shard.
 struct ShardIndex {
     shard: Shard,
     /// The labels that its targets index.
@@ -82,7 +82,7 @@ fn join_labels(dir: &Path, labels: &mut Vec<String>, indices: &mut [ShardIndex])
     for index in indices {
         let renaming = Renaming::new(&index.labels, labels);
         for (entry, _) in &mut index.found {
-            entry.target = entry.target.as_ref().and_then(|t| renaming.of(t));
+            entry.target = entry.target.as_ref().and_then(|t| renaming.target(t));
         }
     }
 }

@@ -29,13 +29,13 @@ struct Placed {
     first_row: u64,
 }
 
-/// Checks the index `text`, with its header if it has one, against `rows`, each row of `dim` values. Lines at the end are dropped
-/// if they cannot be parsed, or if their rows are missing or fail the checksum. A last line without
-/// a newline is dropped too.
+/// Checks the index `text` (with its header, if it has one) against `rows`, each row of `dim`
+/// values. Drops lines at the end that cannot be parsed, whose rows are missing or fail the
+/// checksum, or that lack a newline.
 ///
 /// # Errors
-/// A good line follows a bad one, which a power cut cannot cause. Rows that a power cut cannot have
-/// damaged are left to the reader.
+/// A valid line follows an invalid one, which a power cut cannot cause. Rows that a power cut
+/// cannot have damaged are not checked here, but by the reader.
 pub(super) fn recover(
     text: &[u8],
     rows: &File,
@@ -47,7 +47,7 @@ pub(super) fn recover(
     let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
     let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
     let mut whole = 0;
-    let header_bytes = Header::of(text).map_or(0, |(_, bytes)| bytes);
+    let header_bytes = Header::parse_start(text).map_or(0, |(_, bytes)| bytes);
     for (number, line) in text
         .split_inclusive(|b| *b == b'\n')
         .enumerate()

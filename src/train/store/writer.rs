@@ -44,11 +44,12 @@ impl ShardWriter {
         ShardWriter::open_for(dir, spec, shard, &[])
     }
 
-    /// As [`ShardWriter::open`]; finished items take over the labels, splits and groups of `items`.
-    /// The list of labels may change this way; other shards keep theirs until they are opened too.
+    /// As [`ShardWriter::open`]; also updates labels, splits and groups of finished items from
+    /// `items`. The list of labels may change this way; other shards keep theirs until they are
+    /// opened too.
     ///
     /// # Errors
-    /// As [`ShardWriter::open`], and where the recording of a finished item has changed.
+    /// As [`ShardWriter::open`], or the recording of a finished item has changed.
     pub fn open_for(
         dir: &Path,
         spec: &StoreSpec,
@@ -58,7 +59,7 @@ impl ShardWriter {
         ShardWriter::open_when(dir, spec, shard, items, WhenChanged::Refuse)
     }
 
-    /// As [`ShardWriter::open_for`], with a choice for changed recordings.
+    /// As [`ShardWriter::open_for`]; `when_changed` selects the treatment of changed recordings.
     pub fn open_when(
         dir: &Path,
         spec: &StoreSpec,
@@ -97,7 +98,7 @@ impl ShardWriter {
         text.truncate(index_bytes as usize);
         // Read again under the lock: another shard may have changed it.
         let before = agree(dir, spec, shard)?;
-        let header = Header::of(&text).map(|(header, _)| header.labels);
+        let header = Header::parse_start(&text).map(|(header, _)| header.labels);
         let theirs = header.unwrap_or(before.labels_without_header().to_vec());
         let has_other_labels = before.spec.labels != spec.labels;
         let after = before.with_labels(&spec.labels);
@@ -162,14 +163,14 @@ impl ShardWriter {
         self.relabelled
     }
 
-    /// Finished items whose recordings have changed: they are not done any more, or keep their rows,
-    /// by the choice at opening.
+    /// Ids of the finished items whose recordings have changed. They keep their rows or are
+    /// extracted again, as selected on opening.
     pub fn changed(&self) -> &[String] {
         &self.changed
     }
 
     /// Syncs finished items to disk: the rows, then the lines that name them.
-    pub fn make_safe(&mut self) -> Result<(), StoreError> {
+    pub fn sync(&mut self) -> Result<(), StoreError> {
         files::sync(&self.rows).map_err(StoreError::disk(&self.rows_path))?;
         files::sync(&self.index).map_err(StoreError::disk(&self.index_path))?;
         (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
@@ -192,12 +193,12 @@ impl ShardWriter {
         self.done.contains(item)
     }
 
-    /// Adds a finished item with its rows; its recording is unknown.
+    /// Adds a finished item with its rows, without stamps of its recording.
     pub fn push(&mut self, item: &str, rows: &[(Entry, Vec<f32>)]) -> Result<(), StoreError> {
         self.push_from(item, &[], rows)
     }
 
-    /// Adds a finished item with its rows, and the files that they were made of.
+    /// Adds a finished item with its rows. `media`: the stamps of its recording's files.
     pub fn push_from(
         &mut self,
         item: &str,
@@ -245,12 +246,13 @@ impl ShardWriter {
         self.finished(line.item)
     }
 
-    /// Adds a finished item without rows, and the reason; its recording is unknown.
+    /// Adds a finished item without rows, without stamps of its recording; `reason` states why.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
         self.skip_from(item, &[], reason)
     }
 
-    /// Adds a finished item without rows, the files that gave none, and the reason.
+    /// Adds a finished item without rows; `reason` states why. `media`: the stamps of its
+    /// recording's files.
     pub fn skip_from(
         &mut self,
         item: &str,

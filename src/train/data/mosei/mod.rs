@@ -13,9 +13,9 @@
 //! full videos, `Raw/Videos/Segmented/Combined/<video>_<number>.mp4` are used. Without labels, the
 //! items are the transcript's lines, for pre-training.
 //!
-//! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an
-//! object of the same three lists). Labels and folds may also lie in a folder of their own, two
-//! deep at most. Names of videos match in any Unicode form.
+//! The folds are the SDK's `cmu_mosei_std_folds.py`, unchanged or as JSON (`standard_folds.json`,
+//! an object of the same three lists). Labels and folds may also be in another folder, at most two
+//! levels deep. Names of videos match in any Unicode form.
 //!
 //! The `.csd` is read directly. If it has another structure, this script makes `labels.csv` from
 //! it:
@@ -30,13 +30,13 @@
 //! ```
 
 mod labels;
-mod on_disk;
+mod media_files;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use self::labels::{LABELS, Labelled, Labels, read_sequence, read_table};
-use self::on_disk::OnDisk;
+use self::labels::{LABELS, LabelledInterval, Labels, read_sequence, read_table};
+use self::media_files::MediaFiles;
 use super::catalogue::Catalogue;
 use super::folded_names::folded;
 use super::tree::{folder, walk};
@@ -57,9 +57,10 @@ struct TranscriptLine {
 /// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let on_disk = OnDisk::find(root, &mut catalogue)?;
+    let media_files = MediaFiles::find(root, &mut catalogue)?;
     let transcripts = transcripts(root, &mut catalogue)?;
-    if on_disk.videos.is_empty() && on_disk.sounds.is_empty() && on_disk.cut.is_empty() {
+    if media_files.videos.is_empty() && media_files.sounds.is_empty() && media_files.cut.is_empty()
+    {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
     }
     let labels = read_labels(root, &mut catalogue)?;
@@ -136,9 +137,9 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 continue;
             }
             let number = line.map_or(row.index, |l| l.number);
-            let Some((media, is_cut)) = on_disk.media(&name, number) else {
+            let Some((media, is_cut)) = media_files.media(&name, number) else {
                 // An unusable file has a fault of its own.
-                if on_disk.is_unusable(&name, number) {
+                if media_files.is_unusable(&name, number) {
                     unusable += 1;
                 } else {
                     missing += 1;
@@ -168,7 +169,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             );
         }
     }
-    for video in on_disk.videos.keys().collect::<BTreeSet<_>>() {
+    for video in media_files.videos.keys().collect::<BTreeSet<_>>() {
         if !labelled.contains_key(video) {
             catalogue.fault(
                 video,
@@ -268,8 +269,8 @@ fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
     })
 }
 
-/// The transcript line of a labelled interval: it overlaps at least half of their union; by its
-/// number if the labels have no times.
+/// The transcript line of a labelled interval: the line that overlaps it by at least half of their
+/// union, or the line with its number if the labels have no times.
 fn transcript_line<'a>(
     lines: &'a [TranscriptLine],
     row: &LabelledInterval,
