@@ -456,7 +456,7 @@ mod tests {
         let joined = join().unwrap();
         assert_eq!(
             joined
-                .rules()
+                .manifest()
                 .encoders
                 .iter()
                 .map(|e| e.name.as_str())

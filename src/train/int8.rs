@@ -98,7 +98,7 @@ pub fn attempt(
             let logits = outputs
                 .get(1)
                 .with_context(|| format!("encoder {encoder} gives no logits"))?;
-            *right += usize::from(largest(&logits.values) == *label);
+            *right += usize::from(argmax(&logits.values) == *label);
         }
     }
     let n = examples.selection.len();

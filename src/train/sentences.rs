@@ -9,7 +9,7 @@ use crate::encode::{Graph, Provider, Runtime};
 use crate::labels::{LABELS, label_index};
 use crate::model::Encoder;
 pub use crate::onnx::sentence::DIM;
-use crate::onnx::sentence::Sentence;
+use crate::onnx::sentence::SentenceFiles;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target, goemotions};
@@ -98,12 +98,12 @@ impl SentenceEncoder {
     /// Opens the encoder from `folder`, which holds the weights and the tokenizer as set-up fetches
     /// them.
     pub fn open(folder: &Path) -> anyhow::Result<SentenceEncoder> {
-        let Sentence {
+        let SentenceFiles {
             entry,
             text,
             graph,
             tokenizer,
-        } = Sentence::from_dir(folder)
+        } = SentenceFiles::from_dir(folder)
             .context("the sentence encoder is fetched by: make setup-import")?;
         let graph = Graph::open(&Runtime::load()?, "text", &graph, Provider::Cpu, 2)?;
         Ok(SentenceEncoder {

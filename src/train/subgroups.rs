@@ -111,7 +111,7 @@ fn right(
     let is_right = |(crop, label): &LabelledPicture<'_>| {
         let input = normalise(&change(crop), &settings.normalise);
         let [_, logits] = OpenedBundle::encode(&mut opened.face, &shape, &input)?;
-        Ok(largest(&logits.values) == *label)
+        Ok(argmax(&logits.values) == *label)
     };
     pictures.iter().map(is_right).collect()
 }

@@ -16,7 +16,11 @@ pub fn clip_predictions(
         Corpus::Ravdess => LabelledLogits::new(RAVDESS.len(), logits, emotions.collect()),
         Corpus::Nemo => {
             let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
-            LabelledLogits::new(LABELS.len(), rows.collect(), emotions.map(wire).collect())
+            LabelledLogits::new(
+                LABELS.len(),
+                rows.collect(),
+                emotions.map(wire_label).collect(),
+            )
         }
     }
 }

@@ -49,7 +49,7 @@ fn face_and_voice_become_one_set_that_opens() {
     let files = EncoderSetFiles::read(std::slice::from_ref(&into)).unwrap();
     assert_eq!(
         files
-            .rules()
+            .manifest()
             .encoders
             .iter()
             .map(|e| (e.name.as_str(), e.dim))
@@ -59,7 +59,7 @@ fn face_and_voice_become_one_set_that_opens() {
     // The same graphs and preprocessing as the bundle, except for the words: the same fingerprint.
     let mut expected = EncoderSetFiles::read(&[project("models/default")])
         .unwrap()
-        .rules()
+        .manifest()
         .clone();
     expected.text = None;
     expected
@@ -237,7 +237,7 @@ fn unfit_graphs_are_refused_with_a_reason() {
     assert_eq!(
         EncoderSetFiles::read(std::slice::from_ref(&into))
             .unwrap()
-            .rules()
+            .manifest()
             .encoders[0]
             .input,
         [4, 1, 48, 48]
