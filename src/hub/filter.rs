@@ -28,7 +28,7 @@ pub(super) struct ExpressionKeys<'a> {
 }
 
 impl<'a> FilterKeys<'a> {
-    pub fn of(event: &'a Event) -> Self {
+    pub fn from_event(event: &'a Event) -> Self {
         let payload = event.payload();
         let expression = match event {
             Event::Expression(e) => Some(ExpressionKeys {

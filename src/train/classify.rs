@@ -15,7 +15,7 @@ use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
-use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
+use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, scored_predictions};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};

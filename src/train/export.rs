@@ -17,7 +17,7 @@ use crate::preprocess::{LogMel, normalise};
 use crate::train::card;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::device::plain;
+use crate::train::device::burn_cpu;
 use crate::train::encoder_runs::{VoiceRun, load_face, load_voice};
 use crate::train::evaluate::measure;
 use crate::train::fit::{device, tensor, values};

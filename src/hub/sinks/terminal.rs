@@ -29,7 +29,7 @@ pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksErr
             unicode: speaks_utf8(|name| std::env::var(name).ok()),
         })
     };
-    Ok(Stream::of(io::stdout())
+    Ok(Stream::from_fd(io::stdout())
         .ok()
         .map(sink)
         .into_iter()

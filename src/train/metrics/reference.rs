@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
     use crate::train::metrics::predictions::{Predictions, Truth};
-    use crate::train::metrics::tally::Marks;
+    use crate::train::metrics::tally::ItemCounts;
     use serde_json::Value;
 
     fn floats(array: &Value) -> Vec<f32> {
@@ -160,7 +160,7 @@ mod tests {
     fn counts(labels: usize, inputs: &[f32], truth: Truth) -> TallyCounts {
         let names = (0..labels).map(|label| label.to_string()).collect();
         let predictions = Predictions::from_logits(names, inputs.to_vec(), 1.0, truth).unwrap();
-        TallyCounts::new(Marks::new(&predictions, 0.0).tally(|_| 1))
+        TallyCounts::new(ItemCounts::new(&predictions, 0.0).tally(|_| 1))
     }
 
     /// Compares every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …;
@@ -238,7 +238,8 @@ mod tests {
         let logits = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat();
         let found = counts(4, &logits, Truth::Classes(vec![0, 1]));
         assert!((macro_accuracy(&found).unwrap() - 1.0 / 3.0).abs() < 1e-12);
-        let weighted = Kind::Accuracy.averaged(&found.reference, false, Average::Weighted);
+        let weighted =
+            ReferenceMetric::Accuracy.averaged(&found.reference, false, Average::Weighted);
         assert_eq!(weighted, 0.5);
         // Ties go to the first.
         let tied = counts(2, &[0.5, 0.5], Truth::Classes(vec![1]));
@@ -246,6 +247,9 @@ mod tests {
         // Without any item.
         assert_eq!(macro_accuracy(&counts(3, &[], Truth::Labels(vec![]))), None);
         let none = [Decisions::default(); 3];
-        assert_eq!(Kind::F1.averaged(&none, true, Average::Weighted), 0.0);
+        assert_eq!(
+            ReferenceMetric::F1.averaged(&none, true, Average::Weighted),
+            0.0
+        );
     }
 }
