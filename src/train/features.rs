@@ -217,8 +217,8 @@ impl Features {
         }
     }
 
-    /// The recording of a row, of which a store of windows has several rows: they depend on each
-    /// other. Of other stores the row's id.
+    /// The recording of a row. A store of windows has several rows per recording, which are not
+    /// independent. In other stores this is the row's id.
     pub fn recording(&self, row: usize) -> &str {
         let entry = self.entry(row);
         if self.spec.has_windows() {
@@ -228,7 +228,7 @@ impl Features {
         }
     }
 
-    /// The number of recordings of these rows.
+    /// Number of recordings of these rows.
     pub fn recordings(&self, rows: &[usize]) -> usize {
         let all: BTreeSet<&str> = rows.iter().map(|row| self.recording(*row)).collect();
         all.len()

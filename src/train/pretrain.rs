@@ -95,8 +95,8 @@ pub fn pretrain(
     verbose: bool,
 ) -> anyhow::Result<(PretextModel, Progress)> {
     let rows = usable_rows(recipe, features)?;
-    let windows = Windows::of(features, &rows);
-    let apart = windows.least();
+    let windows = Windows::new(features, &rows);
+    let apart = windows.min_rows();
     let batch = recipe.batch.min(apart);
     ensure!(
         batch >= 2,

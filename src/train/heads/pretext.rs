@@ -81,14 +81,15 @@ impl PretextHeads {
         }
     }
 
-    /// Representations `[batch, R]` to the projection's hidden layer `[batch, R / 8]`. Each row is
-    /// taken by itself.
+    /// The first layer of the projection: representations `[batch, R]` to hidden values `[batch, R
+    /// / 8]`. Each row is computed independently.
     pub fn narrow(&self, representation: Tensor<2>) -> Tensor<2> {
         self.narrow.forward(representation)
     }
 
-    /// Results of [`Self::narrow`] to projections `[batch, P]`, not normalised. In training, the
-    /// batch is one modality's: each call uses the statistics of its batch.
+    /// The other layers of the projection: results of [`Self::narrow`] to projections `[batch, P]`,
+    /// which are not normalised. In training, batch normalisation uses the statistics of this
+    /// batch, which is of one modality.
     pub fn project_narrowed(&self, narrowed: Tensor<2>) -> Tensor<2> {
         let projection = self.project.forward(relu(normalise(&self.norm, narrowed)));
         if self.rectified_projection {

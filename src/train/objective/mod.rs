@@ -1,5 +1,5 @@
-//! Losses of pre-training: any sum of contrastive, clustering and reconstruction, or SimCLR; and
-//! the loss of fine-tuning (`src/train/method.md` c).
+//! Losses of pre-training: any sum of contrastive, clustering and reconstruction loss, or SimCLR;
+//! and the loss of fine-tuning (`src/train/method.md` c).
 //!
 //! Training calls these functions, and the comparison with the authors' numbers calls the same ones
 //! (`src/train/parity`).

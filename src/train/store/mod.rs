@@ -58,12 +58,12 @@ pub struct StoreSpec {
     /// The kind of the rows: [`RECORDING`] or [`WINDOW`]. `recording`: as [`RECORDING`], by an
     /// earlier version.
     pub clips: String,
-    /// Length, hop and half-life by which clips became rows. [`WINDOW`]: those that are served.
+    /// Length, hop and half-life by which clips were converted to rows. [`WINDOW`]: the encoders'.
     /// [`RECORDING`]: windows that do not overlap, without a half-life. `None`: a store of an
-    /// earlier version; its fingerprint covers them.
+    /// earlier version, whose fingerprint covers them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRule>,
-    /// Rows of each clip: the clip as it is (view 0) and augmented ones.
+    /// Number of rows of each clip: view 0, which is the clip unchanged, and augmented views.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
     /// The encoders, in the order of their embeddings in a row.
@@ -80,10 +80,10 @@ pub struct StoredEncoder {
     pub dim: usize,
 }
 
-/// [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
+/// Value of [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
 pub const RECORDING: &str = "recording_mean";
 
-/// [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as the daemon makes them.
+/// Value of [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as in the daemon.
 pub const WINDOW: &str = "window";
 
 impl StoreSpec {
