@@ -11,7 +11,8 @@ fn main() {
     match std::env::var("SHERPA_ONNX_LIB_DIR") {
         Ok(folder) => println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}"),
         Err(_) => println!(
-            "cargo:warning=without SHERPA_ONNX_LIB_DIR the crate of sherpa-onnx downloads its library; `make build FEATURES=sherpa` sets it"
+            "cargo:warning=without SHERPA_ONNX_LIB_DIR the crate of sherpa-onnx downloads its \
+             library; `make build FEATURES=sherpa` sets it"
         ),
     }
 }

@@ -18,7 +18,7 @@ use text::{contains_secret, redact_text, replace_whole_word};
 
 /// Replacement of a secret.
 const HIDDEN: &str = "***";
-/// Secrets shorter than this are replaced in other text only as whole words, bytes.
+/// Secrets of fewer bytes are replaced in other text only as whole words.
 const DISTINCT: usize = 4;
 
 /// A source in the configuration: an address, a path, a GStreamer bin description or the name of a
@@ -111,7 +111,7 @@ pub fn redact(text: &str) -> String {
     redact_text(text).text
 }
 
-/// Redacted text, and the secrets that were removed.
+/// Redacted text, and the secrets that were removed from it.
 #[derive(Debug, Default)]
 struct Redacted {
     text: String,
@@ -121,7 +121,7 @@ struct Redacted {
 /// A removed part of an address.
 struct Secret {
     text: String,
-    /// Long enough to be replaced at any position.
+    /// Whether the secret is long enough to be replaced at any position.
     is_distinct: bool,
 }
 
@@ -148,8 +148,8 @@ impl Secret {
         }
     }
 
-    /// The secret as written, percent-decoded and percent-encoded: libraries convert addresses
-    /// before they quote them.
+    /// The secret as written, percent-decoded and percent-encoded, because libraries convert
+    /// addresses before they quote them.
     fn forms(&self) -> impl Iterator<Item = String> {
         let decoded = percent_decode_str(&self.text)
             .decode_utf8_lossy()

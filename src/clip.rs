@@ -76,13 +76,16 @@ pub struct Clip {
     pub span: Span,
     /// At most one face per slot of the manifest's face rate, oldest first; each has a crop.
     pub faces: Vec<Arc<Face>>,
-    /// Slots within the subject's presence without a usable face.
+    /// Number of slots within the subject's presence without a usable face.
     pub faces_missing: u32,
+    /// Why the clip has no faces; `None` if it has some.
     pub face_absence: Option<Absence>,
+    /// The voice, or why it is absent.
     pub voice: Result<ClipVoice, Absence>,
+    /// The text, or why it is absent.
     pub text: Result<ClipText, Absence>,
-    /// Newest audio stamp used minus newest video stamp used, in nanoseconds; `None` unless both
-    /// are used.
+    /// Stamp of the newest audio minus that of the newest video, in nanoseconds; `None` unless both
+    /// modalities are present.
     pub skew_nanos: Option<i64>,
     /// Time of output by the aligner, on the clock that drives it.
     pub aligned_at: MediaTime,
@@ -109,12 +112,13 @@ impl Clip {
 /// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
-    /// One per label of the manifest; they sum to 1 for a single-label task.
+    /// One score per label of the manifest, 0..1; they sum to 1 for a single-label task.
     pub scores: Vec<f32>,
     /// Index of the highest score.
     pub top: usize,
-    /// Calibrated probability that `top` is correct.
+    /// Calibrated probability that `top` is correct, 0..1.
     pub confidence: f32,
+    /// Whether the confidence is below the bundle's threshold, so that the recogniser abstains.
     pub abstain: bool,
     /// The modalities that the head used.
     pub used: Presence,

@@ -29,6 +29,7 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The precision's name in events and manifests.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Fp32 => "fp32",
@@ -112,8 +113,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// The same library with its own tallies, which keep each graph's bytes and count runs by input
-    /// shapes: for a benchmark that repeats them.
+    /// The same library with tallies of its own, which keep each graph's bytes and count runs by
+    /// input shapes. For a benchmark that repeats the runs.
     pub fn traced(&self) -> Runtime {
         Runtime {
             tallies: Arc::new(Tallies::traced()),

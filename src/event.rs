@@ -139,16 +139,19 @@ pub enum Form {
     Offline,
 }
 
-/// A change of a track. `rect`: `x, y, w, h` as fractions of the picture, 0..1.
+/// A change of a track.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SubjectEvent {
     pub subject: SubjectId,
     pub time_ns: MediaTime,
     pub phase: SubjectPhase,
+    /// The surviving track; only in `merged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub into: Option<SubjectId>,
+    /// `x, y, w, h` as fractions of the picture, 0..1.
     #[serde(rename = "box", serialize_with = "four_decimals")]
     pub rect: [f32; 4],
+    /// Quality of the face, 0..1.
     #[serde(serialize_with = "decimals4")]
     pub quality: f32,
 }
@@ -185,8 +188,10 @@ pub struct SpeechEvent {
     /// The transcript; only in `partial` and `final`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The words with their times, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<Vec<SpokenWord>>,
+    /// The speaker; `None` if it is unknown.
     pub owner: Option<SubjectId>,
 }
 
@@ -252,6 +257,7 @@ pub enum SpeechPhase {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusEvent {
     pub sources: Sources,
+    /// The degradation of the daemon (`src/event/protocol.md`).
     pub degraded: &'static str,
     pub paused: bool,
     pub counters: Map<String, Value>,
@@ -283,10 +289,11 @@ pub struct Sources {
     pub audio: SourceStatus,
 }
 
-/// State of one source. `reason`: the cause of a loss.
+/// State of one source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceStatus {
     pub state: SourceState,
+    /// The cause of a loss.
     pub reason: Option<String>,
     /// Media time at which a replayed recording (each pass of a loop) begins.
     pub origin_ns: Option<MediaTime>,

@@ -25,10 +25,14 @@ pub enum WhenFull {
 /// Counters of one lane, read by `/metrics` and `status`.
 #[derive(Debug)]
 pub struct LaneCounters {
+    /// The lane's name in `/metrics`.
     pub name: &'static str,
     pub capacity: usize,
+    /// Number of sent items.
     pub sent: AtomicU64,
+    /// Number of dropped items.
     pub lost: AtomicU64,
+    /// Number of waiting items.
     pub depth: AtomicU64,
 }
 
@@ -49,7 +53,7 @@ struct State<T> {
     receiver_alive: bool,
 }
 
-/// A bounded lane of `capacity` items.
+/// A bounded lane of `capacity` items, with a policy for a full lane.
 pub fn lane<T>(
     name: &'static str,
     capacity: usize,
@@ -149,6 +153,7 @@ impl<T> LaneSender<T> {
         Ok(kept_all)
     }
 
+    /// The counters of the lane, shared by both ends.
     pub fn counters(&self) -> Arc<LaneCounters> {
         self.shared.counters.clone()
     }
@@ -264,7 +269,8 @@ impl<T> LaneReceiver<T> {
         }
     }
 
-    /// Counts received items as lost: they are useless because earlier items were dropped.
+    /// Counts received items as lost, because they are useless without earlier items that were
+    /// dropped.
     pub fn count_lost(&self, items: u64) {
         self.shared
             .counters
@@ -272,6 +278,7 @@ impl<T> LaneReceiver<T> {
             .fetch_add(items, Ordering::Relaxed);
     }
 
+    /// The counters of the lane, shared by both ends.
     pub fn counters(&self) -> Arc<LaneCounters> {
         self.shared.counters.clone()
     }

@@ -22,11 +22,14 @@ pub const PREPROCESS_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// Version of the manifest's format.
     pub schema: u32,
     pub name: String,
+    /// Single-label or multi-label classification.
     pub task: Task,
+    /// The labels, in the order of the logits.
     pub labels: Vec<String>,
-    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]: stores and runs match a
+    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]. Stores and runs refer to a
     /// bundle by it. Events have [`Manifest::score_fingerprint`] instead.
     pub fingerprint: String,
     pub window: WindowRule,
@@ -52,12 +55,12 @@ pub enum Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRule {
+    /// Length of a clip, in milliseconds.
     pub length_ms: u32,
-    /// From one clip's end to the next one's.
+    /// Distance from the end of one clip to the end of the next, in milliseconds.
     pub hop_ms: u32,
-    /// Half-life of the weights with which `frame` embeddings are averaged over the window. Recent
-    /// faces weigh more, so that changes show soon and a still face does not flicker. Absent: equal
-    /// weights.
+    /// Half-life of the weights by which `frame` embeddings are averaged over the window, in
+    /// milliseconds. Recent faces have more weight, so changes show soon. `None`: equal weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_life_ms: Option<u32>,
 }
@@ -76,7 +79,7 @@ pub struct FacePreprocessing {
     /// Target places of the five landmarks, in 0..1 of the crop.
     pub template: [[f32; 2]; 5],
     pub normalise: FaceNormalisation,
-    /// Lowest quality of a face that counts as evidence.
+    /// Lowest quality of a face that counts as evidence, 0..1.
     pub min_quality: f32,
 }
 
@@ -86,8 +89,8 @@ pub struct FacePreprocessing {
 pub enum FaceNormalisation {
     /// `(x / 255 - mean) / std` per channel.
     Fixed { mean: Vec<f32>, std: Vec<f32> },
-    /// Each crop to mean 0 and deviation 1 over all its values. The deviation is at least `floor`,
-    /// in 0..1 of the value range.
+    /// Each crop is scaled to mean 0 and deviation 1 over all its values. The deviation is at least
+    /// `floor`, for values in 0..1.
     PerCrop { floor: f32 },
 }
 
@@ -108,15 +111,21 @@ impl FaceNormalisation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioPreprocessing {
+    /// Sample rate, in Hz.
     pub rate_hz: u32,
+    /// Length of the FFT, in samples.
     pub n_fft: usize,
+    /// Distance between frames, in samples.
     pub hop: usize,
+    /// Number of mel bands.
     pub mels: usize,
+    /// Lowest frequency of the mel bands.
     pub min_hz: f32,
+    /// Highest frequency of the mel bands.
     pub max_hz: f32,
     pub scale: AudioScale,
     pub normalise: AudioNormalisation,
-    /// Least speech in a window that counts as voice, in milliseconds.
+    /// Least speech in a window with a voice, in milliseconds.
     pub min_speech_ms: u32,
 }
 
@@ -146,9 +155,10 @@ pub enum AudioNormalisation {
 pub struct TextPreprocessing {
     /// `tokenizer.json` of Hugging Face's tokenizers, beside the manifest.
     pub tokenizer: String,
+    /// Hash of the tokenizer's file.
     pub sha256: String,
-    /// Most tokens of an utterance, special tokens included; the rest is cut. (The reference cuts
-    /// nothing, and fails beyond its network's limit.)
+    /// Largest number of tokens of an utterance, special tokens included; the rest is cut. (The
+    /// reference cuts nothing, and fails beyond the limit of its network.)
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
 }
@@ -165,9 +175,11 @@ pub struct EncoderEntry {
     pub name: String,
     pub modality: Modality,
     pub kind: EncoderKind,
+    /// The fp32 graph, an ONNX file beside the manifest.
     pub file: String,
+    /// Hash of `file`.
     pub sha256: String,
-    /// The int8 graph, used on the CPU. `expressd-train export` makes one if it is faster and as
+    /// The int8 graph, used on the CPU. `expressd-train export` writes one if it is faster and as
     /// accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8: Option<Int8Entry>,
@@ -175,19 +187,22 @@ pub struct EncoderEntry {
     pub input: Vec<usize>,
     /// Length of the embedding: the graph's first output, `[batch, dim]`.
     pub dim: usize,
-    /// Face encoders: faces per second, if fewer than `[face]` gives (the first of each slot).
+    /// Face encoders: faces per second, if fewer than `[face]` states. The encoder gets the first
+    /// face of each of its slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
-    /// Face encoders: own normalisation, if other than `[face]`'s.
+    /// Face encoders: normalisation, if it differs from that of `[face]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalise: Option<FaceNormalisation>,
-    /// Class names of the graph's second output `[batch, classes]` (logits), if it has one. The
-    /// daemon does not use it.
+    /// Class names of the graph's second output, logits `[batch, classes]`; empty if it has none.
+    /// The daemon does not use them.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Pretrained and unchanged (true), or trained here (false).
+    /// Whether the encoder is pretrained and unchanged, or trained by this project.
     pub frozen: bool,
+    /// Origin of the weights.
     pub source: String,
+    /// Licence of the weights.
     pub licence: String,
 }
 
@@ -213,15 +228,15 @@ impl EncoderEntry {
     }
 }
 
-/// Unit of input of an encoder.
+/// What an encoder runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
-    /// Runs once per face and frame; embeddings are cached and averaged over the window.
+    /// One face of one frame. Embeddings are cached, and averaged over the window.
     Frame,
     /// Runs on a window.
     Window,
-    /// Runs on the window's text.
+    /// The text of a window.
     Utterance,
 }
 
@@ -231,14 +246,16 @@ pub enum EncoderKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadEntry {
+    /// An ONNX file beside the manifest.
     pub file: String,
+    /// Hash of `file`.
     pub sha256: String,
-    /// Names of encoders.
+    /// Names of the encoders, in the order of the graph's inputs.
     pub inputs: Vec<String>,
-    /// Temperatures: logits are divided by them before the softmax, per modality subset
-    /// ([`Presence`]'s name).
+    /// The temperature of each subset of modalities, by [`Presence`]'s name. Logits are divided by
+    /// it before the softmax.
     pub temperature: BTreeMap<String, f32>,
-    /// Lowest confidence of an answer; below it the recogniser abstains.
+    /// Confidence below which the recogniser abstains, 0..1.
     pub abstain_threshold: f32,
 }
 
@@ -289,7 +306,8 @@ impl Manifest {
         faults
     }
 
-    /// The faults of window, preprocessing and encoders only, as an encoder set has them, too.
+    /// As [`Manifest::faults`], for window, preprocessing and encoders only: an encoder set has
+    /// these, too.
     pub fn encoder_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, text: String| {

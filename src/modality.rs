@@ -12,8 +12,10 @@ pub enum Modality {
 }
 
 impl Modality {
+    /// All modalities, in the order of the wire.
     pub const ALL: [Modality; 3] = [Modality::Face, Modality::Voice, Modality::Text];
 
+    /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Modality::Face => "face",
@@ -23,7 +25,7 @@ impl Modality {
     }
 }
 
-/// One `T` per modality.
+/// A value for each modality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerModality<T> {
     pub face: T,
@@ -32,6 +34,7 @@ pub struct PerModality<T> {
 }
 
 impl<T> PerModality<T> {
+    /// The value of a modality.
     pub fn get(&self, modality: Modality) -> &T {
         match modality {
             Modality::Face => &self.face,
@@ -39,6 +42,7 @@ impl<T> PerModality<T> {
             Modality::Text => &self.text,
         }
     }
+    /// The value of a modality, mutable.
     pub fn get_mut(&mut self, modality: Modality) -> &mut T {
         match modality {
             Modality::Face => &mut self.face,
@@ -46,6 +50,7 @@ impl<T> PerModality<T> {
             Modality::Text => &mut self.text,
         }
     }
+    /// Applies `f` to each modality and its value.
     pub fn map<U>(self, mut f: impl FnMut(Modality, T) -> U) -> PerModality<U> {
         PerModality {
             face: f(Modality::Face, self.face),
@@ -60,6 +65,7 @@ impl<T> PerModality<T> {
 pub type Presence = PerModality<bool>;
 
 impl Presence {
+    /// Whether no modality is present.
     pub fn is_none(&self) -> bool {
         !(self.face || self.voice || self.text)
     }

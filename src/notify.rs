@@ -28,11 +28,12 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 pub struct Notify;
 
 impl Notify {
-    /// READY=1: the bundle has passed its self-test, the sources are open, the socket is bound.
+    /// Sends READY=1: the bundle has passed its self-test, the sources are open, the socket is
+    /// bound.
     pub fn ready(&self, status: &str) {
         send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
-    /// A status line for `systemctl status`.
+    /// Sends a status line for `systemctl status`.
     pub fn status(&self, status: &str) {
         send(&[NotifyState::Status(&one_line(status))]);
     }
@@ -43,11 +44,11 @@ impl Notify {
             u32::try_from(more.as_micros()).unwrap_or(u32::MAX),
         )]);
     }
-    /// WATCHDOG=1. Only to be sent if [`Progress::feed_due`] permits it.
+    /// Sends WATCHDOG=1. Only permitted if [`Progress::feed_due`] returns true.
     pub fn feed_watchdog(&self) {
         send(&[NotifyState::Watchdog]);
     }
-    /// STOPPING=1: the program ends.
+    /// Sends STOPPING=1: the program ends.
     pub fn stopping(&self) {
         send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }

@@ -28,7 +28,7 @@ pub enum Axis<'a> {
     Named(&'a str),
 }
 
-/// A node's attribute.
+/// An attribute of a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Attribute<'a> {
     Int(i64),
@@ -44,6 +44,7 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
+    /// An empty graph called `name`.
     pub fn new(name: &str) -> Self {
         GraphBuilder {
             graph: GraphProto {
@@ -53,25 +54,25 @@ impl GraphBuilder {
         }
     }
 
-    /// An input of 32-bit floats.
+    /// Adds an input of 32-bit floats.
     pub fn input(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, FLOAT, shape));
     }
 
-    /// An input of 64-bit integers.
+    /// Adds an input of 64-bit integers.
     pub fn input_i64(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, INT64, shape));
     }
 
-    /// An output of 32-bit floats.
+    /// Adds an output of 32-bit floats.
     pub fn output(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.output.push(value_info(name, FLOAT, shape));
     }
 
-    /// A constant of 32-bit floats, row by row; returns its name.
+    /// Adds a constant of 32-bit floats, row by row, and returns its name.
     ///
     /// # Panics
-    /// If `values` does not fill `shape`.
+    /// The number of `values` does not match `shape`.
     pub fn constant(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
         assert_eq!(
             shape.iter().product::<usize>(),
@@ -87,7 +88,8 @@ impl GraphBuilder {
         )
     }
 
-    /// A constant of 64-bit integers, the type of operators' shapes and axes.
+    /// Adds a constant of 64-bit integers, the type of operators' shapes and axes, and returns its
+    /// name.
     pub fn constant_i64(&mut self, name: &str, values: &[i64]) -> String {
         self.push_constant(
             name,
@@ -114,7 +116,7 @@ impl GraphBuilder {
         name.into()
     }
 
-    /// A node with one output of the given name; returns that name.
+    /// Adds a node with one output, and returns the output's name.
     pub fn node(
         &mut self,
         operator: &str,
@@ -136,7 +138,7 @@ impl GraphBuilder {
         output.into()
     }
 
-    /// The file's bytes; `producer` is its `producer_name`.
+    /// Encodes the graph as a file; `producer` is its `producer_name`.
     pub fn into_bytes(self, producer: &str) -> Vec<u8> {
         let opset_import = vec![OperatorSetIdProto {
             domain: String::new(),

@@ -35,9 +35,9 @@ pub fn exit_on_broken_pipe() {
 /// Prints a line on standard output. The line is dropped after half a second without a reader.
 /// Exits quietly if the reader has closed its end, as `println!` does here.
 pub fn print_line(line: &str) {
-    let printed = Stream::of(io::stdout())
+    let printed = Stream::from_fd(io::stdout())
         .map_err(PartialWrite::nothing)
-        .and_then(|mut out| out.put(format!("{line}\n").as_bytes(), &at_most(LINE_WAIT)));
+        .and_then(|mut out| out.write_all(format!("{line}\n").as_bytes(), &at_most(LINE_WAIT)));
     if printed.is_err_and(|failure| failure.cause.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
     }
@@ -46,7 +46,7 @@ pub fn print_line(line: &str) {
 /// Prints lines on standard error, after the log. They are dropped after half a second without a
 /// reader.
 pub fn print_error(text: &str) {
-    stderr_lines().put(format!("{text}\n").as_bytes(), LINE_WAIT);
+    stderr_lines().write_line(format!("{text}\n").as_bytes(), LINE_WAIT);
 }
 
 /// The writer of the log: standard error. Lines are dropped while nothing reads it; their number is
@@ -57,7 +57,7 @@ pub struct Log;
 impl Write for Log {
     /// Writes `line` as one complete line; never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        stderr_lines().put(line, LOG_WAIT);
+        stderr_lines().write_line(line, LOG_WAIT);
         Ok(line.len())
     }
 
@@ -75,7 +75,7 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken.into())
 }
 
-/// A predicate that is true for `limit` from now.
+/// A predicate that returns true until `limit` has passed.
 pub fn at_most(limit: Duration) -> impl Fn() -> bool {
     let until = monotonic_nanos().saturating_add(limit.as_nanos() as i64);
     move || monotonic_nanos() < until
@@ -84,7 +84,7 @@ pub fn at_most(limit: Duration) -> impl Fn() -> bool {
 fn stderr_lines() -> impl std::ops::DerefMut<Target = Lines> {
     static STDERR_LINES: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
         Mutex::new(Lines {
-            stream: Stream::of(io::stderr()).ok(),
+            stream: Stream::from_fd(io::stderr()).ok(),
             dropped: 0,
             is_partial: false,
         })
@@ -102,7 +102,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn put(&mut self, line: &[u8], wait: Duration) {
+    fn write_line(&mut self, line: &[u8], wait: Duration) {
         let Some(stream) = &mut self.stream else {
             return;
         };
@@ -124,7 +124,7 @@ impl Lines {
             text.extend_from_slice(notice.as_bytes());
         }
         text.extend_from_slice(line);
-        match stream.put(&text, &at_most(wait)) {
+        match stream.write_all(&text, &at_most(wait)) {
             Ok(()) => (self.dropped, self.is_partial) = (0, false),
             Err(failure) => {
                 self.dropped += 1;
@@ -144,19 +144,19 @@ mod tests {
     fn a_stalled_reader_loses_lines_and_gets_their_number() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut lines = Lines {
-            stream: Some(Stream::of(&writer).unwrap()),
+            stream: Some(Stream::from_fd(&writer).unwrap()),
             dropped: 0,
             is_partial: false,
         };
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         for _ in 0..1000 {
-            lines.put(&line, LOG_WAIT);
+            lines.write_line(&line, LOG_WAIT);
         }
         assert!(lines.dropped > 500, "{} were dropped", lines.dropped);
         let mut read = vec![0; 1 << 20];
         let taken = reader.read(&mut read).unwrap();
         let dropped = lines.dropped;
-        lines.put(b"the last\n", LOG_WAIT);
+        lines.write_line(b"the last\n", LOG_WAIT);
         drop((lines, writer));
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();

@@ -44,14 +44,16 @@ pub type Embeddings = BTreeMap<String, Vec<f32>>;
 pub struct Recognizer {
     bundle: Bundle,
     mel: Option<LogMel>,
-    /// Per encoder of the bundle; used by those of kind `frame`.
+    /// The cache of each encoder of the bundle; only encoders of kind `frame` use theirs.
     caches: Vec<FaceCache>,
     mels: MelCache,
-    /// Encoder index, text and embedding (`None`: no token), the newest last.
+    /// Cached texts, the newest last: encoder index, text, and embedding (`None`: the text has no
+    /// token).
     utterances: VecDeque<(usize, String, Option<Vec<f32>>)>,
-    /// Set for live clips. It owns the text encoders, which are then absent from `bundle`.
+    /// The thread that encodes texts of live clips. It owns the text encoders, which are then
+    /// absent from `bundle`.
     text_thread: Option<TextThread>,
-    /// Reused from run to run.
+    /// Input buffer, reused from run to run.
     input: Vec<f32>,
 }
 
@@ -110,16 +112,16 @@ impl Recognizer {
         self.recognize_within(clip, i64::MAX)
     }
 
-    /// [`Recognizer::recognize`] for a clip with its deadline `left_nanos` from now.
+    /// As [`Recognizer::recognize`], for a clip whose deadline is `left_nanos` from now.
     pub fn recognize_within(&mut self, clip: &Clip, left_nanos: i64) -> Recognition {
         self.recognize_all(&[clip], &[left_nanos]).swap_remove(0)
     }
 
-    /// [`Recognizer::recognize_within`] for several clips in as few runs as the graphs allow. The
-    /// results are in the order of `clips`.
+    /// As [`Recognizer::recognize_within`], for several clips in as few runs as the graphs permit.
+    /// The results are in the order of `clips`.
     ///
     /// # Panics
-    /// If `clips` and `left_nanos` differ in length.
+    /// `clips` and `left_nanos` differ in length.
     pub fn recognize_all(&mut self, clips: &[&Clip], left_nanos: &[i64]) -> Vec<Recognition> {
         assert_eq!(clips.len(), left_nanos.len(), "one deadline per clip");
         let now = monotonic_nanos();

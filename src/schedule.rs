@@ -19,12 +19,12 @@ use crate::align::Aligned;
 use crate::clip::{Clip, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
-/// Policy for clips that arrive faster than they are encoded.
+/// What happens to clips that arrive faster than they are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A clip's deadline is its newest evidence plus the budget; see [`deadline`].
     Live { budget_nanos: i64 },
-    /// At most `capacity` items wait.
+    /// No clip is lost: the schedule is full with `capacity` waiting items.
     Replay { capacity: usize },
 }
 
@@ -32,10 +32,11 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleCounters {
     pub pushed: u64,
-    /// Replaced by a newer clip of the same subject.
+    /// Clips that a newer clip of the same subject replaced.
     pub superseded: u64,
-    /// Dropped because the deadline passed before the encoders were free.
+    /// Clips that were dropped because their deadline passed before the encoders were free.
     pub late: u64,
+    /// Clips that were taken for encoding.
     pub taken: u64,
 }
 
@@ -88,6 +89,7 @@ impl Schedule {
         }
     }
 
+    /// The counters so far.
     pub fn counters(&self) -> ScheduleCounters {
         self.counters
     }
@@ -173,12 +175,12 @@ impl Schedule {
         due
     }
 
-    /// Takes the duration of a batch: the encoders took `nanos` for `clips` clips.
+    /// Notes that the encoders took `nanos` nanoseconds for a batch of `clips` clips.
     pub fn note_encoded(&mut self, clips: usize, nanos: i64) {
         self.cost.note(clips, nanos);
     }
 
-    /// Most clips of a batch with `first` as its most urgent clip.
+    /// Largest number of clips in a batch with `first` as its most urgent clip.
     fn most_clips(&self, first: &Clip, now: MediaTime) -> usize {
         match self.mode {
             Mode::Replay { .. } => 1,

@@ -1,4 +1,4 @@
-//! Files of tests: real recordings, which are not in the project, and the reference's numbers.
+//! Recordings for tests, which are not in the repository, and the reference's numbers.
 //!
 //! A test without its recordings has not run. The test harness would count it as passed, so it is
 //! recorded in a file. `make test` lists these tests at its end, and fails if there are any and
@@ -16,10 +16,11 @@ use std::path::PathBuf;
 
 use crate::assets;
 
-/// The variable with the path of a file of tests that did not run, one per line.
+/// The environment variable with the path of the list of tests that did not run, one per line.
 const NOT_RUN: &str = "EXPRESSD_TESTS_NOT_RUN";
 
-/// `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project.
+/// The path `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project;
+/// `None` if it does not exist.
 pub fn material(path: &str) -> Option<PathBuf> {
     let variable = "EXPRESSD_MATERIAL";
     let root =
@@ -35,7 +36,7 @@ pub fn material(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// A file of the reference's numbers (`tests/golden/reference/<name>`), parsed.
+/// The parsed file `tests/golden/reference/<name>` of the reference's numbers.
 pub fn golden(name: &str) -> serde_json::Value {
     let path = project("tests/golden/reference").join(name);
     let text = std::fs::read_to_string(&path)
@@ -53,7 +54,7 @@ pub fn project(path: &str) -> PathBuf {
 }
 
 /// Reports that the test on this thread did not run: on standard error, and in the file of
-/// `EXPRESSD_TESTS_NOT_RUN`.
+/// `EXPRESSD_TESTS_NOT_RUN`. `why`: the reason.
 pub fn did_not_run(why: &str) {
     use std::io::Write;
     let thread = std::thread::current();

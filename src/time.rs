@@ -18,19 +18,24 @@ pub use clock_map::ClockMap;
 pub struct MediaTime(i64);
 
 impl MediaTime {
+    /// The origin of the media timeline.
     pub const ZERO: MediaTime = MediaTime(0);
     /// Later than every stamp: the watermark of a source that is off or has ended.
     pub const MAX: MediaTime = MediaTime(i64::MAX);
 
+    /// The time `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: i64) -> Self {
         MediaTime(nanos)
     }
+    /// The time `millis` milliseconds after the origin.
     pub const fn from_millis(millis: i64) -> Self {
         MediaTime(millis * 1_000_000)
     }
+    /// Nanoseconds since the origin.
     pub const fn nanos(self) -> i64 {
         self.0
     }
+    /// Seconds since the origin.
     pub fn secs_f64(self) -> f64 {
         self.0 as f64 * 1e-9
     }
@@ -79,10 +84,11 @@ impl Span {
         );
         Span { start, end }
     }
+    /// Whether `time` is in the span; the end is not.
     pub fn contains(&self, time: MediaTime) -> bool {
         self.start <= time && time < self.end
     }
-    /// Duration in nanoseconds.
+    /// Length in nanoseconds.
     pub fn nanos(&self) -> i64 {
         self.end.nanos_since(self.start)
     }

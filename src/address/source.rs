@@ -50,6 +50,7 @@ pub struct UnknownVideo(pub Address);
     "an empty string is not an audio source; permitted is {}",
     AudioSpec::PERMITTED
 )]
+/// The error for an empty string as audio source.
 pub struct UnknownAudio;
 
 impl FromStr for VideoSpec {

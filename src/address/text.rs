@@ -9,8 +9,8 @@ pub(super) fn contains_secret(path: &str) -> bool {
         .any(|(at, _)| is_secret_name(name_before(path, at)))
 }
 
-/// Whether the name is one of a secret: properties of GStreamer (`user-pw`, `proxy-id`,
-/// `passphrase`, `extra-headers`) and query parameters.
+/// Whether a property of GStreamer (`user-pw`, `proxy-id`, `passphrase`, `extra-headers`) or a
+/// query parameter of this name holds a secret.
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [

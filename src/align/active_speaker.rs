@@ -16,7 +16,7 @@
 //! `STAY` is the hysteresis: with equal motion the speaker does not change inside a turn. A new
 //! turn has no current speaker.
 //!
-//! A face alone always gets the voice, because a listener would attribute it to that face. Its
+//! The voice is always attributed to a single face, as a listener would do. Its
 //! confidence depends on its lips: `0.8 + (target - 0.8) * n / (n + 3)`, with `target = 0.5 + 0.5 *
 //! max(0, (talk - rest) / (talk + rest))`. It tends towards 1 for lips that move during speech and
 //! rest outside it, and towards 0.5 for still lips.
@@ -46,14 +46,15 @@ const STILL: f32 = 1e-3;
 /// The attribution of a voice to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Attribution {
+    /// The subject with the highest probability.
     pub owner: SubjectId,
-    /// 0..1.
+    /// Probability of the attribution, 0..1.
     pub confidence: f32,
-    /// No other subject was seen.
+    /// Whether no other subject was seen in the window.
     pub alone: bool,
 }
 
-/// Lip motion of one subject.
+/// Lip motion of one subject, during speech and at rest.
 #[derive(Clone, Copy, Debug)]
 struct Motion {
     subject: SubjectId,
@@ -62,7 +63,7 @@ struct Motion {
     rest: Option<f32>,
 }
 
-/// Attributes voices; keeps the current speaker of the open turn.
+/// Attributes voices to subjects, and keeps the current speaker of the open turn.
 #[derive(Debug, Default)]
 pub(super) struct ActiveSpeaker {
     current: Option<SubjectId>,

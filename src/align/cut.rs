@@ -6,8 +6,8 @@ use crate::clip::{Absence, Clip, ClipVoice, SubjectId};
 use crate::time::{MediaTime, Span};
 
 impl Aligner {
-    /// Cuts a clip of each of `subjects` that ends at `end`. The voice is attributed by the data
-    /// known at `time`.
+    /// Cuts a clip of each of `subjects` that ends at `end`. The voice is attributed by the window
+    /// before `time`. `now`: the time on the driving clock, which the clips state as `aligned_at`.
     pub(super) fn cut_clips(
         &mut self,
         subjects: &[SubjectId],
@@ -83,6 +83,8 @@ impl Aligner {
         }));
     }
 
+    /// The clip of the off-camera voice over `span`, without faces. `now`: the time at which it is
+    /// aligned.
     pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
         let delivers = self.last_frame.is_some_and(|last| last >= span.start);
         let face_absence = Some(if delivers {

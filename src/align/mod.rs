@@ -9,13 +9,13 @@
 //!
 //! A moment is processed once every source has passed it by its watermark: the newest frame, or the
 //! end of the newest block. Live, it is processed at the latest [`AlignSettings::lateness_nanos`]
-//! after its time. A source that is off, lost or ended holds nothing back.
+//! after its time. No moment waits for a source that is off, lost or ended.
 //!
 //! # Order of the output
 //! Outputs are ordered by the time at which they are known, then speech, clips and subject changes,
 //! then by subject. A turn is known after its minimum length, its end after the minimum silence. A
-//! clip shows data before its end; a change stands at its frame. At equal times the clip therefore
-//! comes first, and a subject's last clip precedes its loss.
+//! clip shows data before its end; a change has its frame's time. At equal times the clip therefore
+//! is first, and a subject's last clip precedes its loss.
 //!
 //! # Spans
 //! A clip's span is the window before its boundary, limited to the time since the subject appeared.

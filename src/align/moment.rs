@@ -4,16 +4,19 @@ use crate::clip::{FramedFaces, VoiceActivity, samples_to_nanos};
 use crate::speech::WINDOW_SAMPLES;
 use crate::time::MediaTime;
 
-/// State of one source.
+/// The state of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
+    /// Whether the source is expected to deliver.
     pub delivering: bool,
     pub ended: bool,
+    /// Time of the newest frame, or of the end of the newest block.
     pub watermark: MediaTime,
     /// The shortest distance between two frames so far, in nanoseconds.
     pub frame_nanos: Option<i64>,
 }
 
+/// A time before every stamp.
 pub(super) const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
 
 impl Source {
@@ -35,6 +38,7 @@ impl Source {
     }
 }
 
+/// A moment of the video stream.
 #[derive(Debug)]
 pub(super) enum VideoMoment {
     Frame(FramedFaces, Option<i64>),
@@ -42,6 +46,7 @@ pub(super) enum VideoMoment {
     End(MediaTime),
 }
 
+/// A moment of the audio stream.
 #[derive(Debug)]
 pub(super) enum AudioMoment {
     Window(MediaTime, Kind, VoiceActivity),
@@ -50,6 +55,7 @@ pub(super) enum AudioMoment {
 }
 
 impl VideoMoment {
+    /// The time at which the moment is due.
     pub fn time(&self) -> MediaTime {
         match self {
             VideoMoment::Frame(frame, _) => frame.time,
@@ -68,6 +74,7 @@ impl AudioMoment {
             .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
         AudioMoment::Window(activity.span.end.max(full), Kind::Audio, activity)
     }
+    /// The time at which the moment is due, and its rank among moments of the same time.
     pub fn time(&self) -> (MediaTime, Kind) {
         match self {
             AudioMoment::Window(time, kind, _) => (*time, *kind),
@@ -76,6 +83,7 @@ impl AudioMoment {
     }
 }
 
+/// The kinds of moments, in the order in which those of the same time are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Audio,

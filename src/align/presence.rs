@@ -7,9 +7,10 @@ use super::Aligner;
 use crate::clip::{Face, SubjectId, face_slot};
 use crate::time::{MediaTime, Span};
 
-/// A subject from its appearance to its loss.
+/// The presence of a subject from its appearance to its loss, with its kept observations.
 #[derive(Debug)]
 pub(super) struct Presence {
+    /// Time of the appearance.
     pub since: MediaTime,
     /// End of the last clip that was cut.
     pub clipped_until: Option<MediaTime>,
@@ -35,6 +36,7 @@ impl Presence {
         }
     }
 
+    /// Adds the face of a frame. `rate_hz`: the encoder's face rate.
     pub fn observe(&mut self, face: Arc<Face>, rate_hz: f64) {
         self.seen = self.seen.max(Some(face.time));
         self.lips.push_back((face.time, face.lip_motion));
@@ -48,6 +50,7 @@ impl Presence {
         }
     }
 
+    /// Drops faces before `faces_from` and lip motion before `lips_from`.
     pub fn forget(&mut self, faces_from: MediaTime, lips_from: MediaTime) {
         while self.faces.front().is_some_and(|(_, f)| f.time < faces_from) {
             self.faces.pop_front();
@@ -57,6 +60,7 @@ impl Presence {
         }
     }
 
+    /// Time and lip motion of the kept observations, oldest first.
     pub fn lips(&self) -> impl Iterator<Item = (MediaTime, f32)> {
         self.lips.iter().copied()
     }
@@ -113,6 +117,7 @@ impl Presence {
         })
     }
 
+    /// Number of kept observations and lip movements.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.faces.len() + self.lips.len()
@@ -120,6 +125,7 @@ impl Presence {
 }
 
 impl Aligner {
+    /// Adds a face to its subject's presence; ignored if the subject is not present.
     pub(super) fn observe(&mut self, face: Arc<Face>) {
         let rate_hz = self.settings.face_rate_hz;
         if let Some(presence) = self.presences.get_mut(&face.subject) {
@@ -127,6 +133,7 @@ impl Aligner {
         }
     }
 
+    /// Starts the subject's presence at `time`, and ends that of the off-camera voice.
     pub(super) fn appear(&mut self, subject: SubjectId, time: MediaTime, now: MediaTime) {
         if self.presences.contains_key(&subject) {
             return;
@@ -171,8 +178,8 @@ impl Aligner {
         }
     }
 
-    /// Whether at least half a hop of it is in no clip. Without an earlier clip, a single
-    /// observation is enough.
+    /// Whether the subject gets a last clip: at least half a hop of its observations is in no clip.
+    /// Without an earlier clip, a single observation is enough.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
         first
@@ -180,12 +187,14 @@ impl Aligner {
                 >= self.settings.hop_nanos
     }
 
+    /// Starts the presence of the off-camera voice at `time` if no subject is present.
     pub(super) fn note_absence(&mut self, time: MediaTime) {
         if self.presences.is_empty() && self.voice.is_none() {
             self.voice = Some(Presence::new(time.max(MediaTime::ZERO)));
         }
     }
 
+    /// Ends every presence at the end of the video, with last clips for the subjects that get one.
     pub(super) fn end_video(&mut self, end: MediaTime, now: MediaTime) {
         let due: Vec<_> = self
             .presences
@@ -198,6 +207,7 @@ impl Aligner {
         self.note_absence(end);
     }
 
+    /// Ends every presence without a clip.
     pub(super) fn all_depart(&mut self) {
         for (subject, presence) in std::mem::take(&mut self.presences) {
             self.depart(subject, presence);
@@ -210,12 +220,14 @@ impl Aligner {
         self.departed.insert(subject, presence);
     }
 
+    /// The subjects that are no longer present, and their past presences.
     pub(super) fn departed(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
         self.departed
             .iter()
             .map(|(subject, presence)| (*subject, presence))
     }
 
+    /// Whether the subject was present for at least half of `span`.
     pub(super) fn is_present_for_half(&self, subject: SubjectId, span: Span) -> bool {
         let presence = self
             .presences

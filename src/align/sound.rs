@@ -9,7 +9,7 @@ use crate::time::{MediaTime, Span};
 
 const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
-/// Audio blocks in order of arrival, and the voice activity that the timeline has reached.
+/// The kept audio blocks in order of arrival, and the voice activity up to the current moment.
 #[derive(Debug, Default)]
 pub(super) struct Sound {
     blocks: VecDeque<AudioBlock>,
@@ -21,13 +21,16 @@ pub(super) struct Sound {
 /// Samples of a span, on a 16 kHz grid that starts at the span.
 #[derive(Debug)]
 pub(super) struct Cut {
+    /// Mono samples at 16 kHz; zeros where no sound was captured.
     pub samples: Arc<[f32]>,
+    /// Length of the parts without sound.
     pub missing_nanos: i64,
     /// End of the newest sample that was captured.
     pub newest: MediaTime,
 }
 
 impl Sound {
+    /// End of the newest block.
     pub fn until(&self) -> Option<MediaTime> {
         self.until
     }
@@ -47,6 +50,7 @@ impl Sound {
         true
     }
 
+    /// Adds the next voice-activity window.
     pub fn push_activity(&mut self, activity: VoiceActivity) {
         self.activity.push_back(activity);
     }
@@ -145,6 +149,7 @@ impl Sound {
             .any(|b| b.span().intersection(&span).is_some())
     }
 
+    /// Number of kept blocks and voice-activity windows.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.blocks.len() + self.activity.len()

@@ -27,9 +27,10 @@ impl Transcripts {
     /// attributed to no visible subject.
     fn push(&mut self, owned: OwnedTranscript, off_camera: bool) {
         let transcript = &owned.transcript;
-        let span = TranscriptSpan::of(transcript);
+        let span = TranscriptSpan::from_transcript(transcript);
         self.kept.retain(|old| {
-            old.transcript.is_final || !span.supersedes(&TranscriptSpan::of(&old.transcript))
+            old.transcript.is_final
+                || !span.supersedes(&TranscriptSpan::from_transcript(&old.transcript))
         });
         if !is_evidence(transcript) {
             return;
@@ -100,6 +101,7 @@ impl Transcripts {
         self.kept.retain(|owned| owned.transcript.span.end >= time);
     }
 
+    /// Number of kept words.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.kept
@@ -127,6 +129,7 @@ fn is_evidence(transcript: &Transcript) -> bool {
 }
 
 impl Aligner {
+    /// Attributes a transcript to its speaker, keeps it for later clips, and outputs it.
     pub(super) fn take_transcript(&mut self, transcript: Transcript) {
         self.pass_idle_boundaries(transcript.known_at);
         let owner = transcript
@@ -145,6 +148,7 @@ impl Aligner {
             .is_some_and(|at| at > voice.clipped_until.unwrap_or(voice.since).max(voice.since))
     }
 
+    /// The words of the off-camera voice in `span`.
     pub(super) fn off_camera_text(&self, span: Span) -> Result<ClipText, Absence> {
         self.transcripts
             .cut(span, |owner| self.is_off_camera(owner))

@@ -6,14 +6,16 @@ use super::{Aligned, Aligner};
 use crate::clip::{SpeechTurn, SubjectId, VoiceActivity};
 use crate::time::{MediaTime, Span};
 
-/// The open turn.
+/// The open speech turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
     pub start: MediaTime,
+    /// End of the newest speech.
     pub last_speech: MediaTime,
 }
 
 impl Aligner {
+    /// Processes a voice-activity window at `time`: it starts, continues or ends the turn.
     pub(super) fn take_activity(&mut self, activity: VoiceActivity, time: MediaTime) {
         self.sound.push_activity(activity);
         if self
@@ -79,12 +81,14 @@ impl Aligner {
         owner.or_else(|| self.presences.is_empty().then_some(SubjectId::Voice))
     }
 
+    /// The subjects that are present, the possible speakers of a turn.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
         self.presences
             .iter()
             .map(|(subject, presence)| (*subject, presence))
     }
 
+    /// Ends the turn and the off-camera voice's clips at the end of the audio.
     pub(super) fn end_audio(&mut self, end: MediaTime, now: MediaTime) {
         self.interrupted_turn = self.turn.map(|turn| turn.start).or(self.interrupted_turn);
         self.end_turn(end);
@@ -96,6 +100,7 @@ impl Aligner {
         }
     }
 
+    /// Whether there was speech since the voice's last clip.
     pub(super) fn has_new_speech(&self, voice: &Presence) -> bool {
         self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
     }

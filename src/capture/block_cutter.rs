@@ -8,8 +8,8 @@ use crate::clip::{SAMPLE_RATE_HZ, samples_to_nanos};
 /// Samples of one block: 20 ms.
 pub(super) const BLOCK_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 50;
 
-/// Stamps that differ from the count by up to this are rounding or jitter and are joined, samples.
-/// A larger difference is a gap and is kept.
+/// Largest difference between a stamp and the count of samples that is joined, in samples: it is
+/// rounding or jitter. A larger difference is a gap and is kept.
 const JOIN_SAMPLES: i64 = SAMPLE_RATE_HZ as i64 * 40 / 1000;
 
 /// Cuts samples into blocks. Block boundaries depend on the sound alone, not on how the container

@@ -15,26 +15,31 @@ use crate::time::monotonic_nanos;
 
 /// Smallest capacity of the ring, for a thread that drains it late.
 const RING_MILLIS: usize = 500;
-/// The same in blocks of the device: a block larger than the ring would always be lost.
+/// Smallest capacity of the ring in blocks of the device: a block larger than the ring would always
+/// be lost.
 const RING_BLOCKS: usize = 4;
 /// Largest block of a device that chooses the block size itself.
 const LARGEST_BLOCK_MILLIS: usize = 2000;
 
-/// The block of one callback: its number of samples in the ring, and the capture time of the first
-/// one.
+/// The stamp of one callback's block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockStamp {
     /// Samples that were lost to a full ring since the previous block.
     pub lost_before: u32,
+    /// Number of samples in the ring.
     pub samples: u32,
+    /// Capture time of the first sample, in nanoseconds of the monotonic clock.
     pub first_captured_nanos: i64,
 }
 
 /// Signals from the stream's callbacks to the thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
+    /// Number of overruns and underruns of the device.
     pub xruns: AtomicU64,
+    /// Whether the stream has failed and must be opened again.
     pub broken: AtomicBool,
+    /// The reason of the failure.
     pub reason: Mutex<Option<String>>,
     /// The channel that replaced the mix, counted from 1; 0 for none.
     pub selected_channel: AtomicU32,
@@ -93,6 +98,8 @@ fn split_ring(
     (writer, RingReader { samples, stamps })
 }
 
+/// Opens the input stream of `device`, whose callback writes samples of `format` into the returned
+/// ring. The stream does not run yet.
 pub(super) fn build(
     device: &cpal::Device,
     config: StreamConfig,

@@ -22,10 +22,10 @@ use super::health::{SourceGauge, SourceHealth};
 use super::loss::Loss;
 use super::pipeline::missing_plugin;
 use super::retry::{FIRST_PAUSE, WATCH_STEP, pause};
+use super::running_time::RunningTimeMap;
 use super::source;
 use super::spec::VideoSpec;
 use super::stall::StallDetector;
-use super::timeline::Timeline;
 use super::track_linker::{EnabledTracks, TrackLinker};
 use super::track_sinks::{Track, TrackSinks};
 use super::tracks::ChannelSelection;
@@ -112,6 +112,7 @@ impl Camera {
         Camera { channel, ..self }
     }
 
+    /// Captures until `stop`. Opens the source again after each loss, with growing pauses.
     pub fn run(mut self) {
         self.report(SourceState::Opening, None);
         let mut wait = FIRST_PAUSE;
@@ -160,7 +161,7 @@ impl Camera {
         let pipeline = gst::Pipeline::new();
         let sinks = Arc::new(TrackSinks::default());
         sinks.keep_open.store(true, Ordering::Release);
-        let paced = self.timeline(Some(self.clock.clone()));
+        let paced = self.running_time(Some(self.clock.clone()));
         let linker = TrackLinker::new(
             &pipeline,
             sinks.clone(),
@@ -187,23 +188,23 @@ impl Camera {
         linker.is_live.store(is_live, Ordering::Release);
         // A source that is not live (a file on a web server) arrives faster than real time and is
         // paced.
-        let timeline = if is_live {
-            let timeline = self.timeline(None);
+        let running_time = if is_live {
+            let running_time = self.running_time(None);
             let offset = base.nseconds() as i64 - self.clock.origin_nanos();
-            timeline.stamp_offset.store(offset, Ordering::Release);
-            timeline.release_offset.store(offset, Ordering::Release);
-            timeline
+            running_time.stamp_offset.store(offset, Ordering::Release);
+            running_time.release_offset.store(offset, Ordering::Release);
+            running_time
         } else {
             paced
         };
         let live_clock = is_live.then(|| self.clock.clone());
         if let Some(delivery) = &mut self.frames {
-            delivery.begin_pass(timeline.clone());
+            delivery.begin_pass(running_time.clone());
             delivery.live_clock = live_clock.clone();
             delivery.lateness_clock = Some(self.clock.clone());
         }
         if let Some(delivery) = &mut self.sound {
-            delivery.begin_pass(timeline.clone());
+            delivery.begin_pass(running_time.clone());
             delivery.live_clock = live_clock.clone();
         }
         let with_sound = self.sound.is_some();
@@ -247,8 +248,8 @@ impl Camera {
         (delivered, loss)
     }
 
-    fn timeline(&self, pacing: Option<Arc<SystemClock>>) -> Arc<Timeline> {
-        Arc::new(Timeline {
+    fn running_time(&self, pacing: Option<Arc<SystemClock>>) -> Arc<RunningTimeMap> {
+        Arc::new(RunningTimeMap {
             stamp_offset: AtomicI64::new(0),
             release_offset: AtomicI64::new(0),
             pacing,
@@ -300,7 +301,7 @@ impl Camera {
             }
             let (tracks, now) = (sinks.tracks(), self.clock.now());
             let has_ended = tracks.video.ended || tracks.audio.ended;
-            if tracks.closed || (has_ended && tracks.over()) {
+            if tracks.closed || (has_ended && tracks.have_ended()) {
                 return Loss::unavailable("the stream has ended");
             }
             for track in monitors.iter_mut() {

@@ -30,15 +30,15 @@ pub(super) struct DecodedSound {
     pub samples: Vec<f32>,
 }
 
-/// The receiver is gone, or capture is to stop.
+/// The error of a sink whose receiver is gone, or which has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
-/// Takes one track's decoded media on a decoder's thread. It blocks for backpressure.
+/// Receives the decoded media of one track, on a decoder's thread. A call blocks for backpressure.
 pub(super) trait Sink<T>: Send + 'static {
     fn deliver(&mut self, item: T) -> Result<(), Closed>;
 
-    /// Sends the items that are held back: the track has ended.
+    /// Sends items that are held back, at the end of the track.
     fn flush(&mut self) {}
 
     /// Closes the receiver's end of the stream.

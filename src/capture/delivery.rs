@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::block_cutter::BlockCutter;
 use super::decoded::{Closed, DecodedPicture, DecodedSound, Sink};
 use super::health::{SourceCounters, SourceHealth};
+use super::running_time::RunningTimeMap;
 use super::stamps::{OutlierFilter, PictureStamps};
-use super::timeline::Timeline;
 use crate::clip::{AudioBlock, Picture, VideoFrame, samples_to_nanos};
 use crate::event::SourceState;
 use crate::lane::LaneSender;
@@ -30,11 +30,12 @@ const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
 pub(super) struct FrameDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<VideoFrame>>,
-    pub timeline: Arc<Timeline>,
+    pub running_time: Arc<RunningTimeMap>,
     pub health: Arc<SourceHealth>,
     /// Upper limit of stamps: a camera's clock that runs ahead is not trusted.
     pub live_clock: Option<Arc<SystemClock>>,
-    /// The clock against which lateness is measured, for live playback of any source.
+    /// Clock against which lateness is measured, for live playback of any source. `None`: no
+    /// picture is late.
     pub lateness_clock: Option<Arc<SystemClock>>,
     is_late: bool,
     next_index: u64,
@@ -43,7 +44,7 @@ pub(super) struct FrameDelivery {
     pub end_nanos: i64,
     last_gap_nanos: i64,
     last_running: Option<i64>,
-    /// The picture of the pass while it has only one.
+    /// The picture of the pass, while it is the only one.
     still: Option<Arc<Picture>>,
     pass_began: u64,
     stamps: PictureStamps,
@@ -57,12 +58,12 @@ const STILL_HZ: u64 = 15;
 impl FrameDelivery {
     pub fn new(
         lane: LaneSender<VideoFrame>,
-        timeline: Arc<Timeline>,
+        running_time: Arc<RunningTimeMap>,
         health: Arc<SourceHealth>,
     ) -> Self {
         FrameDelivery {
             lane: Some(lane),
-            timeline,
+            running_time,
             health,
             live_clock: None,
             lateness_clock: None,
@@ -80,17 +81,20 @@ impl FrameDelivery {
         }
     }
 
-    pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
+    /// Prepares for the next pass over the source: stamps start anew, the numbering of frames goes
+    /// on.
+    pub fn begin_pass(&mut self, running_time: Arc<RunningTimeMap>) {
         (self.still, self.pass_began) = (None, self.next_index);
         (
-            self.timeline,
+            self.running_time,
             self.end_nanos,
             self.last_gap_nanos,
             self.last_running,
-        ) = (timeline, 0, 0, None);
+        ) = (running_time, 0, 0, None);
         (self.stamps, self.outliers) = (PictureStamps::default(), OutlierFilter::default());
     }
 
+    /// Number of frames delivered so far.
     pub fn count(&self) -> u64 {
         self.next_index
     }
@@ -101,7 +105,7 @@ impl FrameDelivery {
         let Some(picture) = self.still.clone() else {
             return false;
         };
-        while !self.timeline.stop.load(Ordering::Acquire) {
+        while !self.running_time.stop.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_nanos(1_000_000_000 / STILL_HZ));
             if self.send(clock.now(), None, picture.clone()).is_err() {
                 break;
@@ -126,7 +130,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
         if let Some(clock) = &self.live_clock {
             // A live picture without a stamp was captured about now.
             let running = decoded.running_nanos.unwrap_or_else(|| {
-                clock.now().nanos() - self.timeline.stamp_offset.load(Ordering::Acquire)
+                clock.now().nanos() - self.running_time.stamp_offset.load(Ordering::Acquire)
             });
             return self.pace(running, decoded);
         }
@@ -182,10 +186,12 @@ impl FrameDelivery {
         } else {
             TOO_LATE_NANOS
         };
-        self.is_late = self
-            .lateness_clock
-            .as_ref()
-            .is_some_and(|clock| clock.now().nanos_since(self.timeline.due(running)) > permitted);
+        self.is_late = self.lateness_clock.as_ref().is_some_and(|clock| {
+            clock
+                .now()
+                .nanos_since(self.running_time.release_time(running))
+                > permitted
+        });
         if self.is_late {
             self.health
                 .video
@@ -195,16 +201,16 @@ impl FrameDelivery {
             let why = "pictures are more than 2 s late: this machine decodes them too slowly";
             self.health
                 .set(&self.health.video, SourceState::Lost, Some(why.into()));
-            return if self.timeline.stop.load(Ordering::Acquire) {
+            return if self.running_time.stop.load(Ordering::Acquire) {
                 Err(Closed)
             } else {
                 Ok(())
             };
         }
-        if !self.timeline.wait(running) {
+        if !self.running_time.wait_until_release(running) {
             return Err(Closed);
         }
-        let mut time = self.timeline.place(running);
+        let mut time = self.running_time.media_time(running);
         if let Some(clock) = &self.live_clock {
             time = time.min(clock.now());
         }
@@ -249,7 +255,7 @@ impl FrameDelivery {
 pub(super) struct SoundDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<AudioBlock>>,
-    pub timeline: Arc<Timeline>,
+    pub running_time: Arc<RunningTimeMap>,
     pub health: Arc<SourceHealth>,
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
@@ -262,12 +268,12 @@ pub(super) struct SoundDelivery {
 impl SoundDelivery {
     pub fn new(
         lane: LaneSender<AudioBlock>,
-        timeline: Arc<Timeline>,
+        running_time: Arc<RunningTimeMap>,
         health: Arc<SourceHealth>,
     ) -> Self {
         SoundDelivery {
             lane: Some(lane),
-            timeline,
+            running_time,
             health,
             live_clock: None,
             cutter: BlockCutter::default(),
@@ -278,11 +284,14 @@ impl SoundDelivery {
         }
     }
 
-    pub fn begin_pass(&mut self, timeline: Arc<Timeline>) {
-        (self.timeline, self.cutter, self.end_nanos) = (timeline, BlockCutter::default(), 0);
+    /// Prepares for the next pass over the source: stamps start anew.
+    pub fn begin_pass(&mut self, running_time: Arc<RunningTimeMap>) {
+        (self.running_time, self.cutter, self.end_nanos) =
+            (running_time, BlockCutter::default(), 0);
         self.outliers = OutlierFilter::default();
     }
 
+    /// Number of samples delivered so far.
     pub fn count(&self) -> u64 {
         self.samples
     }
@@ -305,10 +314,10 @@ impl SoundDelivery {
         self.end_nanos = self.end_nanos.max(end);
         // A microphone delivers a block once its last sample is captured; so does a paced
         // recording.
-        if !self.timeline.wait(end) {
+        if !self.running_time.wait_until_release(end) {
             return false;
         }
-        let mut time = self.timeline.place(end - length);
+        let mut time = self.running_time.media_time(end - length);
         if let Some(clock) = &self.live_clock {
             time = time.min(clock.now());
         }
@@ -343,7 +352,7 @@ impl Sink<DecodedSound> for SoundDelivery {
             (Some(running), _) => running,
             (None, Some(clock)) => {
                 clock.now().nanos()
-                    - self.timeline.stamp_offset.load(Ordering::Acquire)
+                    - self.running_time.stamp_offset.load(Ordering::Acquire)
                     - samples_to_nanos(values.len() as i64)
             }
             (None, None) => self.end_nanos,
@@ -408,13 +417,13 @@ mod tests {
     fn non_finite_samples_are_silenced_and_counted() {
         let (sender, receiver) = lane("audio", 8, WhenFull::DropOldest);
         let health = Arc::new(SourceHealth::default());
-        let timeline = Arc::new(Timeline {
+        let running_time = Arc::new(RunningTimeMap {
             stamp_offset: AtomicI64::new(0),
             release_offset: AtomicI64::new(0),
             pacing: None,
             stop: Arc::new(AtomicBool::new(false)),
         });
-        let mut delivery = SoundDelivery::new(sender, timeline, health.clone());
+        let mut delivery = SoundDelivery::new(sender, running_time, health.clone());
         let mut values = [0.25f32; BLOCK_SAMPLES];
         (values[3], values[4], values[5]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
         let sound = DecodedSound {
@@ -438,13 +447,13 @@ mod tests {
             Arc::new(SourceHealth::default()),
         );
         let started = clock.now().nanos();
-        let timeline = Arc::new(Timeline {
+        let running_time = Arc::new(RunningTimeMap {
             stamp_offset: AtomicI64::new(started),
             release_offset: AtomicI64::new(started - 10_000_000_000),
             pacing: None,
             stop: Arc::new(AtomicBool::new(false)),
         });
-        let mut delivery = FrameDelivery::new(sender, timeline, health.clone());
+        let mut delivery = FrameDelivery::new(sender, running_time, health.clone());
         // Without a lateness clock no picture is late.
         assert!(delivery.deliver(decoded(0)).is_ok());
         delivery.lateness_clock = Some(clock);
@@ -458,7 +467,7 @@ mod tests {
         assert_eq!(health.video.status().state, SourceState::Delivering);
         // A lateness of about 1.5 s does not stop the delivery; the latency of the events shows it.
         delivery
-            .timeline
+            .running_time
             .release_offset
             .fetch_sub(1_200_000_000, Ordering::AcqRel);
         assert!(delivery.deliver(decoded(9600)).is_ok());

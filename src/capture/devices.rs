@@ -23,7 +23,7 @@ pub struct DeviceEntry {
     pub name: String,
     /// Value for `video.source` or `audio.source`.
     pub config: String,
-    /// Why it cannot be opened now. Only known for microphones.
+    /// The reason why the device cannot be opened now; known for microphones only.
     pub problem: Option<String>,
 }
 

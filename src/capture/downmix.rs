@@ -8,13 +8,16 @@ use super::tracks::ChannelSelection;
 const BLOCKS_HZ: u32 = 50;
 /// Mean square of a channel above which a block is audible: -60 dB.
 const AUDIBLE: f64 = 1e-6;
-/// A mix cancels below this share of the energy that uncorrelated channels would leave: 9 dB.
+/// Channels cancel if the energy of the mix is below this share of the energy of uncorrelated
+/// channels: 9 dB less.
 const CANCELLED: f64 = 0.125;
-/// A mix below this share of its loudest channel has lost that channel among silent ones: 12 dB.
+/// The loudest channel is masked if the energy of the mix is below this share of its energy: 12 dB
+/// less.
 const MASKED: f64 = 1.0 / 16.0;
 /// Consecutive audible blocks with cancellation before a single channel is selected: 0.2 s.
 const BLOCKS_TO_SELECT: u32 = 10;
-/// These lie within this many blocks: 0.4 s. A look-ahead of this length gets the decision in time.
+/// The blocks of [`BLOCKS_TO_SELECT`] are among this many blocks: 0.4 s. A look-ahead of this
+/// length has the decision in time.
 const SELECT_WITHIN_BLOCKS: u64 = 20;
 /// Consecutive audible blocks without cancellation before the mix is selected again: 2 s.
 const BLOCKS_TO_RESTORE: u32 = 100;

@@ -14,7 +14,7 @@ pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
 /// Errors of capture. The variants differ in the exit code or in the reaction of the caller.
 #[derive(thiserror::Error)]
 pub enum CaptureError {
-    /// Exit 3.
+    /// Exit 3: the file does not exist.
     #[error("there is no file {}; check the path", redact_address(&.0.to_string_lossy()))]
     NoSuchFile(PathBuf),
     /// Exit 3 for a configured device; `auto` and `default` wait for a device.
@@ -80,7 +80,7 @@ pub enum CaptureError {
     #[error("{}: {what}; the rest was played; {remedy}", .path.display())]
     Missing {
         path: PathBuf,
-        /// The tracks and what each delivered.
+        /// The tracks, and how much each delivered.
         what: String,
         remedy: &'static str,
     },
@@ -91,7 +91,7 @@ pub enum CaptureError {
     /// Exit 2 or 1: a requested feature is not available here.
     #[error("{what} is not supported here; {remedy}")]
     Unsupported { what: String, remedy: String },
-    /// Exit 1.
+    /// Exit 1: access was denied.
     #[error("access to {what} is denied; {remedy}")]
     Denied { what: String, remedy: String },
 }

@@ -19,7 +19,7 @@ pub struct SourceHealth {
 /// The reason of a source that is off because capture is paused.
 const PAUSED: &str = "paused";
 
-/// One source.
+/// The state and the counters of one source.
 #[derive(Debug)]
 pub struct SourceGauge {
     status: Mutex<SourceStatus>,
@@ -50,8 +50,8 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Largest usable sample. Sound lies within -1..1; overshoot of decoders and devices with a wrong
-/// scale stay far below this.
+/// Largest usable absolute value of a sample. Sound lies within -1..1; overshoot of decoders, and
+/// devices with a wrong scale, stay far below.
 const LOUDEST: f32 = 1e6;
 
 impl Default for SourceGauge {
@@ -99,6 +99,7 @@ impl SourceCounters {
         self.silenced.fetch_add(silenced, Ordering::Relaxed);
     }
 
+    /// Counts one delivered frame or block. `newest`: its stamp.
     pub(super) fn count(&self, samples: usize, newest: MediaTime) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
         self.samples.fetch_add(samples as u64, Ordering::Relaxed);
@@ -147,6 +148,7 @@ impl SourceHealth {
         }
     }
 
+    /// Sets the state of a source and its reason, and notifies if one of them changed.
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
         let mut status = gauge.status.lock().expect("health lock");
         if status.state == state && status.reason == reason {
@@ -157,6 +159,7 @@ impl SourceHealth {
         self.notify_change();
     }
 
+    /// Sets the media time at which the current pass over a recording starts, and notifies.
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
         self.notify_change();

@@ -20,6 +20,7 @@ fn log(library: &str, text: &[u8]) {
 pub(super) struct AlsaMessages(Option<Rc<RefCell<alsa::Output>>>);
 
 impl AlsaMessages {
+    /// Starts the capture on the calling thread.
     pub fn capture() -> AlsaMessages {
         AlsaMessages(alsa::Output::local_error_handler().ok())
     }
@@ -47,6 +48,7 @@ struct Redirection {
 }
 
 impl CapturedStderr {
+    /// Starts the capture.
     pub fn capture() -> CapturedStderr {
         CapturedStderr(Redirection::new().ok())
     }

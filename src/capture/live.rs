@@ -19,9 +19,9 @@ use super::microphone::Microphone;
 use super::pipeline::init;
 use super::recording::{Pace, Recording};
 use super::retry::{FIRST_PAUSE, pause};
+use super::running_time::RunningTimeMap;
 use super::source;
 use super::spec::{AudioSpec, VideoSpec, local_file};
-use super::timeline::Timeline;
 use super::track_linker::{EnabledTracks, TrackLinker};
 use super::tracks::TrackChoice;
 use crate::clip::AudioBlock;
@@ -140,7 +140,7 @@ pub fn open_live_with(
                 Arc::default(),
                 enabled,
                 clock.clone(),
-                timeline(&stop),
+                running_time(&stop),
             );
             source::build(spec, &pipeline, &linker).map(|()| None)?
         }
@@ -213,11 +213,11 @@ pub fn open_live_with(
             }),
         );
     } else if *video != VideoSpec::None {
-        let timeline = timeline(&stop);
+        let running_time = running_time(&stop);
         let camera = Camera::new(
             video.clone(),
-            frames.map(|lane| FrameDelivery::new(lane, timeline.clone(), health.clone())),
-            track.map(|lane| SoundDelivery::new(lane, timeline, health.clone())),
+            frames.map(|lane| FrameDelivery::new(lane, running_time.clone(), health.clone())),
+            track.map(|lane| SoundDelivery::new(lane, running_time, health.clone())),
             clock.clone(),
             health.clone(),
             stop.clone(),
@@ -241,8 +241,8 @@ pub fn open_live_with(
     })
 }
 
-fn timeline(stop: &Arc<AtomicBool>) -> Arc<Timeline> {
-    Arc::new(Timeline {
+fn running_time(stop: &Arc<AtomicBool>) -> Arc<RunningTimeMap> {
+    Arc::new(RunningTimeMap {
         stamp_offset: AtomicI64::new(0),
         release_offset: AtomicI64::new(0),
         pacing: None,

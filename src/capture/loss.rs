@@ -18,20 +18,22 @@ const PAUSE_UNAUTHORISED: Duration = Duration::from_secs(60);
 pub(super) enum Cause {
     /// The source is absent, or the connection broke: it may return at any moment.
     Unavailable,
-    /// A server answers with an error.
+    /// A server answered with an error.
     Refused,
-    /// A server refuses the user name or password.
+    /// A server refused the user name or password.
     Unauthorised,
 }
 
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
+    /// The reason as text, for `status`.
     pub reason: String,
     pub cause: Cause,
 }
 
 impl Loss {
+    /// The loss of a source that is absent or whose connection broke.
     pub fn unavailable(reason: impl Into<String>) -> Loss {
         Loss {
             reason: reason.into(),

@@ -42,7 +42,7 @@ const CLOSING: Duration = Duration::from_millis(300);
 const READINGS_BEFORE_FIRST: u32 = 8;
 const LONG_BLOCK_NANOS: i64 = 250_000_000;
 
-/// A microphone that existed when it was looked up, or the default one, which may appear later.
+/// A microphone: a named device that was found, or the default device, which may appear later.
 #[derive(Debug)]
 pub(super) struct Microphone {
     spec: AudioSpec,

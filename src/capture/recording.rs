@@ -14,30 +14,31 @@ use super::delivery::{FrameDelivery, SoundDelivery};
 use super::error::CaptureError;
 use super::health::SourceHealth;
 use super::pipe::Pipe;
-use super::timeline::Timeline;
+use super::running_time::RunningTimeMap;
 use super::track_sinks::TrackSinks;
 use super::tracks::TrackChoice;
 use super::truncation::{is_truncated, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Streams that end this much before the stated duration are truncated, nanoseconds.
+/// A recording is truncated if its streams end this long before the stated duration, in
+/// nanoseconds.
 const CUT_NANOS: i64 = 500_000_000;
 /// A decoder is stuck if it delivers nothing for this long, while nothing waits for a lane.
 const STUCK: Duration = Duration::from_secs(20);
-/// The same after a failure: the remaining items drain at once.
+/// The same after a failure, when the remaining items arrive at once.
 const DRAINED: Duration = Duration::from_secs(2);
 
 /// Pace and timeline of playback.
 #[derive(Clone, Debug)]
 pub enum Pace {
-    /// As fast as the lanes take it; media time 0 is the start of the recording.
+    /// As fast as the lanes accept items; media time 0 is the start of the recording.
     Offline,
     /// The same stamps in real time, as from a camera and a microphone: a frame is sent at its
     /// time, a block at its end.
     Realtime,
-    /// As a live source: stamps are the clock's. `origin_ns` of the source health is the start of
-    /// each pass.
+    /// As from a live source: stamps are those of the clock. `origin_ns` of the source health is
+    /// the start of each pass.
     Live {
         clock: Arc<SystemClock>,
         looped: bool,
@@ -66,7 +67,7 @@ pub struct Recording {
     tables: Option<Tables>,
     /// The pipe that delivers the recording, if any.
     pipe: Option<Pipe>,
-    /// Whether video and audio tracks of the container must be delivered.
+    /// Whether the container's video and audio tracks must be delivered.
     required: [bool; 2],
 }
 
@@ -215,18 +216,18 @@ impl Recording {
             Pace::Live { clock, looped } => (Some(clock.clone()), *looped),
         };
         let mut begins = clock.as_ref().map_or(MediaTime::ZERO, |clock| clock.now());
-        let mut timeline = begin_pass(&pace, begins, &clock, &stop, &health);
+        let mut running_time = begin_pass(&pace, begins, &clock, &stop, &health);
         let mut frames = outputs
             .frames
             .filter(|_| tracks.video.present)
-            .map(|lane| FrameDelivery::new(lane, timeline.clone(), health.clone()));
+            .map(|lane| FrameDelivery::new(lane, running_time.clone(), health.clone()));
         if let (Pace::Live { .. }, Some(delivery)) = (&pace, &mut frames) {
             delivery.lateness_clock = clock.clone();
         }
         let mut sound = outputs
             .audio
             .filter(|_| tracks.audio.present)
-            .map(|lane| SoundDelivery::new(lane, timeline.clone(), health.clone()));
+            .map(|lane| SoundDelivery::new(lane, running_time.clone(), health.clone()));
         let played = loop {
             let pass = self.play_once((frames, sound), looped, &health, &stop);
             (frames, sound) = (pass.frames, pass.sound);
@@ -303,13 +304,13 @@ impl Recording {
                 .max(clock.as_ref().map_or(begins, |clock| clock.now()));
             self = Recording::open_with(&self.path, self.choice)?;
             begins = begins.max(clock.as_ref().map_or(begins, |clock| clock.now()));
-            timeline = begin_pass(&pace, begins, &clock, &stop, &health);
+            running_time = begin_pass(&pace, begins, &clock, &stop, &health);
             frames
                 .iter_mut()
-                .for_each(|d| d.begin_pass(timeline.clone()));
+                .for_each(|d| d.begin_pass(running_time.clone()));
             sound
                 .iter_mut()
-                .for_each(|d| d.begin_pass(timeline.clone()));
+                .for_each(|d| d.begin_pass(running_time.clone()));
         };
         drop((frames, sound));
         for (gauge, wanted, present, _) in wanted {
@@ -416,7 +417,7 @@ impl Recording {
             let tracks = sinks.wait(step);
             broken = broken.or_else(|| self.decoder.failure());
             self.count_replaced_stamps(health);
-            if tracks.over() || stop.load(Ordering::Acquire) {
+            if tracks.have_ended() || stop.load(Ordering::Acquire) {
                 break;
             }
             let (arrived, waiting) = sinks.progress();
@@ -466,7 +467,7 @@ fn begin_pass(
     clock: &Option<Arc<SystemClock>>,
     stop: &Arc<AtomicBool>,
     health: &SourceHealth,
-) -> Arc<Timeline> {
+) -> Arc<RunningTimeMap> {
     let stamp_offset = if matches!(pace, Pace::Live { .. }) {
         begins.nanos()
     } else {
@@ -474,7 +475,7 @@ fn begin_pass(
     };
     let origin = matches!(pace, Pace::Live { .. }).then_some(begins);
     health.set_origin(&health.video, origin);
-    Arc::new(Timeline {
+    Arc::new(RunningTimeMap {
         stamp_offset: AtomicI64::new(stamp_offset),
         release_offset: AtomicI64::new(begins.nanos()),
         pacing: clock.clone(),

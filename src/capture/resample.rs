@@ -5,10 +5,10 @@ use rubato::{Fft, FixedSync, Resampler};
 
 use crate::clip::SAMPLE_RATE_HZ;
 
-/// Mono samples of one rate in, mono samples at 16 kHz out, about 10 ms at a time.
+/// Resamples mono sound of a device to 16 kHz, in pieces of about 10 ms.
 pub(super) struct ToSpeechRate {
     rate_hz: u32,
-    /// `None` where the rate is already 16 kHz.
+    /// `None` for a device at 16 kHz.
     fft: Option<Fft<f32>>,
     pending: Vec<f32>,
     /// Position of the first sample in `pending`, in samples of the device.
@@ -17,8 +17,10 @@ pub(super) struct ToSpeechRate {
 }
 
 impl ToSpeechRate {
+    /// A resampler for sound at `rate_hz`.
+    ///
     /// # Errors
-    /// Text, where the rate cannot be converted.
+    /// The rate cannot be converted; the reason as text.
     pub fn new(rate_hz: u32) -> Result<Self, String> {
         let fft = if rate_hz == SAMPLE_RATE_HZ {
             None

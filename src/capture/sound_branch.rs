@@ -96,6 +96,7 @@ fn converter(weights: Option<Vec<f32>>) -> Result<gst::Element, gst::glib::BoolE
     Ok(convert)
 }
 
+/// Number of channels that the caps state; 1 if they state none.
 pub(super) fn channels(caps: &gst::CapsRef) -> usize {
     let count = caps
         .structure(0)
@@ -164,7 +165,7 @@ impl DownmixSwitcher {
         if let Some(caps) = pad.current_caps()
             && state.caps.as_ref() != Some(&caps)
         {
-            state.layout = Layout::of(&caps);
+            state.layout = Layout::from_caps(&caps);
             (state.caps, state.detector) = (Some(caps), None);
         }
         let Some(layout) = &state.layout else {
@@ -194,7 +195,9 @@ impl DownmixSwitcher {
         let mut state = self.state.lock().expect("downmix lock");
         let layout = match &state.layout {
             Some(layout) => layout.clone(),
-            None => pad.current_caps().and_then(|caps| Layout::of(&caps))?,
+            None => pad
+                .current_caps()
+                .and_then(|caps| Layout::from_caps(&caps))?,
         };
         state.frames += layout.frames(size) as u64;
         let mut due = None;
@@ -299,7 +302,7 @@ impl Format {
 
 impl Layout {
     /// `None`: a format that is not analysed.
-    fn of(caps: &gst::CapsRef) -> Option<Layout> {
+    fn from_caps(caps: &gst::CapsRef) -> Option<Layout> {
         let structure = caps.structure(0)?;
         let format = match structure.get::<&str>("format").ok()? {
             "U8" => Format::U8,

@@ -28,7 +28,8 @@ pub(super) struct StallDetector {
 }
 
 impl StallDetector {
-    /// For a source that is opened at `opened` and may take `opening_nanos` to its first delivery.
+    /// A detector for a source that was opened at `opened`. Its first delivery may take
+    /// `opening_nanos`.
     pub fn new(opened: MediaTime, opening_nanos: i64) -> Self {
         StallDetector {
             opened,
@@ -40,8 +41,8 @@ impl StallDetector {
         }
     }
 
-    /// The source sends data that cannot be decoded yet: the first delivery may take up to the
-    /// longest limit.
+    /// Notes data that cannot be decoded yet: the first delivery may then take up to the longest
+    /// limit.
     pub fn data_arrived(&mut self) {
         self.opening_nanos = self.opening_nanos.max(LONGEST_NANOS);
     }

@@ -12,7 +12,7 @@ const CONFIRMING: usize = 4;
 /// nanoseconds.
 const FAR_NANOS: i64 = 60_000_000_000;
 
-/// Stamps of pictures; missing ones are extrapolated.
+/// Stamps the pictures of one track. Missing stamps are extrapolated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PictureStamps {
     /// Resulting time of the last picture, and its own stamp.
@@ -24,8 +24,10 @@ pub(super) struct PictureStamps {
 /// The resulting time of a picture, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StampedTime {
+    /// The time, in nanoseconds.
     pub nanos: i64,
-    /// The time is extrapolated without a stamp and without a known rate.
+    /// Whether the time is extrapolated at an assumed rate: the picture has no stamp, and the rate
+    /// is unknown.
     pub is_assumed: bool,
 }
 

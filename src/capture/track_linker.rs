@@ -13,8 +13,8 @@ use gstreamer::prelude::*;
 
 use super::decoded::Kind;
 use super::pipeline::{INTERLEAVE_BYTES, attach, configure_decoder};
+use super::running_time::RunningTimeMap;
 use super::sound_branch::SoundBranch;
-use super::timeline::Timeline;
 use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
@@ -29,6 +29,7 @@ pub(super) struct EnabledTracks {
 }
 
 impl EnabledTracks {
+    /// Whether tracks of this kind are linked.
     pub fn takes(self, kind: Kind) -> bool {
         match kind {
             Kind::Video => self.video,
@@ -52,9 +53,10 @@ pub(super) struct TrackLinker {
     sinks: Arc<TrackSinks>,
     enabled: EnabledTracks,
     clock: Arc<SystemClock>,
-    /// Timeline of a source that is not live: its first decoded buffer is due on arrival.
-    paced: Arc<Timeline>,
+    /// Running-time map of a source that is not live: its first decoded buffer is due on arrival.
+    paced: Arc<RunningTimeMap>,
     is_anchored: AtomicBool,
+    /// Whether the source is live, and therefore not paced.
     pub is_live: AtomicBool,
     /// Creation time: running time 0 of pictures without stamps, nanoseconds.
     began_nanos: i64,
@@ -77,7 +79,7 @@ impl TrackLinker {
         sinks: Arc<TrackSinks>,
         enabled: EnabledTracks,
         clock: Arc<SystemClock>,
-        paced: Arc<Timeline>,
+        paced: Arc<RunningTimeMap>,
     ) -> Arc<Self> {
         let linker = Arc::new(TrackLinker {
             sinks,
@@ -102,6 +104,7 @@ impl TrackLinker {
         linker
     }
 
+    /// The tracks to link.
     pub fn enabled(&self) -> EnabledTracks {
         self.enabled
     }
@@ -272,8 +275,8 @@ impl TrackLinker {
         attach(bin, pad, kind, &self.sinks, false, sound).map(|_| ())
     }
 
-    /// For a source that is not live: starts the paced timeline at the first decoded buffer, and
-    /// stamps pictures without stamps with their arrival time.
+    /// For a source that is not live: starts pacing at the first decoded buffer, and stamps
+    /// pictures without stamps with their arrival time.
     fn anchor(self: &Arc<Self>, pad: &gst::Pad, kind: Kind) {
         let linker = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {

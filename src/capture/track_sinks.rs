@@ -12,7 +12,7 @@ use super::delivery::{FrameDelivery, SoundDelivery};
 pub(super) struct TrackSinks<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
-    /// Lanes stay open at a track's end, because another pass follows.
+    /// Whether lanes stay open at the end of a track, because another pass follows.
     pub keep_open: AtomicBool,
     /// Items that the decoders produced, and items that were delivered. They differ while a full
     /// lane blocks.
@@ -39,30 +39,33 @@ impl<F, S> Default for TrackSinks<F, S> {
     }
 }
 
+/// The progress of both tracks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tracks {
     pub video: Track,
     pub audio: Track,
-    /// A receiver is gone, or capture is to stop.
+    /// Whether a receiver is gone, or capture is to stop.
     pub closed: bool,
 }
 
+/// The progress of one track.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Track {
     pub present: bool,
     pub ended: bool,
-    /// Items that the decoder produced.
+    /// Number of items that the decoder produced.
     pub samples: u64,
 }
 
 impl Tracks {
-    pub fn over(&self) -> bool {
+    /// Whether every present track has ended.
+    pub fn have_ended(&self) -> bool {
         [self.video, self.audio]
             .iter()
             .all(|track| track.ended || !track.present)
     }
 
-    fn of(&mut self, kind: Kind) -> &mut Track {
+    fn track_mut(&mut self, kind: Kind) -> &mut Track {
         match kind {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
@@ -71,17 +74,19 @@ impl Tracks {
 }
 
 impl<F, S> TrackSinks<F, S> {
+    /// Counts a picture with a corrected stamp.
     pub fn count_replaced_stamp(&self) {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Corrected stamps since the last call.
+    /// Number of corrected stamps since the last call.
     pub fn take_replaced_stamps(&self) -> u64 {
         self.replaced_stamps.swap(0, Ordering::Relaxed)
     }
 }
 
 impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
+    /// The current progress.
     pub fn tracks(&self) -> Tracks {
         *self.tracks.lock().expect("sinks lock")
     }
@@ -89,7 +94,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
     /// Waits until a track begins, ends or closes, at most `timeout`.
     pub fn wait(&self, timeout: Duration) -> Tracks {
         let tracks = self.tracks.lock().expect("sinks lock");
-        if tracks.over() {
+        if tracks.have_ended() {
             *tracks
         } else {
             *self
@@ -110,14 +115,16 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
     /// Marks a track of this kind as present. `false`: there was one already.
     pub fn begin(&self, kind: Kind) -> bool {
         let mut first = false;
-        self.update(|tracks| first = !std::mem::replace(&mut tracks.of(kind).present, true));
+        self.update(|tracks| first = !std::mem::replace(&mut tracks.track_mut(kind).present, true));
         first
     }
 
+    /// Sends a picture to the video sink.
     pub fn picture(&self, picture: DecodedPicture) -> Result<(), Closed> {
         self.deliver(Kind::Video, &self.frames, picture)
     }
 
+    /// Sends sound to the audio sink.
     pub fn sound(&self, sound: DecodedSound) -> Result<(), Closed> {
         self.deliver(Kind::Audio, &self.sound, sound)
     }
@@ -129,7 +136,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
             Kind::Video => end(&self.frames, closes),
             Kind::Audio => end(&self.sound, closes),
         }
-        self.update(|tracks| tracks.of(kind).ended = true);
+        self.update(|tracks| tracks.track_mut(kind).ended = true);
     }
 
     fn deliver<T, D: Sink<T>>(
@@ -147,11 +154,15 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
             .map(|sink| sink.deliver(item));
         let (flow, wanted) = (flow.unwrap_or(Err(Closed)), flow.is_some());
         self.delivered.fetch_add(1, Ordering::AcqRel);
-        self.tracks.lock().expect("sinks lock").of(kind).samples += 1;
+        self.tracks
+            .lock()
+            .expect("sinks lock")
+            .track_mut(kind)
+            .samples += 1;
         if flow.is_err() {
             self.update(|tracks| {
                 tracks.closed |= wanted;
-                tracks.of(kind).ended = true;
+                tracks.track_mut(kind).ended = true;
             });
         }
         flow

@@ -15,7 +15,7 @@ pub struct TrackChoice {
 }
 
 impl TrackChoice {
-    /// From the strings of a validated configuration.
+    /// Parses the strings of a validated configuration.
     pub fn parse(video: &str, audio: &str, channel: &str) -> Result<TrackChoice, UnknownSelection> {
         Ok(TrackChoice {
             video: video.parse()?,
@@ -105,9 +105,9 @@ impl fmt::Display for ChannelSelection {
 pub(super) struct TrackFacts {
     /// Media type of the encoded stream, such as `video/x-h264`; empty if unknown.
     pub media_type: String,
-    /// The container flags it as a default track.
+    /// Whether the container flags it as a default track.
     pub is_default: bool,
-    /// A single picture, such as a cover.
+    /// Whether it is a single picture, such as a cover.
     pub is_still: bool,
 }
 

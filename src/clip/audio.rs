@@ -8,7 +8,7 @@ use crate::time::{MediaTime, Span};
 /// Sample rate of all audio after `capture`: mono, samples in -1..1.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
 
-/// The samples of one device callback: mono, at [`SAMPLE_RATE_HZ`].
+/// A block of captured sound: mono samples at [`SAMPLE_RATE_HZ`].
 #[derive(Clone, Debug)]
 pub struct AudioBlock {
     /// Capture time of the first sample.
@@ -48,6 +48,7 @@ pub struct VoiceActivity {
 /// The start or the end of a speech turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpeechTurn {
+    /// Start of the turn.
     pub start: MediaTime,
     /// `None` at the start of the turn.
     pub end: Option<MediaTime>,

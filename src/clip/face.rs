@@ -45,8 +45,11 @@ pub type Landmarks = [[f32; 2]; 5];
 /// An aligned face crop, `size x size`, interleaved, `channels` 1 (luma) or 3 (R, G, B).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Crop {
+    /// Side in pixels.
     pub size: usize,
+    /// 1: luma; 3: R, G, B.
     pub channels: usize,
+    /// Values row by row, the channels of a pixel together.
     pub pixels: Vec<u8>,
 }
 
@@ -62,6 +65,7 @@ pub struct Face {
     /// Unique within a session: the key of the encoder's cache.
     pub id: u64,
     pub subject: SubjectId,
+    /// The frame's time.
     pub time: MediaTime,
     pub rect: Rect,
     pub landmarks: Landmarks,
@@ -78,13 +82,13 @@ pub struct Face {
 }
 
 /// Slots begin this much before the multiples of `1 / rate_hz`: one frame at 25 fps, plus the
-/// rounding of container stamps. Hops usually lie on such multiples, and a slot's face is its first
-/// frame. With the lead, the newest face of a clip is from the last frames before its boundary;
-/// without it, that face could be a whole slot old.
+/// rounding of container stamps. Hops usually lie on such multiples, and the face of a slot is its
+/// first frame. Because of this lead, the newest face of a clip is from the last frames before the
+/// clip's end; without it, that face could be a whole slot old.
 const SLOT_LEAD_NANOS: i64 = 41_000_000;
 
-/// Index of the frame's slot at an encoder's face rate. The first usable face of each slot is
-/// cropped and encoded.
+/// Index of the slot that a frame falls into, at an encoder's face rate. The first usable face of
+/// each slot is cropped and encoded.
 pub fn face_slot(time: MediaTime, rate_hz: f64) -> i64 {
     (time.plus_nanos(SLOT_LEAD_NANOS).nanos() as f64 * 1e-9 * rate_hz).floor() as i64
 }
@@ -96,7 +100,9 @@ pub struct FramedFaces {
     pub time: MediaTime,
     /// Width and height in pixels.
     pub picture_size: [usize; 2],
+    /// The visible subjects' faces.
     pub faces: Vec<Arc<Face>>,
+    /// Starts, updates and ends of tracks at this frame.
     pub changes: Vec<SubjectChange>,
 }
 
@@ -114,11 +120,13 @@ pub enum SubjectPhase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectChange {
     pub subject: SubjectId,
+    /// The frame's time.
     pub time: MediaTime,
     pub phase: SubjectPhase,
     /// The surviving track of a merge.
     pub into: Option<SubjectId>,
     /// `x, y, w, h` as fractions of the picture, 0..1.
     pub rect: [f32; 4],
+    /// Quality of the face, 0..1.
     pub quality: f32,
 }

@@ -8,7 +8,9 @@ use crate::time::MediaTime;
 /// Location of one plane in a picture's storage, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plane {
+    /// Offset of the first row.
     pub offset: usize,
+    /// Distance between the starts of two rows.
     pub stride: usize,
 }
 
@@ -87,7 +89,7 @@ impl Picture {
         Picture::new(width, height, planes, colorimetry, Box::new(data))
     }
 
-    /// The whole storage; index it through [`Picture::planes`].
+    /// The whole storage, which [`Picture::planes`] index.
     pub fn bytes(&self) -> &[u8] {
         (*self.storage).as_ref()
     }

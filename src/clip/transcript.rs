@@ -90,15 +90,17 @@ impl fmt::Debug for Transcript {
     }
 }
 
-/// A transcript with its attributed speaker: its own subject, else the active speaker. `None`: the
-/// speaker is unknown.
+/// A transcript with its attributed speaker: the subject that the source names, else the active
+/// speaker. `None`: the speaker is unknown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedTranscript {
     pub transcript: Transcript,
+    /// The attributed speaker.
     pub owner: Option<SubjectId>,
 }
 
-/// The words of a clip: those with at least half of their time inside its span. `Debug` hides them.
+/// The text of a clip: the words with at least half of their time inside its span. `Debug` hides
+/// them.
 #[derive(Clone, PartialEq)]
 pub struct ClipText {
     pub text: String,

@@ -61,7 +61,7 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
     settings
 }
 
-/// The fault of a leaf that is not a key.
+/// The fault of a value whose name is not a key.
 fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
     if KEYS.iter().any(|key| key.parts().0 == name) {
         let permitted = format!("a section: [{name}], then its keys");

@@ -52,7 +52,7 @@ fn comment(key: &Key) -> String {
     lines.iter().map(|line| format!("#{line}\n")).collect()
 }
 
-/// Breaks at spaces. Each line begins with one.
+/// Breaks `text` at spaces into lines that each begin with a space.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -7,15 +7,20 @@ use crate::address::{AudioSpec, VideoSpec};
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
+/// The grammar of a loopback address, for error messages.
 pub(super) const LOOPBACK: &str = "a loopback address and a port, for example \"127.0.0.1:8765\", \
     or \"localhost:8765\" for 127.0.0.1 and [::1]; others are refused, because every client that \
     connects gets the events (there are no access tokens yet)";
+/// The grammar of a list of hosts, for error messages.
 pub(super) const HOSTS: &str = "a list of names or addresses without a port, each like \
     \"lab.example\" or \"[fd00::7]\"; wildcards are not permitted";
+/// The grammar of a list of origins, for error messages.
 pub(super) const ORIGINS: &str = "a list of origins as browsers send them, each like \
     \"https://lab.example\" or \"http://10.0.0.7:8080\", without a path and without wildcards";
+/// The permitted names of execution providers.
 pub(super) const PROVIDERS: &[&str] = &["auto", "tensorrt", "cuda", "cpu"];
 
+/// The provider of this name.
 pub(super) fn provider(name: &str) -> Option<Provider> {
     [
         Provider::Auto,

@@ -13,10 +13,10 @@ use crate::address;
 /// The line of each key of a file.
 type Lines = HashMap<String, usize>;
 
-/// The origin of our command line, as `config` gets it.
+/// The origin that the crate `config` gets for values of our command line.
 const COMMAND_LINE: &str = "the command line";
 
-/// Points in a name at most. A key has one.
+/// Largest number of points in a name; a key has one.
 const POINTS: usize = 8;
 
 /// Whether the crate `config` may take the name of a value. It fills a list up to an index in
@@ -25,7 +25,7 @@ fn is_plain(name: &str) -> bool {
     !name.contains('[') && name.matches('.').count() <= POINTS
 }
 
-/// One leaf (or a table without any) of the merged configuration.
+/// A value of the merged configuration, or an empty table.
 pub(super) struct Leaf {
     pub key: String,
     pub value: ValueKind,

@@ -24,7 +24,7 @@ impl Setting {
         redacted(&self.value)
     }
 
-    /// `key = value  # origin`: a line of TOML, with the value, redacted.
+    /// A line of TOML, `key = value  # origin`, with the value redacted.
     pub fn to_toml(&self) -> String {
         format!("{} = {}  # {}", self.key, self.redacted(), self.origin)
     }
@@ -57,7 +57,7 @@ pub enum Origin {
     Default,
     File {
         path: PathBuf,
-        /// From 1 on; `None` if it is unknown.
+        /// The line number, from 1; `None`: unknown.
         line: Option<usize>,
     },
     Environment,

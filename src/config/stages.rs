@@ -4,8 +4,8 @@ use super::Config;
 use crate::face::{DetectorSettings, FaceSettings};
 use crate::speech::TurnRule;
 
-/// The width in pixels of the picture that `face.min_face_px` refers to: a larger picture of the
-/// same scene shows the same faces.
+/// Width of the picture that `face.min_face_px` refers to, in pixels. A larger picture of the same
+/// scene shows the same faces.
 const MIN_FACE_PICTURE_PX: f32 = 640.0;
 
 impl Config {
@@ -26,7 +26,7 @@ impl Config {
         }
     }
 
-    /// The rule for turns of speech.
+    /// Thresholds and durations of speech turns.
     pub fn turn_rule(&self) -> TurnRule {
         let default = TurnRule::default();
         let start_probability = self.speech.threshold as f32;

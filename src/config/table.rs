@@ -115,6 +115,7 @@ macro_rules! keys {
         )*
     ) => {
         $(#[$config_doc])*
+        /// The checked configuration.
         #[derive(Clone, Debug)]
         pub struct Config {
             $( $(#[doc = $top_line])+ pub $top: $top_type, )*

@@ -10,8 +10,8 @@ use crate::address::Address;
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
-/// The type of a checked value. Each implementation fits certain ranges. A key with another range
-/// is a defect of the table, and panics with the defaults.
+/// The type of a checked value. Each implementation supports certain ranges. A key with another
+/// range is a defect of the table, and panics with the defaults.
 pub(super) trait FromToml {
     /// Whether values may hold a password.
     const SECRET: bool = false;

@@ -1,4 +1,4 @@
-//! Opens bundle, stages and lanes by the configuration. Nothing runs yet.
+//! Opens bundle, stages and lanes as the configuration says. Nothing runs yet.
 
 use super::DaemonError;
 use crate::assets::locate;
@@ -11,7 +11,7 @@ use crate::schedule::Schedule;
 use crate::serve::ServeSettings;
 use crate::session::{EventBuilder, Plan, Stages, Streams, Tempo};
 
-/// Opens the bundle of the configuration: checks hashes and fingerprint, and runs the self-test.
+/// Opens the configured bundle: checks hashes and fingerprint, and runs the self-test.
 ///
 /// # Errors
 /// The bundle is refused.
@@ -53,7 +53,7 @@ pub fn assemble(
     })
 }
 
-/// The server's settings by the configuration; the limits are those of `src/event/protocol.md`.
+/// The configured settings of the server; the limits are those of `src/event/protocol.md`.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
         listen: config.serve.listen.clone(),

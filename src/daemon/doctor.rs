@@ -28,7 +28,7 @@ const ELEMENTS: [(&str, &str, &str); 9] = [
     ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
 const EVERYTHING: &str = "all media";
-/// Time limit of the answer of another program on the port.
+/// Time limit for an answer of the program that listens on the port.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The result of one check.

@@ -1,5 +1,5 @@
-//! The sources of frames and sound: devices, or a recording as if live. Sources can be closed and
-//! opened again while the session goes on.
+//! The sources of frames and sound: devices, or a recording at live pace. They can be closed and
+//! opened again while the session continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ enum Open {
 }
 
 impl LiveSources {
-    /// Opens the sources of `choice`. They deliver into `outputs`.
+    /// Opens the sources of `choice`, which deliver into `outputs`.
     ///
     /// # Errors
     /// A source cannot be opened.
@@ -121,10 +121,10 @@ impl LiveSources {
         }
     }
 
-    /// Closes everything.
+    /// Closes all sources.
     ///
     /// # Errors
-    /// The failure of the recording.
+    /// The recording failed.
     pub fn finish(mut self) -> Result<(), DaemonError> {
         self.outputs = None;
         match self.open.take() {

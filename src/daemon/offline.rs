@@ -19,15 +19,15 @@ use crate::runtime::{Assembly, Emit, Losses, Pipeline, ReplayCounts};
 use crate::session::{Streams, Tempo};
 use crate::time::{Clock, SystemClock};
 
-/// The output of the offline form. A write error is reported once, at the end; the recording is
-/// still played to its end.
+/// The output of a replay. A write error is reported once, at the end; the recording is still
+/// played to its end.
 pub struct Lines {
     out: JsonLines<Box<dyn Write + Send>>,
     failed: Option<std::io::Error>,
 }
 
 impl Lines {
-    /// Lines in `out`.
+    /// An output that writes lines to `out`.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Lines {
             out: JsonLines::new(out),
@@ -40,7 +40,8 @@ impl Lines {
         self.out.begin(recording);
     }
 
-    /// A recording plays: removes the file's old content, even if no event follows.
+    /// Takes the file over when a recording starts: removes its old content, even if no event
+    /// follows.
     fn start(&mut self) {
         if self.failed.is_none() {
             self.failed = self.out.start().err();
@@ -59,7 +60,7 @@ impl Lines {
     }
 }
 
-/// A recording and its stages, opened and not yet playing.
+/// A recording and its stages, opened but not yet playing.
 pub struct Prepared {
     recording: Recording,
     assembly: Assembly,

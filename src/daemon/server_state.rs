@@ -19,11 +19,12 @@ use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::session::{ClientTranscripts, Streams, hop_ms};
 use crate::time::{Clock, SystemClock};
 
-/// Reads the counters of sources, stages and graphs; owns none of their state.
+/// The daemon's state, read from the counters of sources, stages and graphs. It owns none of their
+/// state.
 pub struct DaemonState {
     session: String,
     bundle: BundleFacts,
-    /// Requested, and used.
+    /// The requested execution provider, and the one in use.
     provider: [&'static str; 2],
     streams: Streams,
     clock: Arc<SystemClock>,
@@ -36,9 +37,9 @@ pub struct DaemonState {
     paused: AtomicBool,
     /// Values of collected counters that are already in the metrics.
     collected_counts: Mutex<HashMap<String, u64>>,
-    /// Self-test done, sources open, socket bound.
+    /// Whether the start is complete: self-test done, sources open, socket bound.
     opened: AtomicBool,
-    /// The stage that makes no progress.
+    /// Name of the stage that makes no progress.
     stalled: Mutex<Option<&'static str>>,
 }
 
@@ -100,10 +101,12 @@ impl DaemonState {
         self.paused.store(paused, Ordering::Release);
     }
 
+    /// Notes that the start is complete.
     pub fn set_opened(&self) {
         self.opened.store(true, Ordering::Release);
     }
 
+    /// Sets the stage that makes no progress; `None`: all do.
     pub fn set_stalled(&self, stage: Option<&'static str>) {
         *self.stalled.lock().expect("stalled lock") = stage;
     }
@@ -115,7 +118,7 @@ impl DaemonState {
             .all(|(_, status)| status.state == SourceState::Delivering)
     }
 
-    /// One line for `STATUS=`.
+    /// The status as one line, for systemd's `STATUS=`.
     pub fn line(&self) -> String {
         let sources = self.sources().into_iter().map(|(name, status)| {
             let state = format!("{:?}", status.state).to_lowercase();

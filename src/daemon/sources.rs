@@ -31,7 +31,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether there are pictures and sound.
+    /// Whether the choice has pictures, and whether it has sound.
     pub fn streams(&self) -> Streams {
         match self {
             Choice::Devices { video, audio, .. } => Streams {
@@ -50,7 +50,7 @@ impl Choice {
         }
     }
 
-    /// One line for each decision, for the user.
+    /// The reasons for the choice, one line each, for the user.
     pub fn explanation(&self) -> &[String] {
         match self {
             Choice::Devices { notes, .. } | Choice::Recording { notes, .. } => notes,
@@ -174,7 +174,7 @@ fn resolve(
     (video != VideoSpec::None || audio != AudioSpec::None).then_some((video, audio))
 }
 
-/// Why these two sources cannot be captured with any devices.
+/// Why these two sources cannot be captured together, whatever the devices.
 pub fn conflict(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     match (video, audio) {
         (VideoSpec::None, AudioSpec::None) => {

@@ -1,4 +1,4 @@
-//! The supervisor: the main thread, once the stages run.
+//! The supervisor: the work of the main thread once the stages run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +73,7 @@ impl Signals {
     }
 }
 
-fn carry_out(
+fn execute(
     command: Command,
     sources: &mut LiveSources,
     server_state: &DaemonState,
@@ -128,7 +128,7 @@ impl Supervisor<'_> {
                 ..
             } = self;
             self.commands
-                .carry_out(|command| carry_out(command, sources, server_state));
+                .execute_all(|command| execute(command, sources, server_state));
             let seen = self.health.wait_for_change(changes, ROUND);
             let now = self.clock.now();
             for outage in outages.update(&self.health.sources(), now) {

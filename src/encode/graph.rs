@@ -40,6 +40,7 @@ impl OutputView<'_> {
         self.shape.iter().map(|d| *d as usize).collect()
     }
 
+    /// Whether the output has this shape.
     pub fn has_shape(&self, shape: &[usize]) -> bool {
         self.shape
             .iter()
@@ -197,9 +198,11 @@ impl Graph {
     pub fn precision(&self) -> Precision {
         self.precision
     }
+    /// Number of the graph's inputs.
     pub fn input_count(&self) -> usize {
         self.inputs
     }
+    /// Number of the graph's outputs.
     pub fn output_count(&self) -> usize {
         self.outputs
     }
@@ -209,7 +212,7 @@ impl Graph {
         self.takes_batches
     }
 
-    /// Treats the first axis as fixed.
+    /// Treats the first axis as fixed, so that each row has a run of its own.
     #[cfg(test)]
     pub fn refuse_batches(&mut self) {
         self.takes_batches = false;

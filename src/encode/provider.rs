@@ -22,6 +22,7 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// The provider's name in the configuration and in events.
     pub fn name(self) -> &'static str {
         match self {
             Provider::Auto => "auto",

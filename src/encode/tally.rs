@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, Weak};
 /// The shapes of a run's inputs, in the graph's order.
 pub type Shapes = Vec<Vec<usize>>;
 
-/// Sum over several runs.
+/// Number and duration of several runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     pub count: u64,
+    /// Wall time, in nanoseconds.
     pub nanos: i64,
     /// CPU time of the calling thread (a graph's own threads are not counted).
     pub cpu_nanos: i64,
@@ -51,7 +52,7 @@ impl Totals {
 pub struct Tally {
     pub graph: String,
     total: Totals,
-    /// Runs of all graphs, closed ones included.
+    /// Sums over the runs of all graphs, closed ones included.
     of_all: Arc<Totals>,
     trace: Option<Trace>,
 }
@@ -65,6 +66,7 @@ struct Trace {
 }
 
 impl Tally {
+    /// The runs of this graph so far.
     pub fn total(&self) -> Runs {
         self.total.read()
     }
@@ -118,6 +120,7 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
+    /// Tallies that also record every run, with the bytes of its graph.
     pub fn traced() -> Self {
         Tallies {
             traced: true,
@@ -125,6 +128,7 @@ impl Tallies {
         }
     }
 
+    /// Adds the tally of a newly opened graph. `bytes`: its ONNX file.
     pub fn begin(&self, graph: &str, bytes: &[u8]) -> Arc<Tally> {
         let trace = self.traced.then(|| Trace {
             bytes: bytes.into(),
@@ -153,6 +157,7 @@ impl Tallies {
             .collect()
     }
 
+    /// The sums over all graphs, closed ones included.
     pub fn total(&self) -> Runs {
         self.of_all.read()
     }

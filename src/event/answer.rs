@@ -55,16 +55,18 @@ impl Refusal {
 #[derive(Clone, Debug, Serialize)]
 pub struct Hello {
     pub protocol: &'static str,
-    /// Name and version.
+    /// Name and version of the server.
     pub server: String,
     /// UUID of this run of the daemon: `seq` counts within it.
     pub session: String,
     pub clock: ClockPair,
     pub bundle: BundleFacts,
+    /// The effective subscription.
     pub subscription: Subscription,
     /// The oldest event that `resume_after` can still deliver; equal to `next_seq` if there is
     /// none.
     pub oldest_seq: u64,
+    /// Number of the next published event.
     pub next_seq: u64,
 }
 
@@ -72,7 +74,7 @@ pub struct Hello {
 #[derive(Clone, Debug, Serialize)]
 pub struct ClockPair {
     pub media_ns: MediaTime,
-    /// RFC 3339, UTC.
+    /// The wall time in RFC 3339, UTC.
     pub wall: String,
 }
 
@@ -85,6 +87,8 @@ pub struct BundleFacts {
     /// `single` or `multi`.
     pub task: String,
     pub labels: Vec<String>,
+    /// Length of a clip.
     pub window_ms: u32,
+    /// Distance from the end of one clip to the end of the next.
     pub hop_ms: u32,
 }

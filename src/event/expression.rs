@@ -11,23 +11,33 @@ use crate::time::MediaTime;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpressionEvent {
     pub subject: SubjectId,
+    /// Start of the clip.
     pub start_ns: MediaTime,
+    /// End of the clip.
     pub end_ns: MediaTime,
     pub scores: Scores,
+    /// The label with the highest score.
     pub top: String,
+    /// The calibrated probability of `top`, 0..1.
     #[serde(serialize_with = "decimals4")]
     pub confidence: f32,
+    /// Whether the evidence does not support a label.
     pub abstain: bool,
     pub modalities: Modalities,
+    /// `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Latency>,
+    /// `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
+    /// The degradation of the daemon when the result was made (`src/event/protocol.md`); `None` in
+    /// the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<&'static str>,
     /// Newest audio stamp used minus newest video stamp used; `None` unless both were used.
     #[serde(serialize_with = "option_decimals1")]
     pub skew_ms: Option<f64>,
+    /// `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
 }
@@ -92,19 +102,25 @@ pub struct Modalities {
     pub text: TextEvidence,
 }
 
-/// Use of the face. `frames` and `missing` count slots of the face rate.
+/// Use of the face. Slots are those of the face rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaceEvidence {
+    /// Whether the face is part of the evidence.
     pub used: bool,
+    /// The reason if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
+    /// Number of slots with a usable face.
     pub frames: u32,
+    /// Number of slots without one.
     pub missing: u32,
+    /// Mean quality of the used faces, 0..1.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub quality: Option<f32>,
+    /// Age of the newest used frame when the event was built.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -112,24 +128,30 @@ pub struct FaceEvidence {
     pub age_ms: Option<f64>,
 }
 
-/// Use of the voice. `speech`: share of the clip that is speech, 0..1.
+/// Use of the voice.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VoiceEvidence {
+    /// Whether the voice is part of the evidence.
     pub used: bool,
+    /// The reason if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
+    /// Share of the clip that is speech, 0..1.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub speech: Option<f32>,
+    /// Length of the parts of the clip without sound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_ms: Option<u32>,
+    /// Probability that the voice is the subject's, 0..1.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub owner_confidence: Option<f32>,
+    /// Age of the newest used sample when the event was built.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -140,9 +162,12 @@ pub struct VoiceEvidence {
 /// Use of the transcript.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TextEvidence {
+    /// Whether the text is part of the evidence.
     pub used: bool,
+    /// The reason if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
+    /// Age of the newest used word when the event was built.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -160,10 +185,13 @@ pub struct Latency {
     /// From the output of the aligner to the start of encoding.
     #[serde(serialize_with = "decimals1")]
     pub queue: f64,
+    /// From the start of encoding to the recognition result.
     #[serde(serialize_with = "decimals1")]
     pub encode: f64,
+    /// From the recognition result to the entry into the ring.
     #[serde(serialize_with = "decimals1")]
     pub emit: f64,
+    /// From the capture of the newest evidence to the entry into the ring.
     #[serde(serialize_with = "decimals1")]
     pub total: f64,
 }
@@ -172,6 +200,7 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Deadline {
     pub budget_ms: u32,
+    /// Whether the total latency is within the budget.
     pub met: bool,
 }
 
@@ -180,7 +209,9 @@ pub struct Deadline {
 pub struct Provenance {
     /// Fingerprint of all that determines the scores: `Manifest::score_fingerprint`.
     pub bundle: String,
+    /// The execution provider of the graphs.
     pub provider: &'static str,
+    /// The precision of the graphs.
     pub precision: &'static str,
     /// Hash of the effective configuration.
     pub config: String,

@@ -36,7 +36,7 @@ pub enum ErrorCode {
     NotAllowed,
     Stale,
     TooManyClients,
-    /// No progress on the socket, or no pong.
+    /// The client made no progress on its socket, or sent no pong.
     TooSlow,
     Internal,
 }

@@ -33,7 +33,9 @@ pub struct TranscriptRequest {
     /// At least one word, at most [`MAX_WORDS`].
     pub text: String,
     pub span: Span,
+    /// Whether no later transcript replaces this one.
     pub is_final: bool,
+    /// The speaker, if the client knows it.
     pub subject: Option<SubjectId>,
 }
 
@@ -51,6 +53,7 @@ impl fmt::Debug for TranscriptRequest {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subscribe {
     pub subscription: Subscription,
+    /// The last `seq` that the client has.
     pub resume_after: Option<u64>,
 }
 

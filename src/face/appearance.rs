@@ -1,11 +1,11 @@
-//! Appearance of a subject without a network: the aligned face's luma, the skin's colour, the
-//! colours below (clothes) and above (hair). It discriminates the few people of one scene; it does
-//! not identify a person on another day.
+//! Appearance of a subject without a network: the aligned face's luma, the colour of the skin, and
+//! the colours below (clothes) and above (hair). It distinguishes the few people of one scene; it
+//! does not identify a person on another day.
 
 use super::closeup::Patch;
 use crate::clip::{Landmarks, Picture, Rect};
 
-/// Weights of the parts.
+/// Weight of the face's luma in the similarity; the others follow.
 const OF_FACE: f32 = 0.6;
 const OF_SKIN: f32 = 0.15;
 const OF_SURROUND: f32 = 0.25;
@@ -13,7 +13,7 @@ const OF_SURROUND: f32 = 0.25;
 const SKIN_SPREAD: f32 = 8.0;
 const SURROUND_SPREAD: f32 = 30.0;
 
-/// The appearance on one frame, or the running mean.
+/// The appearance on one frame, or its running mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Appearance {
     face: Vec<f32>,
@@ -24,6 +24,7 @@ pub struct Appearance {
 }
 
 impl Appearance {
+    /// The appearance of the face with these box, landmarks and aligned luma.
     pub fn new(picture: &Picture, rect: &Rect, landmarks: &Landmarks, patch: &Patch) -> Appearance {
         let [left, right, nose, mouth_left, mouth_right] = *landmarks;
         let between = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
@@ -58,7 +59,7 @@ impl Appearance {
         }
     }
 
-    /// Likeness, at most 1. The same person in the same scene is mostly above 0.7.
+    /// Similarity, at most 1. For the same person in the same scene it is mostly above 0.7.
     pub fn likeness(&self, other: &Appearance) -> f32 {
         let (mut ab, mut aa, mut bb) = (0.0, 1e-6, 1e-6);
         for (a, b) in self.face.iter().zip(&other.face) {

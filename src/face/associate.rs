@@ -8,14 +8,14 @@ use super::track::{Observation, Track};
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
-/// Lowest overlap of a detection with its track.
+/// Lowest overlap (IoU) of a detection with its track.
 const SAME_FACE_IOU: f32 = 0.3;
-/// Lowest likeness of a returning face to a hidden subject: at the expected place, near it, and
-/// elsewhere.
+/// Lowest similarity of a returning face to a hidden subject: at the expected position, near it,
+/// and elsewhere.
 const LIKENESS_EXPECTED: f32 = 0.35;
 const LIKENESS_NEAR: f32 = 0.5;
 const LIKENESS_FAR: f32 = 0.66;
-/// Gain of likeness that justifies exchanging two identities.
+/// Gain of similarity that justifies an exchange of two identities.
 const SWAP_MARGIN: f32 = 0.15;
 
 /// Pairs of tracks that were seen at the same time in different places: two people. Track serials,
@@ -26,6 +26,7 @@ fn pair(a: &Track, b: &Track) -> (u32, u32) {
     (a.serial.min(b.serial), a.serial.max(b.serial))
 }
 
+/// Euclidean distance of two points.
 pub fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
@@ -78,8 +79,8 @@ pub fn match_detections(
     matched
 }
 
-/// Distance of a face from a hidden subject's places, in its sides. `None` if it is too far for the
-/// time hidden, or its size differs too much.
+/// Distance of a face from the positions of a hidden subject, in sides of the face. `None` if it is
+/// too far for the time hidden, or its size differs too much.
 fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option<f32> {
     let side = hidden.side.max(1.0);
     let found = observation.rect.center();
@@ -96,7 +97,7 @@ pub fn may_return(tracks: &[Track], now: MediaTime, observation: &Observation) -
         .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, observation).is_some())
 }
 
-/// The index of the hidden subject that a new face belongs to, by place and appearance.
+/// The index of the hidden subject that a new face belongs to, by position and appearance.
 pub fn returning_subject(
     tracks: &[Track],
     seen: &[bool],
@@ -128,8 +129,9 @@ pub fn returning_subject(
     best.map(|(_, i)| i)
 }
 
-/// Resolves conflicts of tracks. Of two tracks on one face the less alike one loses its
-/// observation. Two tracks that separate after an overlap take the faces that they are more alike.
+/// Resolves conflicts of tracks. If two tracks have one face, the less similar track loses its
+/// observation. If two tracks separate after an overlap, each takes the face that is more similar
+/// to it.
 pub fn resolve_conflicts(
     tracks: &mut [Track],
     observations: &mut [Option<Observation>],
@@ -179,8 +181,8 @@ pub fn resolve_conflicts(
     }
 }
 
-/// Returns a face to a hidden subject if it is clearly more alike that subject than its current
-/// track.
+/// Returns a face to a hidden subject if it is clearly more similar to that subject than to its
+/// current track.
 pub fn reassign_to_hidden(
     tracks: &[Track],
     observations: &mut [Option<Observation>],
@@ -207,8 +209,8 @@ pub fn reassign_to_hidden(
     }
 }
 
-/// A hidden and a visible subject that are the same person: never seen apart, in one place, and
-/// alike. Returns (hidden, visible).
+/// A hidden and a visible subject, in this order, that are the same person: never seen apart, at
+/// one position, and similar.
 pub fn duplicate(
     tracks: &[Track],
     cannot_link: &CannotLink,

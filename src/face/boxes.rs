@@ -1,13 +1,14 @@
 //! Candidate boxes of the cascade: regression, squares, non-maximum suppression. Coordinates are
 //! the reference's: corners in pixels.
 
-/// A box proposed by a network of the cascade.
+/// A box that a network of the cascade proposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// `x1, y1, x2, y2`.
     pub corners: [f32; 4],
+    /// Probability of a face, 0..1.
     pub score: f32,
-    /// Offsets of the corners, in shares of width and height.
+    /// Offsets of the corners, as shares of width and height.
     pub regression: [f32; 4],
 }
 
@@ -26,7 +27,7 @@ impl Candidate {
         }
     }
 
-    /// The square of the longer side around the same centre.
+    /// Replaces the box by the square with its longer side and the same centre.
     pub fn square(&mut self) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1, y2 - y1);
@@ -36,7 +37,7 @@ impl Candidate {
     }
 }
 
-/// Denominator of the overlap of two boxes.
+/// The denominator of the overlap of two boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlap {
     Union,
@@ -60,7 +61,7 @@ fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
     }
 }
 
-/// Non-maximum suppression: of boxes that overlap by more than `threshold` the best stays. The
+/// Non-maximum suppression: of boxes that overlap by more than `threshold`, the best one stays. The
 /// result is sorted, best first; ties keep their order.
 pub fn suppress(
     mut candidates: Vec<Candidate>,

@@ -6,13 +6,15 @@ use crate::clip::{ColorMatrix, Landmarks, Picture};
 use crate::preprocess::{Similarity, similarity};
 use multiversion::multiversion;
 
-/// A square of the picture at [`INPUT_SIDE`]: its place and its luma, 0..255 for either range of
-/// the picture.
+/// A square of the picture at [`INPUT_SIDE`]: its position, and its luma in 0..255 for either range
+/// of the picture.
 #[derive(Clone, Debug)]
 pub struct Closeup {
     /// Top left corner in whole pixels of the picture; may lie outside.
     pub origin: [i32; 2],
+    /// Side of the square, in pixels of the picture.
     pub side: i32,
+    /// `[INPUT_SIDE, INPUT_SIDE]`, row by row.
     pub luma: Vec<f32>,
 }
 
@@ -28,7 +30,7 @@ impl Closeup {
         }
     }
 
-    /// A point given in shares of the square, in pixels of the picture.
+    /// Converts a point from shares of the square to pixels of the picture.
     pub fn to_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         [
             self.origin[0] as f32 + x * self.side as f32,
@@ -95,10 +97,12 @@ impl Closeup {
 /// An aligned face's luma with mean 0 and deviation 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
+    /// `[SIDE, SIDE]`, row by row.
     pub values: Vec<f32>,
 }
 
 impl Patch {
+    /// Side in pixels.
     pub const SIDE: usize = 24;
 }
 

@@ -33,7 +33,7 @@ impl Detector {
         })
     }
 
-    /// The detector's usual name.
+    /// The detector's published name.
     pub fn name(&self) -> &'static str {
         match self {
             Detector::YuNet(_) => "YuNet",

@@ -1,4 +1,4 @@
-//! The networks that follow faces from frame to frame. Owned by one thread.
+//! The networks that track faces from frame to frame.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::refine::Refiner;
 use super::yunet::CropDetector;
 use crate::encode::{EncodeError, Provider, Runtime};
 
-/// The networks that follow faces from frame to frame. Owned by one thread.
+/// The networks that track faces from frame to frame. Owned by one thread.
 #[derive(Debug)]
 pub struct Follower {
     pub(super) refiner: Refiner,

@@ -122,7 +122,7 @@ fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
     }
 }
 
-/// [`crate::preprocess::ycc_to_rgb`] in integers (16 fractional bits): equal within 1.
+/// [`crate::preprocess::ycc_to_rgb`] in integers with 16 fractional bits; equal within 1.
 struct Matrix {
     luma_offset: i32,
     luma: i32,

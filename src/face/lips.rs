@@ -7,8 +7,8 @@ const MOUTH: (std::ops::Range<usize>, std::ops::Range<usize>) = (15..24, 6..18);
 /// Rows and columns that move with the head only: forehead to nose.
 const REST: (std::ops::Range<usize>, std::ops::Range<usize>) = (2..14, 3..21);
 
-/// Mean absolute change of the mouth minus that of the rest of the face, at least 0. In deviations
-/// of the face's luma.
+/// Mean absolute change of the mouth minus that of the rest of the face, at least 0, in standard
+/// deviations of the face's luma.
 pub fn lip_motion(before: &Patch, now: &Patch) -> f32 {
     let change = |(rows, columns): (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let count = (rows.len() * columns.len()) as f32;

@@ -23,7 +23,7 @@ const MODEL: [[f32; 3]; 5] = [
     [25.0, 21.0, -21.0],
 ];
 
-/// The pose under which an orthographic camera sees [`MODEL`] nearest to the landmarks. `None` if
+/// The pose in which an orthographic camera would see [`MODEL`] nearest to the landmarks. `None` if
 /// they are degenerate.
 pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     // Least-squares affine camera. By the model's symmetry only height and depth are coupled.
@@ -88,12 +88,12 @@ fn share([full, none]: [f32; 2], angle: f32) -> f32 {
     (1.0 - (angle.abs() - full) / (none - full)).clamp(0.0, 1.0)
 }
 
-/// 1 for a face towards the camera, 0 for one turned away too far to be rated.
+/// 1 for a face towards the camera, falling to 0 for one that is turned away too far to be rated.
 pub fn facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(YAW, p.yaw) * share(PITCH, p.pitch))
 }
 
-/// [`facing`] by landmarks of YuNet.
+/// As [`facing`], by the landmarks of YuNet.
 pub fn detected_facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(DETECTED_YAW, p.yaw))
 }
@@ -103,7 +103,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The model turned by these degrees (pitch, then yaw, then roll), at a scale and a place.
+    /// The landmarks of the model, turned by these degrees (pitch, then yaw, then roll), at a scale
+    /// and a position.
     fn seen([yaw, pitch, roll]: [f32; 3], scale: f32, place: [f32; 2]) -> Landmarks {
         let [(sy, cy), (sp, cp), (sr, cr)] = [yaw, pitch, roll].map(|v| v.to_radians().sin_cos());
         MODEL.map(|[x, y, z]| {

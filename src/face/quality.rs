@@ -4,18 +4,19 @@ use super::closeup::Closeup;
 use super::refine::INPUT_SIDE;
 use crate::clip::Landmarks;
 
-/// Distance between the eyes in pixels: no evidence below the first, no gain above the second.
-const EYES_PX: [f32; 2] = [5.0, 22.0];
-/// Energy of the finest detail over that of all detail: blurred below the first, sharp above the
+/// Distance between the eyes in pixels: no evidence below the first value, no gain above the
 /// second.
+const EYES_PX: [f32; 2] = [5.0, 22.0];
+/// Share of the finest detail in the energy of all detail: blurred below the first value, sharp
+/// above the second.
 const DETAIL: [f32; 2] = [0.002, 0.03];
 
 fn ramp([low, high]: [f32; 2], value: f32) -> f32 {
     ((value - low) / (high - low)).clamp(0.0, 1.0)
 }
 
-/// Quality in 0..1: the product of size, sharpness, pose (`facing`) and score. A fair face has 0.5
-/// or more, a profile or a blurred face less than 0.25.
+/// Quality, 0..1: the product of size, sharpness, pose (`facing`) and score. An average face has
+/// 0.5 or more, a profile or a blurred face less than 0.25.
 pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32) -> f32 {
     let [left, right, ..] = *landmarks;
     let eyes = (right[0] - left[0]).hypot(right[1] - left[1]);
@@ -37,8 +38,9 @@ fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
-/// 1 for a face towards the camera, 0 for a profile: by the nose's place between the eyes, and
-/// between eyes and mouth. Used with MTCNN as detector; with YuNet it is [`super::pose::facing`].
+/// 1 for a face towards the camera, 0 for a profile, by the position of the nose between the eyes,
+/// and between eyes and mouth. Used with MTCNN as detector; with YuNet it is
+/// [`super::pose::facing`].
 pub fn frontal(landmarks: &Landmarks) -> f32 {
     let [left, right, nose, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));

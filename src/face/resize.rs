@@ -4,7 +4,7 @@ use super::detection::Detection;
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
-/// The size of the pictures, and its last change.
+/// The size of the pictures of a stream, and its last change.
 #[derive(Clone, Debug, Default)]
 pub struct PictureSize {
     size: Option<[usize; 2]>,
@@ -13,8 +13,8 @@ pub struct PictureSize {
 }
 
 impl PictureSize {
-    /// Takes the size of the frame at `now`, in pixels. If it changed: the ratio to the previous
-    /// size, per axis.
+    /// Notes the size of the frame at `now`, in pixels. Returns the ratio to the previous size, per
+    /// axis, if it changed.
     pub fn update(&mut self, now: MediaTime, size: [usize; 2]) -> Option<[f32; 2]> {
         let before = self.size.replace(size)?;
         if before == size || before.contains(&0) {
@@ -38,7 +38,7 @@ impl PictureSize {
 }
 
 impl Rect {
-    /// The same part of a picture scaled by `factor`, per axis.
+    /// The box in a picture that is scaled by `factor`, per axis.
     pub(super) fn scaled(&self, factor: [f32; 2]) -> Rect {
         Rect {
             x: self.x * factor[0],

@@ -27,7 +27,7 @@ pub struct FaceSettings {
     pub detect_interval: Duration,
     /// A subject hidden this long is lost.
     pub lost_after: Duration,
-    /// Most subjects at a time; the largest stay.
+    /// Largest number of subjects at the same time; the largest faces stay.
     pub max_subjects: usize,
 }
 
@@ -68,7 +68,7 @@ pub struct FaceStage {
 }
 
 impl FaceStage {
-    /// `preprocessing` is the manifest's `[face]`; without it there are no crops.
+    /// `preprocessing`: the manifest's `[face]`; without it there are no crops.
     pub fn new(
         settings: FaceSettings,
         preprocessing: Option<FacePreprocessing>,
@@ -94,7 +94,8 @@ impl FaceStage {
         }
     }
 
-    /// Returns the graphs for the next stage: opening them takes longer than a short recording.
+    /// Returns the networks for the next stage, because opening them takes longer than a short
+    /// recording.
     pub fn into_follower(self) -> Follower {
         self.follower
     }
@@ -116,8 +117,8 @@ impl FaceStage {
         self.settings.detect_interval
     }
 
-    /// Takes the detections of this or an earlier frame. A live result is late: the motion since
-    /// then is compensated.
+    /// Adds the detections of this or an earlier frame. Live results are late; the motion since
+    /// their frame is compensated.
     pub fn detected(&mut self, at: MediaTime, mut detections: Vec<Detection>) {
         if self.shot_began.is_some_and(|began| at < began) {
             return;

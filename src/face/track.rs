@@ -13,14 +13,16 @@ use crate::time::MediaTime;
 pub struct Observation {
     pub rect: Rect,
     pub landmarks: Landmarks,
+    /// Probability of a face, 0..1.
     pub score: f32,
     pub closeup: Closeup,
     pub appearance: Appearance,
-    /// The detector found this face; the refining network rejects it.
+    /// Whether the observation is from the detector alone: the refining network rejects the face.
     pub by_detector: bool,
 }
 
 impl Observation {
+    /// Longer side of the box, in pixels.
     pub fn side(&self) -> f32 {
         self.rect.w.max(self.rect.h)
     }
@@ -71,17 +73,20 @@ struct ReportedState {
 pub struct Track {
     /// Unique among all tracks, confirmed or not.
     pub serial: u32,
+    /// Time of the first detection.
     pub born: MediaTime,
     /// `None` until the track is confirmed.
     pub subject: Option<u32>,
-    /// Predicted centre and side of the face's square, in pixels.
+    /// Predicted centre of the face's square, in pixels.
     pub center: [f32; 2],
+    /// Predicted side of the face's square, in pixels.
     pub side: f32,
-    /// Pixels a second.
+    /// Velocity in pixels per second.
     pub velocity: [f32; 2],
     pub visible: bool,
     pub last_seen: MediaTime,
     pub rect: Rect,
+    /// Score of the last observation, 0..1.
     pub score: f32,
     pub quality: f32,
     /// Whether the last observation came from the detector alone.
@@ -90,8 +95,9 @@ pub struct Track {
     unrecognised_at: Option<MediaTime>,
     /// Of the last detection: 1 for a face towards the camera, 0 for a profile.
     pub facing: f32,
-    /// Number of matching detections, and the best of their scores.
+    /// Number of matching detections.
     pub hits: u32,
+    /// Highest score of the matching detections.
     pub best_detection: f32,
     /// Detections without a match since then.
     pub misses: u32,
@@ -256,7 +262,7 @@ impl Track {
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
     }
 
-    /// Takes over the subject of `hidden`, which then has none.
+    /// Takes over the subject of `hidden`, which loses it.
     pub fn inherit(&mut self, hidden: &mut Track) {
         self.subject = hidden.subject.take();
         self.appearance = hidden.appearance.clone();
@@ -275,7 +281,7 @@ impl Track {
         self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
-    /// The higher likeness to the mean and to the last appearance.
+    /// The higher similarity to the mean and to the last appearance.
     pub fn likeness(&self, appearance: &Appearance) -> f32 {
         self.appearance
             .likeness(appearance)
@@ -287,7 +293,8 @@ impl Track {
         now.nanos_since(self.last_seen) as f32 * 1e-9
     }
 
-    /// The change of the subject, remembered as reported. `None` without a subject.
+    /// The change of the subject's track; the reported state is remembered. `None` without a
+    /// subject.
     pub fn report(
         &mut self,
         time: MediaTime,
@@ -330,7 +337,7 @@ impl Track {
     }
 }
 
-/// The box in 0..1 of the picture, clipped.
+/// The box as shares of the picture, 0..1, clipped.
 fn share_of(rect: &Rect, [width, height]: [usize; 2]) -> [f32; 4] {
     let x = |v: f32| (v / width.max(1) as f32).clamp(0.0, 1.0);
     let y = |v: f32| (v / height.max(1) as f32).clamp(0.0, 1.0);

@@ -30,7 +30,7 @@ const SHRUNK_FACE_PX: f32 = 36.0;
 const THRESHOLD: f32 = 0.6;
 /// Proposals that overlap by more are merged.
 const SAME_FACE_IOU: f32 = 0.45;
-/// Side of a crop in pixels, and over the expected face's side.
+/// Side of a crop in pixels; and in sides of the expected face.
 const CROP_SIDE: usize = 128;
 const CROP_REACH: f32 = 2.0;
 /// Lowest score of a face in a crop. Random places of the test material reach 0.56, profiles have a

@@ -24,10 +24,10 @@ pub enum Next {
     Dropped(Missed),
 }
 
-/// Gaps that are reported separately. Beyond that, the two oldest are joined.
+/// Number of gaps that are reported separately. Beyond it, the two oldest gaps are joined.
 const MAX_GAPS: usize = 16;
 
-/// `resume_after` names an event that does not exist yet.
+/// The error of a `resume_after` with an event that is not published yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotPublished {
     pub next_seq: u64,
@@ -44,24 +44,24 @@ pub struct Cursor {
     unaccounted_to: u64,
     /// The newest event that was matched against the filter.
     seen: u64,
-    /// Matched and waiting, oldest first. The first `replaying` of them belong to a `resume_after`
-    /// and do not count as unsent.
+    /// Events that match and wait, oldest first. The first `replaying` of them belong to a
+    /// `resume_after` and do not count as unsent.
     unsent: VecDeque<u64>,
     replaying: usize,
-    /// Dropped by the ring before this client requested them, and not yet reported. They are older
-    /// than the next frame.
+    /// Events that the ring dropped before this client requested them, not yet reported. They are
+    /// older than the next frame.
     evicted_before: Option<Missed>,
-    /// Lost and not yet reported, oldest first: one range for each gap between waiting events.
+    /// Lost events, not yet reported, oldest first: one range for each gap between waiting events.
     missed: VecDeque<Missed>,
     newest_sent: u64,
-    /// Events of `missed` that were lost by slowness and are not yet counted in the metrics.
+    /// Number of events in `missed` that were lost by slowness and are not yet in the metrics.
     uncounted: u64,
     settled: SettledMarks,
 }
 
 impl Cursor {
-    /// A cursor behind the newest event. `unsent_limit`: matching events that may wait before the
-    /// oldest are dropped.
+    /// A cursor after the newest event. `unsent_limit`: number of matching events that may wait
+    /// before the oldest are dropped.
     pub fn new(ring: Arc<Ring>, unsent_limit: usize) -> Self {
         let (newest, max_events) = {
             let content = ring.content();
@@ -145,7 +145,10 @@ impl Cursor {
         let waited = std::mem::take(&mut self.unsent);
         if after < last_gone {
             let before = Missed::range(after + 1, last_gone);
-            self.evicted_before = Some(self.evicted_before.map_or(before, |more| before.and(more)));
+            self.evicted_before = Some(
+                self.evicted_before
+                    .map_or(before, |more| before.merge(more)),
+            );
         }
         self.unaccounted_to = self.unaccounted_to.min(after);
         for seq in waited {
@@ -236,18 +239,18 @@ impl Cursor {
         }
         if self.missed.len() > MAX_GAPS {
             let second = self.missed.remove(1).expect("many gaps");
-            self.missed[0] = self.missed[0].and(second);
+            self.missed[0] = self.missed[0].merge(second);
         }
     }
 
-    /// Joins this gap and the next, if no waiting or sent event lies between.
+    /// Joins the gap at index `at` with the next one, if no waiting or sent event lies between.
     fn join_gap(&mut self, at: usize) {
         let (gap, next) = (self.missed[at], self.missed[at + 1]);
         let before = |bound: u64| self.unsent.partition_point(|seq| *seq <= bound);
         let none_sent = self.newest_sent <= gap.to_seq;
         let adjacent = gap.to_seq + 1 >= next.from_seq;
         if adjacent || (none_sent && before(gap.to_seq) >= before(next.from_seq)) {
-            self.missed[at] = gap.and(next);
+            self.missed[at] = gap.merge(next);
             self.missed.remove(at + 1);
         }
     }
@@ -294,8 +297,8 @@ impl Cursor {
     }
 }
 
-/// The ring's events that this connection has sent or finally reported as dropped: one bit for each
-/// slot of the ring.
+/// The events of the ring that this connection has sent or has finally reported as dropped: one bit
+/// for each slot of the ring.
 struct SettledMarks {
     bits: Vec<u64>,
     slots: u64,

@@ -10,14 +10,15 @@ use crate::time::MediaTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FilterKeys<'a> {
     pub kind: &'static str,
-    /// The owner of a `speech`.
+    /// The subject; for a `speech` its speaker.
     pub subject: Option<SubjectId>,
     /// The subject that the event's subject was merged into.
     pub into: Option<SubjectId>,
-    /// For an `expression` only.
+    /// `None` for events other than `expression`.
     pub expression: Option<ExpressionKeys<'a>>,
 }
 
+/// The fields of an `expression` that a subscription filters by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExpressionKeys<'a> {
     pub subject: SubjectId,
@@ -27,7 +28,7 @@ pub(super) struct ExpressionKeys<'a> {
 }
 
 impl<'a> FilterKeys<'a> {
-    pub fn of(event: &'a Event) -> Self {
+    pub fn from_event(event: &'a Event) -> Self {
         let payload = event.payload();
         let expression = match event {
             Event::Expression(e) => Some(ExpressionKeys {

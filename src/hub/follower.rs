@@ -30,10 +30,10 @@ pub(super) struct Follower {
     policy: LossPolicy,
 }
 
-/// State of the thread that its owner shares.
+/// State that the thread shares with its owner.
 #[derive(Default)]
 struct Shared {
-    /// The thread must no longer wait for its reader.
+    /// Whether the thread must no longer wait for its reader.
     must_not_wait: AtomicBool,
     written: AtomicU64,
     /// Events that could not be written, or that the ring overwrote first.
@@ -183,7 +183,7 @@ impl Work {
 
     fn write(&mut self, sink: &mut dyn Sink, event: &Published) -> Result<(), OutputEnded> {
         let is_written =
-            self.report_missed(sink)? && self.put(|may_wait| sink.write(event, may_wait))?;
+            self.report_missed(sink)? && self.call(|may_wait| sink.write(event, may_wait))?;
         if is_written {
             self.shared.written.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -194,7 +194,7 @@ impl Work {
 
     fn note_missed(&mut self, more: Missed) {
         self.count_lost(more.count);
-        self.missed = Some(self.missed.map_or(more, |missed| missed.and(more)));
+        self.missed = Some(self.missed.map_or(more, |missed| missed.merge(more)));
     }
 
     fn count_lost(&self, events: u64) {
@@ -207,15 +207,16 @@ impl Work {
         let Some(missed) = self.missed else {
             return Ok(true);
         };
-        let reported = self.put(|may_wait| sink.missed(missed, may_wait))?;
+        let reported = self.call(|may_wait| sink.missed(missed, may_wait))?;
         if reported {
             self.missed = None;
         }
         Ok(reported)
     }
 
-    /// Whether the call succeeded. An error is logged once, until a call succeeds.
-    fn put(
+    /// Calls the sink. Returns whether the call succeeded. An error is logged once, until a call
+    /// succeeds.
+    fn call(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
     ) -> Result<bool, OutputEnded> {
@@ -238,7 +239,7 @@ impl Work {
     }
 }
 
-/// The output has ended and needs no more events.
+/// The error of an output that has ended and needs no more events.
 struct OutputEnded;
 
 #[cfg(test)]

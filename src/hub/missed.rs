@@ -5,14 +5,17 @@ use crate::event::Answer;
 /// A range of events, some or all of which a reader has lost. Both ends are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// At most the length of the range: events in between may have been read or filtered out.
+    /// Number of lost events in the range. Other events of the range were read, or are filtered
+    /// out.
     pub count: u64,
+    /// First number of the range.
     pub from_seq: u64,
+    /// Last number of the range.
     pub to_seq: u64,
 }
 
 impl Missed {
-    /// All of `from_seq` to `to_seq`.
+    /// A range of which every event is lost.
     pub fn range(from_seq: u64, to_seq: u64) -> Self {
         Missed {
             count: to_seq - from_seq + 1,
@@ -30,8 +33,8 @@ impl Missed {
         }
     }
 
-    /// The range that spans both; its count is their sum.
-    pub(super) fn and(self, other: Missed) -> Missed {
+    /// The range that spans both; its count is the sum of both counts.
+    pub(super) fn merge(self, other: Missed) -> Missed {
         Missed {
             count: self.count + other.count,
             from_seq: self.from_seq.min(other.from_seq),

@@ -31,6 +31,7 @@ pub enum OpenMode {
     Append,
 }
 
+/// Why a file cannot be opened for events.
 #[derive(Debug, thiserror::Error)]
 pub enum OutFileError {
     #[error("{} is the recording itself: name another file for the events", .0.display())]
@@ -39,11 +40,12 @@ pub enum OutFileError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// An output of whole lines.
+/// An output that is written in whole lines.
 pub trait LineOutput: Send {
-    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` holds. After an
-    /// error, nothing of the line is in the output, or its rest is written before the next line.
-    fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
+    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` returns true.
+    /// After an error, nothing of the line is in the output, or its rest is written before the next
+    /// line.
+    fn write_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
 
     /// Lines that were written and that no reader will read, because the last one has left.
     fn unread_lines(&mut self) -> usize {
@@ -202,27 +204,27 @@ impl OutFile {
         Ok(stream)
     }
 
-    fn put_once(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    fn write_line_once(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         self.begin(goes_on)?;
         let stream = self.stream.as_mut().expect("begun");
-        if let Err(failure) = stream.put(&self.pending, goes_on) {
+        if let Err(failure) = stream.write_all(&self.pending, goes_on) {
             self.pending.drain(..failure.written);
             return Err(failure.cause);
         }
         self.pending.clear();
         while let Some(line) = self.unread.pop_front() {
-            if let Err(error) = self.put_whole(&line, goes_on) {
+            if let Err(error) = self.write_whole(&line, goes_on) {
                 self.unread.push_front(line);
                 return Err(error);
             }
         }
-        self.put_whole(line, goes_on)
+        self.write_whole(line, goes_on)
     }
 
-    fn put_whole(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    fn write_whole(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         let stream = self.stream.as_mut().expect("begun");
-        if let Err(failure) = stream.put_line(line, goes_on) {
-            if failure.written > 0 && !stream.take_back(failure.written) {
+        if let Err(failure) = stream.write_line(line, goes_on) {
+            if failure.written > 0 && !stream.undo_write(failure.written) {
                 self.pending = line[failure.written..].to_vec();
             }
             return Err(failure.cause);
@@ -249,13 +251,13 @@ impl OutFile {
 }
 
 impl LineOutput for OutFile {
-    fn put(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    fn write_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
-            let put = self.put_once(line, goes_on);
+            let result = self.write_line_once(line, goes_on);
             let is_fifo = self.stream.as_ref().is_some_and(Stream::is_fifo);
             let has_left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
-            if self.is_stdout || !is_fifo || !put.as_ref().is_err_and(has_left) {
-                return put;
+            if self.is_stdout || !is_fifo || !result.as_ref().is_err_and(has_left) {
+                return result;
             }
             self.keep_unread();
         }
@@ -273,7 +275,7 @@ impl LineOutput for OutFile {
 /// Each write is one line. Waits for the reader without a limit.
 impl Write for OutFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(line, &|| true)?;
+        self.write_line(line, &|| true)?;
         Ok(line.len())
     }
 

@@ -26,13 +26,15 @@ mod content;
 pub(super) use content::EvictedKeys;
 pub(super) use content::RingContent;
 
-/// Default limits of a ring, in events and in bytes.
+/// Default limit of a ring, in events.
 pub const MAX_EVENTS: usize = 1024;
+/// Default limit of a ring, in bytes of frames and typed events together.
 pub const MAX_BYTES: usize = 4 << 20;
 
 /// Called after every publication, on the publisher's thread. Must be quick and must not wait.
 pub type PublishHook = dyn Fn() + Send + Sync;
 
+/// The ring of published events.
 pub struct Ring {
     /// Serialises publishers, so that `seq` is the order in the ring. Readers do not need it.
     turn: Mutex<()>,
@@ -44,11 +46,12 @@ pub struct Ring {
 /// A published event. A copy shares the event and the frame with the ring.
 #[derive(Clone)]
 pub struct Published {
+    /// Sequence number, from 1 on without a gap.
     pub seq: u64,
     pub event: Arc<Event>,
     /// The event in the live form, as it goes over the sockets.
     pub frame: Utf8Bytes,
-    /// `CLOCK_MONOTONIC` when it entered the ring.
+    /// `CLOCK_MONOTONIC` at the entry into the ring, in nanoseconds.
     pub published_nanos: i64,
 }
 
@@ -163,7 +166,7 @@ pub enum Read {
     /// The ring dropped these events before they were read.
     Missed(Missed),
     TimedOut,
-    /// The ring is closed and everything has been read.
+    /// The ring is closed, and all its events have been read.
     Ended,
 }
 

@@ -5,8 +5,8 @@ use std::io;
 use super::missed::Missed;
 use super::ring::Published;
 
-/// Whether a sink may still wait for its reader. False once the daemon ends and the time for the
-/// last events has passed.
+/// Whether a sink may still wait for its reader. Returns false once the daemon ends and the time
+/// for the last events has passed.
 pub type MayWait<'a> = &'a dyn Fn() -> bool;
 
 /// An output that follows the ring on its own thread. The thread reads the ring, counts written and
@@ -17,10 +17,10 @@ pub type MayWait<'a> = &'a dyn Fn() -> bool;
 /// count as lost. A waiting call must check `may_wait` several times a second and return once that
 /// is false. A sink that needs tokio owns a runtime and enters it inside these methods.
 pub trait Sink: Send {
-    /// A name in snake case: of the thread, and of the cause of its losses in `/metrics`.
+    /// The sink's name in snake case. It names the thread, and the cause of losses in `/metrics`.
     fn name(&self) -> &'static str;
 
-    /// The name of the output in messages.
+    /// The output's name in messages.
     fn target(&self) -> String {
         self.name().to_owned()
     }
@@ -64,11 +64,12 @@ pub enum SinkError {
 /// Treatment of missing events when the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossPolicy {
-    /// A number in `/metrics`.
+    /// They are counted in `/metrics`.
     Counted,
-    /// An error of the program.
+    /// They are an error of the program.
     Error,
-    /// An error, unless the reader has closed its end (`BrokenPipe`): it needs no more events.
+    /// They are an error, unless the reader closed its end (`BrokenPipe`) and so needs no more
+    /// events.
     ErrorUnlessReaderLeft,
 }
 

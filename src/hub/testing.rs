@@ -75,6 +75,7 @@ pub fn words(bytes: usize) -> Event {
     })
 }
 
+/// A strategy for subjects: a few numbers, and the off-camera voice.
 pub fn any_subject() -> impl Strategy<Value = SubjectId> {
     prop_oneof![(1u32..4).prop_map(SubjectId::Face), Just(SubjectId::Voice)]
 }

@@ -1,4 +1,5 @@
-//! Fingerprints of a manifest: of what determines embeddings, and of what determines scores.
+//! Fingerprints of a manifest: of everything that determines the embeddings, and of everything that
+//! determines the scores.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use super::{
 use crate::modality::Modality;
 
 impl Manifest {
-    /// SHA-256 of all that determines the embeddings: the preprocessing version, the canonical
-    /// settings, the encoders' hashes.
+    /// SHA-256 of everything that determines the embeddings: the preprocessing version, the
+    /// canonical settings, the encoders' hashes.
     ///
     /// It covers the fp32 graphs only: an int8 graph approximates one without training, and is kept
     /// only if its measured loss is negligible. Stores are extracted with the fp32 graphs, heads
@@ -52,11 +53,11 @@ impl Manifest {
         hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
     }
 
-    /// SHA-256 of all that determines the scores, 64 hexadecimal digits: what determines the
-    /// embeddings ([`Manifest::compute_fingerprint`]), the int8 graphs, task, labels and head.
+    /// SHA-256 of everything that determines the scores, 64 hexadecimal digits: the inputs of
+    /// [`Manifest::compute_fingerprint`], the int8 graphs, task, labels and head.
     ///
-    /// Events carry it. Bundles that may answer differently for one clip differ in it, also where
-    /// only their heads differ and one feature store suits them all.
+    /// Events contain it. Two bundles that may give different scores for a clip have different
+    /// values, even if only their heads differ and both can use the same feature store.
     pub fn score_fingerprint(&self) -> String {
         // A struct: its fields keep their order, whatever features serde_json is built with.
         #[derive(Serialize)]

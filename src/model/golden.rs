@@ -15,10 +15,11 @@ pub struct Goldens {
     pub cases: Vec<GoldenCase>,
 }
 
-/// One generated clip and its outputs.
+/// One generated clip and the outputs of the graphs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenCase {
+    /// Seed of the generated inputs.
     pub seed: u64,
     /// Number of crops ([`golden_crop`], frames 0 to `face_frames - 1`); 0: no face.
     pub face_frames: usize,
@@ -30,7 +31,7 @@ pub struct GoldenCase {
     /// Embeddings by encoder, for the modalities of the case. A frame encoder's is the mean over
     /// the frames.
     pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
-    /// Embeddings of the int8 graphs, as under `embeddings`.
+    /// As `embeddings`, by the int8 graphs.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub int8: std::collections::BTreeMap<String, Vec<f32>>,
     /// The head's logits for `embeddings`, before the temperature.
@@ -56,14 +57,14 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// Uniform in `low..high`, near enough.
+    /// A nearly uniform number in `low..high`.
     fn between(&mut self, low: i64, high: i64) -> i64 {
         low + ((self.next() >> 33) as i64) % (high - low)
     }
 }
 
-/// A crop of `size x size`, interleaved `channels`: smooth light and dark blobs that drift from
-/// frame to frame, and a little noise.
+/// A generated crop of `size x size`, interleaved `channels`: smooth light and dark blobs that
+/// drift from frame to frame, and a little noise.
 pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop {
     const BLOBS: usize = 7;
     let mut shapes = SplitMix::new(seed, 1);
@@ -112,8 +113,8 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
     }
 }
 
-/// `n` samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an envelope of
-/// syllables, and soft noise.
+/// `n` generated samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an
+/// envelope of syllables, and soft noise.
 pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
     let mut shapes = SplitMix::new(seed, 2);
     let mut noise = SplitMix::new(seed, 3);

@@ -21,7 +21,7 @@ use crate::manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::preprocess::{TextError, Tokenizer};
 
-/// A refused bundle (exit code 4). Each variant has one remedy.
+/// Why a bundle is refused (exit code 4). Each variant has one remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     #[error(
@@ -113,14 +113,16 @@ pub enum BundleError {
     },
 }
 
-/// An opened bundle: manifest and hashes checked, graphs open, goldens replayed.
+/// An open bundle: manifest and hashes are checked, the graphs are open, and the goldens were
+/// replayed.
 #[derive(Debug)]
 pub struct Bundle {
     pub manifest: Manifest,
     pub encoders: Vec<Encoder>,
     /// `Some` if the manifest has `[text]`.
     pub tokenizer: Option<Tokenizer>,
-    /// `[batch, dim]` per head input, presence `[batch, inputs]` → logits `[batch, labels]`.
+    /// The head: one embedding `[batch, dim]` per input, then the presence `[batch, inputs]`, to
+    /// logits `[batch, labels]`.
     pub head: Graph,
 }
 
@@ -296,6 +298,7 @@ pub(crate) struct EncoderFiles {
 }
 
 impl EncoderFiles {
+    /// Reads the files from the bundle's folder. Fails if one is missing or its hash differs.
     pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
         let graphs = manifest.encoders.iter().map(|e| {
             let int8 = e
@@ -314,7 +317,7 @@ impl EncoderFiles {
         Ok(EncoderFiles { graphs, tokenizer })
     }
 
-    /// The fp32 graphs only, on any provider.
+    /// Drops the int8 graphs, so that the fp32 graphs run on any provider.
     #[cfg(feature = "corpus")]
     pub fn fp32(mut self) -> EncoderFiles {
         self.graphs.iter_mut().for_each(|(_, int8)| *int8 = None);

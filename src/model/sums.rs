@@ -9,7 +9,7 @@ use std::path::Path;
 use super::BundleError;
 use crate::manifest::hex_sha256;
 
-/// The file's name inside a bundle.
+/// The name of the file in a bundle.
 pub const SUMS: &str = "SHA256SUMS";
 
 /// Writes the hashes of all files in `directory`: the last step of an export.

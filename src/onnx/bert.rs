@@ -19,9 +19,9 @@ pub struct Bert {
 }
 
 impl Bert {
-    /// The graph: `input_ids` and `attention_mask` `[batch, tokens]` of 64-bit integers →
-    /// `embedding` `[batch, hidden]` of length 1. The position table's rows limit the number of
-    /// tokens.
+    /// Builds the graph: `input_ids` and `attention_mask` `[batch, tokens]` of 64-bit integers to
+    /// `embedding` `[batch, hidden]` of length 1. The rows of the position table limit the number
+    /// of tokens.
     pub fn graph(self, name: &str, weights: &SafeTensors<'_>) -> anyhow::Result<GraphBuilder> {
         let mut net = Network {
             bert: self,
@@ -170,7 +170,8 @@ impl Network<'_> {
             .constant("root_half", &[], &[std::f32::consts::FRAC_1_SQRT_2]);
     }
 
-    /// `x W' + b`, PyTorch's `Linear`: the weight is `[out, in]` in the file and transposed here.
+    /// Adds `x W' + b`, PyTorch's `Linear`. The weight is `[out, in]` in the file and is transposed
+    /// here.
     fn dense(&mut self, name: &str, input: &str) -> anyhow::Result<String> {
         let ([rows, columns], values) = self.matrix(&format!("{name}.weight"))?;
         let turned: Vec<f32> = (0..columns)
@@ -205,8 +206,7 @@ impl Network<'_> {
         ))
     }
 
-    /// A dense layer whose output is `[batch, heads, …]` by `order` of `[batch, tokens, heads,
-    /// size]`.
+    /// Adds a dense layer, whose output `[batch, tokens, heads, size]` is permuted by `order`.
     fn heads(&mut self, name: &str, input: &str, order: &[i64]) -> anyhow::Result<String> {
         let all = self.dense(name, input)?;
         let split = self.graph.node(
@@ -276,7 +276,7 @@ impl Network<'_> {
         self.layer_norm(&format!("{name}.output.LayerNorm"), &sum)
     }
 
-    /// `x (1 + erf(x / √2)) / 2`, exact (Hendrycks and Gimpel 2016).
+    /// Adds the exact GELU, `x (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel 2016).
     fn gelu(&mut self, name: &str, input: &str) -> String {
         let scaled = self
             .graph
@@ -294,7 +294,7 @@ impl Network<'_> {
             .node("Mul", &[&product, "half"], &format!("{name}.gelu"), &[])
     }
 
-    /// Mean over the tokens, then length 1.
+    /// Adds the mean over the tokens and a scaling to length 1.
     fn pool(&mut self, input: &str) {
         let (last, tokens) = (
             self.graph.constant_i64("last_axis", &[-1]),

@@ -1,4 +1,4 @@
-//! The declared interface of an ONNX file: operator set, inputs, their axes.
+//! The declared interface of an ONNX file: operator set, inputs, and their axes.
 
 use prost::Message;
 
@@ -19,7 +19,7 @@ pub struct Outline {
 pub struct OutlinedInput {
     pub name: String,
     pub values: Values,
-    /// Length per axis; `None` if variable.
+    /// Length of each axis; `None` for a variable axis.
     pub axes: Vec<Option<i64>>,
 }
 
@@ -32,10 +32,10 @@ pub enum Values {
 }
 
 impl Outline {
-    /// Reads the interface from an ONNX file.
+    /// Reads the interface of an ONNX file.
     ///
     /// # Errors
-    /// The bytes are no ONNX file.
+    /// The bytes are not an ONNX file.
     pub fn read(bytes: &[u8]) -> Result<Outline, prost::DecodeError> {
         let model = ModelProto::decode(bytes)?;
         let graph = model.graph.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use super::sentence::Sentence;
+use super::sentence::SentenceFiles;
 use crate::manifest::{Manifest, hex_sha256};
 
 /// Makes a bundle's sentence encoder from the published weights.
@@ -20,7 +20,7 @@ pub struct PrepareArgs {
     pub weights: PathBuf,
 }
 
-/// Writes missing files, and replaces those with a wrong hash.
+/// Writes the missing files of the sentence encoder, and replaces files with a wrong hash.
 ///
 /// # Errors
 /// The bundle or the weights cannot be read, the weights have a wrong hash, or the graph differs
@@ -59,7 +59,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
         println!("{}: all files are complete", args.bundle.display());
         return Ok(());
     }
-    let sentence = Sentence::from_dir(&args.weights).with_context(|| {
+    let sentence = SentenceFiles::from_dir(&args.weights).with_context(|| {
         format!(
             "{} does not hold the sentence encoder's weights; fetch them with: make setup",
             args.weights.display()
@@ -86,7 +86,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All or nothing.
+/// Writes a file completely or not at all.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension("tmp");
     std::fs::write(&partial, bytes)

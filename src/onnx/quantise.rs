@@ -22,7 +22,7 @@ use super::FLOAT;
 use super::proto::*;
 use crate::encode::{Graph, Input, Provider, Runtime};
 
-/// One input of a graph with a single input.
+/// A value for the only input of a graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     pub shape: Vec<usize>,
@@ -30,7 +30,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// The value as a graph's input.
+    /// The value as an input of a graph.
     pub fn input(&self) -> Input<'_> {
         Input::F32(&self.shape, &self.values)
     }
@@ -40,21 +40,21 @@ impl Example {
 #[derive(Clone, Debug)]
 pub struct Quantised {
     pub bytes: Vec<u8>,
-    /// Share of values clipped at each end of a tensor's range; 0: none.
+    /// Share of values that are clipped at each end of a tensor's range; 0: none.
     pub beyond: f64,
     /// Mean squared error of the first output against the float graph's, relative to that output's
     /// mean square. Measured on inputs that were not used for the ranges.
     pub error: f64,
 }
 
-/// Candidates for [`Quantised::beyond`]: finer steps against clipped values.
+/// Candidates for [`Quantised::beyond`]: clipping more values makes the steps finer.
 const BEYOND: [f64; 4] = [0.0, 1e-5, 1e-4, 1e-3];
 
-/// Quantises a float graph of one input. Two of three `inputs` give the ranges; the third selects
-/// the clipping with the least error.
+/// Quantises a float graph with one input. Two of three `inputs` determine the value ranges; the
+/// others select the clipping with the least error.
 ///
 /// # Errors
-/// The bytes are no such graph, an operator has subgraphs (branches, loops), or there are fewer
+/// The bytes are not such a graph, an operator has subgraphs (branches, loops), or there are fewer
 /// than three inputs.
 pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::Result<Quantised> {
     ensure!(
@@ -63,7 +63,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
         inputs.len()
     );
     let folded = fold::fold(read(bytes)?)?;
-    let plan = plan::Plan::of(folded.graph.as_ref().context("the file holds no graph")?)?;
+    let plan = plan::Plan::new(folded.graph.as_ref().context("the file holds no graph")?)?;
     let (mut calibration, mut held_out) = (Vec::new(), Vec::new());
     for (i, example) in inputs.iter().enumerate() {
         if i % 3 == 2 {

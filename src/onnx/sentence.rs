@@ -70,30 +70,30 @@ const MINILM: Bert = Bert {
     heads: 12,
     epsilon: 1e-12,
 };
-/// Length of its embeddings.
+/// Length of an embedding.
 pub const DIM: usize = 384;
 /// `max_seq_length` of `sentence_bert_config.json`.
 const MAX_TOKENS: usize = 256;
-/// The `source` in manifests.
+/// The value of `source` in manifests.
 pub const SOURCE: &str = "all-MiniLM-L6-v2 of sentence-transformers";
 const GRAPH: &str = "sentence.onnx";
 const SET: &str = "encoders.toml";
 
-/// The files of all-MiniLM-L6-v2's encoder set, generated from `dir`'s weights and tokenizer
-/// (checked against their hashes): the encoder's entry, the `[text]` section, and each file by its
-/// name.
-pub struct Sentence {
+/// The files of all-MiniLM-L6-v2's encoder set, generated from published weights and tokenizer,
+/// which are checked against their hashes.
+pub struct SentenceFiles {
     pub entry: EncoderEntry,
     pub text: TextPreprocessing,
     pub graph: Vec<u8>,
     pub tokenizer: Vec<u8>,
 }
 
-impl Sentence {
-    pub fn from_dir(dir: &Path) -> anyhow::Result<Sentence> {
+impl SentenceFiles {
+    /// Generates the files from the weights and the tokenizer in `dir`.
+    pub fn from_dir(dir: &Path) -> anyhow::Result<SentenceFiles> {
         let source = Source::from_dir(dir)?;
         let graph = source.graph()?;
-        Ok(Sentence {
+        Ok(SentenceFiles {
             entry: entry(&graph),
             text: source.text(),
             graph,

@@ -37,12 +37,12 @@ pub struct Stream {
 pub struct PartialWrite {
     /// Bytes that were written.
     pub written: usize,
-    /// Of kind `TimedOut` where the caller no longer wanted to wait.
+    /// The error; of kind `TimedOut` if the caller stopped waiting.
     pub cause: io::Error,
 }
 
 impl PartialWrite {
-    /// Nothing was written, because of `cause`.
+    /// A write of no bytes, which failed by `cause`.
     pub fn nothing(cause: io::Error) -> Self {
         PartialWrite { written: 0, cause }
     }
@@ -59,8 +59,8 @@ impl Stream {
         })
     }
 
-    /// A stream to the open file of `fd`; `fd` stays open and unchanged.
-    pub fn of(fd: impl AsFd) -> io::Result<Stream> {
+    /// A stream to the open file of `fd`, which stays open.
+    pub fn from_fd(fd: impl AsFd) -> io::Result<Stream> {
         let copy = File::from(fd.as_fd().try_clone_to_owned()?);
         if !fd.as_fd().is_terminal() {
             return Stream::new(copy);
@@ -74,12 +74,12 @@ impl Stream {
         Stream::new(again.unwrap_or(copy))
     }
 
-    /// Whether it is a regular file.
+    /// Whether this is a regular file.
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
 
-    /// Whether it is a pipe.
+    /// Whether this is a pipe.
     pub fn is_fifo(&self) -> bool {
         self.is_fifo
     }
@@ -89,10 +89,10 @@ impl Stream {
         &self.file
     }
 
-    /// As [`Stream::put`], but writes into a pipe only if it has room for the whole line: a reader
-    /// that stops reading gets complete lines. A line longer than the largest pipe that the system
-    /// permits is written in parts.
-    pub fn put_line(
+    /// As [`Stream::write_all`], but writes into a pipe only if it has room for the whole line, so
+    /// that a stalled reader gets complete lines only. A line longer than the largest pipe that the
+    /// system permits is written in parts.
+    pub fn write_line(
         &mut self,
         line: &[u8],
         keeps_waiting: &dyn Fn() -> bool,
@@ -104,10 +104,10 @@ impl Stream {
             }
             std::thread::sleep(ROOM_CHECK_INTERVAL);
         }
-        self.put(line, keeps_waiting)
+        self.write_all(line, keeps_waiting)
     }
 
-    /// Unread bytes in the pipe, if known.
+    /// Number of unread bytes in the pipe, if known.
     pub fn unread(&self) -> Option<usize> {
         let waiting = rustix::io::ioctl_fionread(&self.file).ok()?;
         usize::try_from(waiting).ok()
@@ -141,14 +141,14 @@ impl Stream {
 
     /// Writes all of `bytes`, and waits for the reader while `keeps_waiting` returns true. A
     /// regular file is written in one call, if the system takes all of it.
-    pub fn put(
+    pub fn write_all(
         &mut self,
         bytes: &[u8],
         keeps_waiting: &dyn Fn() -> bool,
     ) -> Result<(), PartialWrite> {
         let mut written = 0;
         while written < bytes.len() {
-            let cause = match self.put_some(&bytes[written..]) {
+            let cause = match self.write_some(&bytes[written..]) {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(taken) => {
                     written += taken;
@@ -169,7 +169,7 @@ impl Stream {
         Ok(())
     }
 
-    fn put_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_regular {
             return self.file.write(bytes);
         }
@@ -186,9 +186,9 @@ impl Stream {
         poll(&mut fds, Some(limit)).map_or(true, |ready| ready > 0)
     }
 
-    /// Removes the last `written` bytes of a regular file. False where that is not possible: for
-    /// other files, and after a later write of another process.
-    pub fn take_back(&mut self, written: usize) -> bool {
+    /// Removes the last `written` bytes of a regular file. Returns false where that is not
+    /// possible: for other files, and after a later write of another process.
+    pub fn undo_write(&mut self, written: usize) -> bool {
         let mut cut = || -> io::Result<bool> {
             let (end, size) = (self.file.stream_position()?, self.file.metadata()?.len());
             let Some(start) = end.checked_sub(written as u64).filter(|_| end == size) else {

@@ -7,13 +7,13 @@ use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
 
-/// torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md` a.5), then the manifest's
-/// scale and normalisation.
+/// The mel spectrogram of torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md`
+/// a.5), followed by the manifest's scale and normalisation.
 pub struct LogMel {
     settings: AudioPreprocessing,
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
-    /// Per mel band: the first bin and the weights from there.
+    /// Per mel band: the first FFT bin and the weights from it on.
     filters: Vec<(usize, Vec<f32>)>,
 }
 
@@ -39,7 +39,7 @@ impl LogMel {
         }
     }
 
-    /// Number of frames of `samples` samples: `1 + samples / hop`.
+    /// Number of frames for a window of `samples` samples: `1 + samples / hop`.
     pub fn frames(&self, samples: usize) -> usize {
         1 + samples / self.settings.hop
     }
@@ -57,7 +57,7 @@ impl LogMel {
         (out, self.frames(samples.len()))
     }
 
-    /// [`LogMel::compute`], appended to `out`.
+    /// As [`LogMel::compute`]; appends the spectrogram to `out`.
     pub fn compute_into(&self, samples: &[f32], out: &mut Vec<f32>) {
         let frames = self.frames(samples.len());
         let begin = out.len();
@@ -67,20 +67,23 @@ impl LogMel {
         self.normalise(out);
     }
 
-    /// The last step: normalises all numbers of the window.
+    /// Normalises all values of a window, the last step.
     pub(super) fn normalise(&self, values: &mut [f32]) {
         normalise(values, self.settings.normalise);
     }
 
+    /// Distance between frames, in samples.
     pub(super) fn hop(&self) -> usize {
         self.settings.hop
     }
 
+    /// Sample rate of the input, in Hz.
     pub(super) fn rate_hz(&self) -> u32 {
         self.settings.rate_hz
     }
 
-    /// Frames of a window of `samples` samples that depend on no mirrored sample.
+    /// Indices of the frames of a window of `samples` samples that do not depend on mirrored
+    /// samples.
     pub(super) fn inner_frames(&self, samples: usize) -> Range<usize> {
         let half = self.settings.n_fft / 2;
         let first = half.div_ceil(self.settings.hop);
@@ -90,8 +93,8 @@ impl LogMel {
         first..end.max(first)
     }
 
-    /// Writes `frames` of the window, scaled and not normalised, to their places in `out`, `[mels,
-    /// frames of the window]`.
+    /// Computes `frames` of the window, scaled and not normalised, and writes them to their places
+    /// in `out`, `[mels, frames of the window]`.
     pub(super) fn scaled(&self, samples: &[f32], frames: Range<usize>, out: &mut [f32]) {
         let n = self.settings.n_fft;
         let all_frames = self.frames(samples.len());

@@ -14,13 +14,14 @@ pub struct Similarity {
 }
 
 impl Similarity {
+    /// The image of a point.
     pub fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         [
             self.a * x - self.b * y + self.tx,
             self.b * x + self.a * y + self.ty,
         ]
     }
-    /// Length of a unit vector after the transform.
+    /// The factor by which the transform scales lengths.
     pub fn scale(&self) -> f32 {
         self.a.hypot(self.b)
     }
@@ -101,7 +102,7 @@ pub fn align(
     })
 }
 
-/// Computes the means under a row of the crop's pixels.
+/// Computes the mean of the picture's pixels under each pixel of a row of the crop.
 struct Sampler<'a> {
     picture: &'a Picture,
     bytes: &'a [u8],
@@ -110,7 +111,7 @@ struct Sampler<'a> {
     row: Row,
 }
 
-/// Buffers for one row of the crop: a value per pixel.
+/// Buffers for one row of the crop, with one value per pixel.
 struct Row {
     /// First sample of the pixel in the plane.
     starts: [Vec<f32>; 2],
@@ -258,7 +259,7 @@ fn within(at: f32, last: f32) -> i32 {
     unsafe { clamped.to_int_unchecked() }
 }
 
-/// One pixel's R, G, B from its Y, Cb, Cr by the picture's colorimetry.
+/// R, G and B of a pixel with these Y, Cb and Cr, by the picture's colorimetry.
 pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
     let (y, gain) = if picture.colorimetry.full_range {
         (y, 1.0)
@@ -275,14 +276,14 @@ pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
     [r, g, b].map(|v| v.round().clamp(0.0, 255.0) as u8)
 }
 
-/// A crop as an encoder's input `[channels, size, size]`.
+/// Normalises a crop to an encoder's input `[channels, size, size]`.
 pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
     let mut values = Vec::with_capacity(crop.pixels.len());
     normalise_into(crop, how, &mut values);
     values
 }
 
-/// Appends a crop as an encoder's input `[channels, size, size]`.
+/// As [`normalise`]; appends the input to `values`.
 pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32>) {
     let pixels = &crop.pixels[..crop.size * crop.size * crop.channels];
     // A pixel has one of 256 levels; each level is computed once.

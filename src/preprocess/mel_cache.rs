@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::LogMel;
 use crate::time::MediaTime;
 
-/// Windows kept: two subjects may have voice at one hop.
+/// Number of kept windows: two subjects may have a voice at one hop.
 const KEPT: usize = 2;
 
 /// The newest audio windows and their frames. A window that begins a whole number of frames later,

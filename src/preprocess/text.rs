@@ -6,7 +6,7 @@ use tokenizers::TruncationParams;
 
 use crate::manifest::hex_sha256;
 
-/// A tokenizer cannot be opened, or fails on a text.
+/// Failure to open a tokenizer, or to tokenise a text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     #[error("tokenizer {} cannot be read; fetch or export it again", path.display())]
@@ -34,8 +34,8 @@ pub enum TextError {
     },
 }
 
-/// One utterance as input of a sentence encoder: `ids` and `mask` of one length, with special
-/// tokens, without padding.
+/// The tokens of one utterance as input of a sentence encoder: `ids` and `mask` of the same length,
+/// with special tokens and without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     pub ids: Vec<i64>,
@@ -66,7 +66,7 @@ impl Tokenizer {
         Tokenizer::from_bytes(&bytes, max_tokens)
     }
 
-    /// [`Tokenizer::open`] of the bytes of a file, already checked.
+    /// As [`Tokenizer::open`], from the bytes of a file that is already checked.
     pub fn from_bytes(bytes: &[u8], max_tokens: usize) -> Result<Tokenizer, TextError> {
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|source| TextError::BadTokenizer { source })?;
@@ -81,7 +81,8 @@ impl Tokenizer {
         Ok(Tokenizer(tokenizer))
     }
 
-    /// The tokens of `text`. `None` if the tokenizer drops all of it: blanks, control characters.
+    /// The tokens of `text`; `None` if the tokenizer drops all of it, such as blanks and control
+    /// characters.
     pub fn tokens(&self, text: &str) -> Result<Option<Tokens>, TextError> {
         let encoding = self
             .0

@@ -12,18 +12,22 @@ use crate::modality::Modality;
 use crate::model::Encoder;
 use crate::preprocess::{LogMel, MelCache, normalise_into};
 
-/// Most rows of one run, unless a single clip has more. Bounds the memory of activations.
+/// Largest number of rows in one run, unless a single clip has more. It bounds the memory of
+/// activations.
 const ROWS_PER_RUN: usize = 32;
 
-/// One encoder's embeddings, `[clips, dim]`; a clip without embedding has a row of zeros.
+/// The embeddings of several clips by one encoder, `[clips, dim]`; a clip without an embedding has
+/// a row of zeros.
 #[derive(Debug)]
 pub(super) struct Embedded {
     dim: usize,
     pub values: Vec<f32>,
+    /// Whether each clip has an embedding.
     pub is_present: Vec<bool>,
 }
 
 impl Embedded {
+    /// No embedding for any of `clips` clips.
     pub fn none(clips: usize, dim: usize) -> Embedded {
         Embedded {
             dim,
@@ -32,6 +36,7 @@ impl Embedded {
         }
     }
 
+    /// Sets the embedding of a clip.
     pub fn set(&mut self, clip: usize, embedding: &[f32]) {
         self.row(clip).copy_from_slice(embedding);
         self.is_present[clip] = true;
@@ -41,7 +46,7 @@ impl Embedded {
         &mut self.values[clip * self.dim..(clip + 1) * self.dim]
     }
 
-    /// Keeps the rows of `clips` (ascending) only, in that order.
+    /// Keeps only the rows of `clips`, which is ascending.
     pub fn keep(&mut self, clips: &[usize]) {
         for (to, from) in clips.iter().enumerate() {
             let from = from * self.dim..(from + 1) * self.dim;
@@ -58,7 +63,7 @@ pub(super) struct ClipEncoder<'a> {
     pub mel: Option<&'a LogMel>,
     pub cache: &'a mut FaceCache,
     pub mels: &'a mut MelCache,
-    /// The inputs, row by row; reused between runs.
+    /// Input buffer, row by row; reused between runs.
     pub input: &'a mut Vec<f32>,
 }
 
@@ -89,7 +94,7 @@ impl ClipEncoder<'_> {
         }
     }
 
-    /// One row per clip. Clips with rows of the same shape share a run.
+    /// Embeds clips with one row per clip. Clips with rows of the same shape share a run.
     fn embed_windows(
         &mut self,
         clips: &[&Clip],
@@ -161,8 +166,8 @@ impl ClipEncoder<'_> {
         vec![frames, face.channels, face.size, face.size]
     }
 
-    /// One row per crop that is not in the cache. A clip's embedding is the mean over its crops,
-    /// weighted by age.
+    /// Embeds clips with one row per crop that is not cached. The embedding of a clip is the mean
+    /// over its crops, weighted by age.
     fn embed_frames(
         &mut self,
         clips: &[&Clip],
@@ -275,8 +280,8 @@ pub(super) fn run_crops(
     )
 }
 
-/// Appends one row `[frames, channels, size, size]`: as many frames as the manifest says, evenly
-/// picked (`src/train/method.md` a.4).
+/// Appends one row `[frames, channels, size, size]` of as many evenly spaced frames as the manifest
+/// states (`src/train/method.md` a.4).
 pub(super) fn gather_frames(
     encoder: &Encoder,
     manifest: &Manifest,
@@ -319,10 +324,10 @@ pub(super) fn run_rows(
     Ok(())
 }
 
-/// The first output's values.
+/// The values of the first output.
 ///
 /// # Errors
-/// The output's shape, if it is not `[rows, dim]`.
+/// The shape of the output is not `[rows, dim]`; the error holds it.
 pub(super) fn rows_of<'a>(
     outputs: &[OutputView<'a>],
     rows: usize,
@@ -334,6 +339,7 @@ pub(super) fn rows_of<'a>(
     }
 }
 
+/// The error for an output of shape `found` instead of `[rows, dim]`.
 pub(super) fn wrong_output(
     graph: &Graph,
     found: Vec<usize>,

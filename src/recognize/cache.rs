@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Embeddings kept: about 30 s of eight subjects at 16 faces a second.
+/// Number of kept embeddings: about 30 s of eight subjects at 16 faces a second.
 const CAPACITY: usize = 4096;
 
 /// Embeddings of one `frame` encoder by [`crate::clip::Face::id`]; the oldest is evicted first.
@@ -14,10 +14,12 @@ pub(crate) struct FaceCache {
 }
 
 impl FaceCache {
+    /// The embedding of a face, if it is cached.
     pub(super) fn get(&self, id: u64) -> Option<&[f32]> {
         self.embeddings.get(&id).map(|embedding| &**embedding)
     }
 
+    /// Adds the embedding of a face; evicts the oldest one if the cache is full.
     pub(super) fn insert(&mut self, id: u64, embedding: Arc<[f32]>) {
         if self.embeddings.insert(id, embedding).is_some() {
             return;

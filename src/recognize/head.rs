@@ -8,10 +8,10 @@ use crate::manifest::{Manifest, Task};
 use crate::modality::{PerModality, Presence};
 use crate::model::Bundle;
 
-/// The head's logits, one per label; absent embeddings are zeros with presence 0.
+/// The head's logits, one per label. Absent embeddings are zeros with presence 0.
 ///
 /// # Errors
-/// The graph fails, or gives another shape than `[1, labels]`.
+/// The graph fails, or the shape of its output is not `[1, labels]`.
 pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f32>, EncodeError> {
     let manifest = &bundle.manifest;
     let embedded: Vec<Embedded> = manifest
@@ -26,7 +26,7 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
         })
         .collect();
     let mut logits = Vec::new();
-    let inputs = HeadInputs::of(manifest, &embedded, &[0]);
+    let inputs = HeadInputs::new(manifest, &embedded, &[0]);
     inputs.run(&mut bundle.head, 0..1, |_, row| logits = row.to_vec())?;
     Ok(logits)
 }
@@ -41,8 +41,9 @@ struct HeadInputs<'a> {
 }
 
 impl<'a> HeadInputs<'a> {
-    /// `embedded` is indexed like the manifest's encoders and holds the rows of `clips` only.
-    fn of(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
+    /// The inputs for `clips`. `embedded` is indexed like the manifest's encoders, and holds the
+    /// rows of `clips` only.
+    fn new(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
         let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
         let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
         let presence = clips.iter().flat_map(|clip| {
@@ -65,7 +66,7 @@ impl<'a> HeadInputs<'a> {
         }
     }
 
-    /// `scatter` gets each row's index and logits.
+    /// Runs the head. `scatter` receives the index and the logits of each row.
     fn run(
         &self,
         head: &mut Graph,
@@ -119,7 +120,7 @@ pub(super) fn logits_of(
             .for_each(|embedded| embedded.keep(&clips));
     }
     let Bundle { manifest, head, .. } = bundle;
-    let inputs = HeadInputs::of(manifest, &embedded, &clips);
+    let inputs = HeadInputs::new(manifest, &embedded, &clips);
     let mut scatter = |row: usize, values: &[f32]| logits[clips[row]] = Some(values.to_vec());
     let is_done = clips.len() > 1
         && head.takes_batches()

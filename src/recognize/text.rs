@@ -6,14 +6,14 @@ use super::text_thread::TextStatus;
 use crate::clip::Clip;
 use crate::encode::EncodeError;
 
-/// Utterances whose embeddings are kept: a text stays in the window for several hops.
+/// Number of texts whose embeddings are kept: a text stays in the window for several hops.
 const KEPT_UTTERANCES: usize = 16;
 
 /// Outcome of encoding an utterance.
 pub(super) enum TextOutcome {
     /// The embedding; `None` if the text has no token.
     Ready(Option<Vec<f32>>),
-    /// The embedding misses the clip's deadline.
+    /// The embedding is not ready by the clip's deadline.
     Late,
 }
 
@@ -105,6 +105,9 @@ impl Recognizer {
         all
     }
 
+    /// The embedding of a requested text. Waits for the text thread, at most until `deadline`;
+    /// [`TextOutcome::Late`] if it is not ready. Fails if the text has no tokens or the encoder
+    /// fails.
     pub(super) fn await_text(
         &mut self,
         (encoder, status): (usize, TextStatus),

@@ -1,4 +1,4 @@
-//! One text to its embedding: tokens, then one run of the graph.
+//! The embedding of one text: tokens, then one run of the graph.
 
 use super::batch::{rows_of, wrong_output};
 use crate::encode::{EncodeError, Input};
@@ -25,6 +25,7 @@ pub fn text_embedding(
         .transpose()
 }
 
+/// The tokens of a text; `None` if it has none.
 pub(super) fn tokens_of(
     tokenizer: Option<&Tokenizer>,
     text: &str,
@@ -33,6 +34,7 @@ pub(super) fn tokens_of(
     tokenizer.tokens(text)
 }
 
+/// Runs a text encoder on one row of tokens. Returns `[dim]`.
 pub(super) fn token_embedding(
     encoder: &mut Encoder,
     tokens: &Tokens,

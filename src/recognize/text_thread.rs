@@ -16,7 +16,8 @@ use crate::model::Encoder;
 use crate::preprocess::{TextError, Tokens};
 use crate::time::monotonic_nanos;
 
-/// Waiting takes at most `1 / SHARE` of the time, and at once at most `1 / SHARE` of the budget.
+/// Waiting takes at most `1 / SHARE` of the time in all, and at most `1 / SHARE` of the budget at
+/// once.
 const SHARE: i64 = 4;
 /// Added to the niceness of the process.
 const NICER: i32 = 2;
@@ -25,21 +26,22 @@ const NEWEST: f64 = 0.3;
 /// Factor on the estimated time per token after each postponed text. A postponed text gives no
 /// measurement, so an estimate that is too high would otherwise never sink.
 const DECAY: f64 = 0.95;
-/// Postponed texts that are remembered.
+/// Number of postponed texts that are remembered.
 const POSTPONED: usize = 16;
 
 /// State of a text's embedding.
 pub(super) enum TextStatus {
     /// The embedding; `None` if the text has no token.
     Known(Option<Vec<f32>>),
-    /// Being encoded, in time for this clip by the estimate.
+    /// It is being encoded, and will be ready for this clip by the estimate.
     Soon,
-    /// Not in time for this clip.
+    /// It will not be ready for this clip.
     Later,
     /// The tokenizer failed.
     Failed(TextError),
 }
 
+/// The embedding of a text, from the thread.
 pub(super) struct Answer {
     /// Index of the text encoder.
     pub encoder: usize,
@@ -63,6 +65,7 @@ struct Pending {
     nanos: f64,
 }
 
+/// The owner's end of the thread.
 pub(super) struct TextThread {
     names: Vec<String>,
     /// `None` ends the thread.
@@ -76,7 +79,7 @@ pub(super) struct TextThread {
     postponed: VecDeque<(usize, String)>,
     /// Estimated time per token; 0 before the first measurement.
     token_nanos: f64,
-    /// Time that may be spent waiting, as of `credited_at`.
+    /// Time that inference may spend waiting, as of `credited_at`, in nanoseconds.
     credit_nanos: i64,
     credited_at: i64,
     most_nanos: i64,
@@ -142,8 +145,8 @@ impl TextThread {
         std::mem::take(&mut self.arrived)
     }
 
-    /// Requests the embedding of `tokens`, those of `text`, unless it is postponed. `deadline` is
-    /// the clip's, on the monotonic clock.
+    /// Requests the embedding of `text`, whose tokens are `tokens`, unless it is postponed.
+    /// `deadline`: that of the clip, on the monotonic clock.
     pub fn request(
         &mut self,
         encoder: usize,

@@ -1,4 +1,4 @@
-//! The thread "align": takes faces, sound and words, puts clips into the queue.
+//! The thread "align": receives faces, sound and words, and adds clips to the queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::lane::{LaneReceiver, Received};
 use crate::notify::Heartbeat;
 use crate::time::Clock;
 
-/// Runs until the lane ends. `refused` counts items with a stamp before an earlier one.
+/// Runs until the lane ends. `refused` counts dropped items whose stamps went back.
 pub(super) fn align(
     mut aligner: Aligner,
     inputs: &LaneReceiver<AlignInput>,

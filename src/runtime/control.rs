@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// Capacity of the lane of commands. The supervisor empties it 20 times a second.
+/// Capacity of the lane of commands, which the supervisor empties 20 times a second.
 const WAITING: usize = 16;
 
+/// A command to a running session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Closes camera and microphone, until [`Command::Resume`]. No effect while paused.
+    /// Close camera and microphone until [`Command::Resume`]. No effect while paused.
     Pause,
-    /// Opens them again. No effect while not paused.
+    /// Open camera and microphone again. No effect while not paused.
     Resume,
 }
 
@@ -32,6 +33,7 @@ pub enum CommandError {
     Failed(String),
 }
 
+/// The answer to a command.
 pub type CommandResult = Result<(), CommandError>;
 
 #[derive(Debug)]
@@ -40,25 +42,26 @@ struct Request {
     answer: LaneSender<CommandResult>,
 }
 
-/// The sending end. Clones send to the same session.
+/// The sending end of the commands. Clones send to the same session.
 #[derive(Clone, Debug)]
 pub struct Control {
     requests: LaneSender<Request>,
 }
 
-/// The receiving end, of the supervisor.
+/// The receiving end of the commands, for the supervisor.
 #[derive(Debug)]
 pub struct Commands {
     requests: LaneReceiver<Request>,
 }
 
-/// A future answer.
+/// The answer of a command that is not executed yet.
 #[derive(Debug)]
 pub struct Pending {
     answer: LaneReceiver<CommandResult>,
 }
 
 impl Control {
+    /// Both ends of the lane of commands.
     pub fn new() -> (Control, Commands) {
         let (sender, receiver) = lane("control", WAITING, WhenFull::DropNewest);
         (
@@ -98,7 +101,7 @@ impl Pending {
 
 impl Commands {
     /// Executes every waiting command in order, and answers each. Never waits.
-    pub fn carry_out(&self, mut act: impl FnMut(Command) -> CommandResult) {
+    pub fn execute_all(&self, mut act: impl FnMut(Command) -> CommandResult) {
         while let Received::Item(request) = self.requests.recv(Some(Duration::ZERO)) {
             let result = act(request.command);
             if let Err(error) = &result {
@@ -120,7 +123,7 @@ mod tests {
         let pause = control.send(Command::Pause).unwrap();
         let resume = control.clone().send(Command::Resume).unwrap();
         let mut seen = Vec::new();
-        commands.carry_out(|command| {
+        commands.execute_all(|command| {
             seen.push(command);
             match command {
                 Command::Pause => Ok(()),

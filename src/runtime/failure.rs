@@ -7,7 +7,7 @@ use crate::causes::one_line;
 use crate::encode::EncodeError;
 use crate::speech::TranscribeError;
 
-/// The cause of a failure.
+/// Why a stage failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// The stage at the other end of a lane has ended.
@@ -29,7 +29,7 @@ pub enum StageError {
 #[derive(Debug, thiserror::Error)]
 #[error("stage {stage}")]
 pub struct StageFailure {
-    /// The name of its thread.
+    /// The name of the stage's thread.
     pub stage: &'static str,
     #[source]
     pub error: StageError,
@@ -44,13 +44,14 @@ impl StageFailure {
     }
 }
 
-/// The first failure of any stage. Later failures are its consequences.
+/// The first failure of any stage. Later ones are its consequences and are not kept.
 #[derive(Debug, Default)]
 pub(super) struct FirstFailure {
     first: Mutex<Option<StageFailure>>,
 }
 
 impl FirstFailure {
+    /// Keeps the failure if it is the first one.
     pub fn report(&self, failure: StageFailure) {
         tracing::error!(
             stage = failure.stage,
@@ -61,10 +62,12 @@ impl FirstFailure {
         first.get_or_insert(failure);
     }
 
-    pub fn is_there(&self) -> bool {
+    /// Whether a stage has failed.
+    pub fn has_failed(&self) -> bool {
         self.first.lock().expect("failure lock").is_some()
     }
 
+    /// The first failure, which is removed.
     pub fn take(&self) -> Option<StageFailure> {
         self.first.lock().expect("failure lock").take()
     }

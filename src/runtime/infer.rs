@@ -1,4 +1,4 @@
-//! The thread "infer": takes clips and changes, gives events. It owns the encoders' graphs.
+//! The thread "infer": recognises clips and builds events. It owns the encoders' graphs.
 
 use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
@@ -9,7 +9,7 @@ use crate::schedule::deadline;
 use crate::session::{ClipTimestamps, EventBuilder, events_of};
 use crate::time::Clock;
 
-/// Limit of clips in a batch. A live schedule holds at most one clip of each subject.
+/// Largest number of clips in a batch. A live schedule holds at most one clip of each subject.
 const MAX_CLIPS: usize = 16;
 
 /// Runs until the queue ends.

@@ -12,21 +12,23 @@ use crate::lane::{
 use crate::session::{READ_AHEAD, Stages, Tempo, TranscriberInput};
 use crate::time::MediaTime;
 
-/// Several seconds of sound: the transcriber is busy for a while at the end of an utterance.
+/// Capacity of the transcriber's lane, several seconds of sound: the transcriber is busy for a
+/// while at the end of an utterance.
 const TRANSCRIBER_ITEMS: usize = 256;
 
-pub(super) type Ends<T> = (LaneSender<T>, LaneReceiver<T>);
+/// Both ends of a lane.
+pub(super) type LaneEnds<T> = (LaneSender<T>, LaneReceiver<T>);
 
-/// Both ends of every queue, until the threads take them.
+/// Both ends of every lane of a session, until the threads take them.
 pub struct Lanes {
-    /// The lanes of capture. A source that outlives a pause keeps a clone.
+    /// The lanes of capture. A source that is paused keeps a clone, so that they stay open.
     pub outputs: Outputs,
     pub(super) frames: Option<LaneReceiver<VideoFrame>>,
     pub(super) sound: Option<LaneReceiver<AudioBlock>>,
-    pub(super) detect: Ends<VideoFrame>,
-    pub(super) detections: Ends<(MediaTime, Vec<Detection>)>,
-    pub(super) transcribe: Option<Ends<TranscriberInput>>,
-    pub(super) align: Ends<AlignInput>,
+    pub(super) detect: LaneEnds<VideoFrame>,
+    pub(super) detections: LaneEnds<(MediaTime, Vec<Detection>)>,
+    pub(super) transcribe: Option<LaneEnds<TranscriberInput>>,
+    pub(super) align: LaneEnds<AlignInput>,
     counters: Vec<Arc<LaneCounters>>,
 }
 
@@ -92,6 +94,7 @@ impl Lanes {
         self.align.0.downgrade()
     }
 
+    /// The counters of all lanes.
     pub fn counters(&self) -> Vec<Arc<LaneCounters>> {
         self.counters.clone()
     }

@@ -32,7 +32,7 @@ pub struct Assembly {
 
 type Work = Box<dyn FnOnce(&Heartbeat) -> Result<(), StageError> + Send>;
 
-/// Items that the stages refused because their stamp lies before an earlier one.
+/// Number of items that the stages dropped because their stamps went back.
 #[derive(Debug, Default)]
 pub struct RefusedCounts {
     /// Frames and blocks of sound, by the aligner.
@@ -171,21 +171,24 @@ impl Pipeline {
             .push((stage, thread.expect("the system gives threads")));
     }
 
+    /// The queue in front of the recognizer.
     pub fn queue(&self) -> Arc<InferenceQueue> {
         self.queue.clone()
     }
 
-    /// Counts of the items so far.
+    /// Counts of the processed items so far.
     pub fn counts(&self) -> Arc<SharedReplayCounts> {
         self.counts.clone()
     }
 
+    /// Counts of dropped items whose stamps went back.
     pub fn refused(&self) -> Arc<RefusedCounts> {
         self.refused.clone()
     }
 
+    /// Whether a stage has failed.
     pub fn has_failed(&self) -> bool {
-        self.failure.is_there()
+        self.failure.has_failed()
     }
 
     /// Prepares a stop: sound that waits for the transcriber is dropped.
@@ -193,11 +196,12 @@ impl Pipeline {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether the threads of all stages have ended.
     pub fn has_ended(&self) -> bool {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }
 
-    /// Stages that have ended and send no more heartbeats.
+    /// The stages that have ended and send no more heartbeats.
     pub fn ended(&self) -> impl Iterator<Item = &'static str> {
         self.threads
             .iter()
@@ -213,12 +217,12 @@ impl Pipeline {
             .map(|(stage, _)| *stage)
     }
 
-    /// The first failure so far, for stages that do not end.
+    /// The first failure so far; stages that have not ended go on.
     pub fn take_failure(&self) -> Option<StageFailure> {
         self.failure.take()
     }
 
-    /// Waits for every stage. Returns the first failure.
+    /// Waits for the end of every stage, and returns the first failure.
     pub fn join(self) -> Option<StageFailure> {
         for (_, thread) in self.threads {
             let _ = thread.join();

@@ -1,4 +1,5 @@
-//! The schedule, shared by the aligner's thread, the recognizer's thread and the status.
+//! The inference queue: a schedule shared by the threads of aligner and recognizer, and read by the
+//! status.
 
 use super::callbacks::TICK;
 use super::failure::StageError;
@@ -21,9 +22,9 @@ pub struct InferenceQueue {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    /// The aligner has ended.
+    /// Whether the aligner has ended.
     ended: bool,
-    /// The recognizer has ended.
+    /// Whether the recognizer has ended.
     abandoned: bool,
 }
 
@@ -47,6 +48,7 @@ impl InferenceQueue {
         }
     }
 
+    /// The schedule's counters so far.
     pub fn counters(&self) -> ScheduleCounters {
         self.state.lock().expect("queue lock").schedule.counters()
     }
@@ -87,17 +89,19 @@ impl InferenceQueue {
         Popped::Due(due)
     }
 
-    /// Reports that the recognizer took `nanos` for a batch of `clips`.
+    /// Notes that the recognizer took `nanos` nanoseconds for a batch of `clips` clips.
     pub(super) fn note_encoded(&self, clips: usize, nanos: i64) {
         let mut state = self.state.lock().expect("queue lock");
         state.schedule.note_encoded(clips, nanos);
     }
 
+    /// The producer's end: the queue ends once it is empty.
     pub(super) fn end(&self) {
         self.state.lock().expect("queue lock").ended = true;
         self.changed.notify_all();
     }
 
+    /// The consumer's end: waiting and later pushes fail.
     pub(super) fn abandon(&self) {
         self.state.lock().expect("queue lock").abandoned = true;
         self.changed.notify_all();

@@ -83,10 +83,12 @@ impl fmt::Display for ReplayCounts {
 pub struct SharedReplayCounts(Mutex<ReplayCounts>);
 
 impl SharedReplayCounts {
+    /// Counts an input of the aligner.
     pub(super) fn add(&self, input: &AlignInput) {
         self.0.lock().expect("counts lock").add(input);
     }
 
+    /// The counts so far.
     pub fn get(&self) -> ReplayCounts {
         *self.0.lock().expect("counts lock")
     }

@@ -1,4 +1,4 @@
-//! The thread "speech": takes sound, gives voice activity.
+//! The thread "speech": receives sound and adds voice activity.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,14 +10,15 @@ use crate::lane::{LaneReceiver, LaneSender, Received};
 use crate::notify::Heartbeat;
 use crate::session::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInput};
 
+/// The thread that detects voice activity in the sound.
 pub(super) struct SpeechThread<'a> {
     pub speech: SpeechDetection,
     pub blocks: LaneReceiver<AudioBlock>,
     pub inbox: LaneSender<AlignInput>,
     pub transcriber: Option<LaneSender<TranscriberInput>>,
-    /// `None` in a replay.
+    /// The microphone's [`IsLost`]; `None` in a replay.
     pub is_lost: Option<IsLost>,
-    /// Counts blocks with a stamp before an earlier one.
+    /// Counts dropped blocks whose stamps went back.
     pub refused: &'a AtomicU64,
 }
 

@@ -8,8 +8,8 @@ use crate::lane::WeakLaneSender;
 use crate::session::ClientTranscripts;
 use crate::time::MediaTime;
 
-/// [`ClientTranscripts`] for the server's threads: admits transcripts and sends them to the aligner
-/// without waiting.
+/// [`ClientTranscripts`] for the server's threads: admits transcripts, and sends them to the
+/// aligner without waiting.
 #[derive(Debug)]
 pub struct TranscriptInbox {
     transcripts: Mutex<ClientTranscripts>,
@@ -24,12 +24,12 @@ impl TranscriptInbox {
         }
     }
 
-    /// Notes a subject that appears, is lost, or is merged into another one.
+    /// Notes that a subject appeared, was lost, or was merged into another one.
     pub fn note(&self, change: &SubjectEvent) {
         self.transcripts.lock().expect("inbox lock").note(change);
     }
 
-    /// Sends a transcript that arrived at `now` to the aligner.
+    /// Admits a transcript that arrived at `now`, and sends it to the aligner.
     ///
     /// # Errors
     /// The refusal for the client. It does not quote the transcript.

@@ -1,4 +1,4 @@
-//! The thread "transcribe": takes sound with voice activity, gives transcripts.
+//! The thread "transcribe": receives sound with voice activity and returns transcripts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +10,8 @@ use crate::notify::Heartbeat;
 use crate::session::{Tempo, TranscriberInput, Transcription};
 use crate::time::Clock;
 
-/// Limit of waiting items that the transcriber still processes when the daemon stops. With more it
-/// lags, and would delay the stop.
+/// Largest number of waiting items that the transcriber still processes when the daemon stops. With
+/// more, it lags and would delay the stop.
 const FINISHED_AT_STOP: u64 = 16;
 
 /// Runs until the lane ends. Live, no stage waits for the transcriber: if it lags, the lane drops

@@ -1,5 +1,5 @@
-//! The threads "faces" and "detect": take frames, give tracked faces. The detector runs beside the
-//! tracker.
+//! The threads "faces" and "detect": receive frames and return tracked faces. The detector runs
+//! beside the tracker.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::notify::Heartbeat;
 use crate::session::{DetectionPolicy, Vision, VisionInput, VisionOutput};
 use crate::time::MediaTime;
 
+/// The thread that tracks faces in the frames.
 pub(super) struct VisionThread {
     pub vision: Vision,
     pub frames: LaneReceiver<VideoFrame>,
@@ -59,7 +60,7 @@ impl VisionThread {
         }
     }
 
-    /// Takes the detections that have arrived.
+    /// Passes the detections that have arrived to the tracker.
     fn take_detections(&mut self) -> Result<(), StageError> {
         while let Received::Item((time, found)) = self.detections.recv(Some(Duration::ZERO)) {
             self.push(VisionInput::Detections(time, found))?;

@@ -8,13 +8,13 @@ const SHARE: i64 = 2;
 /// Moving average of the encoders' time per clip.
 #[derive(Debug, Default)]
 pub(super) struct ClipCost {
-    /// 0: no batch has been measured.
+    /// Time per clip in nanoseconds; 0 before the first measured batch.
     nanos: f64,
 }
 
 impl ClipCost {
-    /// Takes a measured batch: `clips` clips took `nanos`. The fixed cost of a batch counts as cost
-    /// of its clips, so that the estimate errs towards small batches.
+    /// Notes that a batch of `clips` clips took `nanos` nanoseconds. The fixed cost of a batch is
+    /// counted as cost of its clips, so the estimate errs towards small batches.
     pub fn note(&mut self, clips: usize, nanos: i64) {
         let per_clip = nanos.max(0) as f64 / clips.max(1) as f64;
         if self.nanos == 0.0 {
@@ -24,8 +24,8 @@ impl ClipCost {
         }
     }
 
-    /// Most clips of a batch if its most urgent clip has `left_nanos` left. At least 1, and exactly
-    /// 1 until a batch has been measured.
+    /// Largest number of clips in a batch whose most urgent clip has `left_nanos` left. At least 1,
+    /// and exactly 1 before the first measured batch.
     pub fn most_clips(&self, left_nanos: i64) -> usize {
         if self.nanos == 0.0 {
             return 1;

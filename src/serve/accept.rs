@@ -29,18 +29,20 @@ use tokio::time::sleep;
 use super::{ServerState, Shared};
 use crate::time::monotonic_nanos;
 
-/// Connections beside the clients': for pages, and for handshakes, refused ones included.
+/// Number of connections beside those of WebSocket clients: for pages, and for handshakes, also
+/// refused ones.
 const PAGES: usize = 64;
-/// Requests of one connection, pipelined or not. The last answer has `Connection: close`.
+/// Largest number of requests on one connection, pipelined or not. The last answer has `Connection:
+/// close`.
 const MAX_REQUESTS: u64 = 100;
-/// Limit of a request's headers, and of pipelined requests that are read ahead.
+/// Largest size of a request's headers, and of pipelined requests that are read ahead, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// Pauses after a failed accept: if a connection was evicted, and if there was none to evict.
 const PAUSE_WITH_ROOM: Duration = Duration::from_millis(1);
 const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(50);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// The connections that are not WebSockets yet.
+/// The open connections that are not WebSockets yet.
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     numbers: AtomicU64,
@@ -77,7 +79,7 @@ impl Connection {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until no request has arrived for `within`.
+    /// Waits until `within` has passed without a request.
     async fn overdue(&self, within: Duration) {
         loop {
             let idle = monotonic_nanos() - self.since_nanos.load(Ordering::Relaxed);
@@ -144,8 +146,8 @@ impl Connections {
         }
     }
 
-    /// Closes the stalest connection of the peers with the most connections. Returns whether there
-    /// was one.
+    /// Closes the stalest connection of the peers with the most connections. Returns whether one
+    /// was closed.
     fn evict_for_room(&self, open: &mut HashMap<u64, Arc<Connection>>) -> bool {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in open.values() {

@@ -27,7 +27,7 @@ mod closing;
 
 type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
-/// Answers that may wait. With more, no frame of the client is read.
+/// Largest number of waiting answers. While there are more, no frame of the client is read.
 const MAX_ANSWERS: usize = 4;
 
 /// A connected client.
@@ -37,13 +37,13 @@ pub(super) struct Client {
     socket: Socket,
     cursor: Cursor,
     labels: Vec<String>,
-    /// Frames to this client alone; they are sent before events.
+    /// Frames for this client alone, which are sent before events.
     answers: VecDeque<Message>,
-    /// Since when the socket accepts nothing although frames wait.
+    /// Since when the socket has accepted nothing although frames wait.
     blocked_since: Option<Instant>,
     last_pong: Instant,
     next_ping: Instant,
-    /// Arrival of the newest client frames, at most as many as are allowed in a second.
+    /// Arrival times of the newest client frames, at most as many as are permitted in a second.
     recent_frames: VecDeque<Instant>,
 }
 

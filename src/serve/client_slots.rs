@@ -17,14 +17,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_NANOS: i64 = PATIENCE.as_nanos() as i64;
 
-/// No ping is unanswered.
+/// Stands for "no ping is unanswered".
 const ANSWERED: i64 = i64::MIN;
 
+/// The slots of all clients.
 pub(super) struct ClientSlots {
     occupied: Mutex<HashMap<u64, Arc<SlotState>>>,
     limit: usize,
     numbers: AtomicU64,
-    /// When all clients were last pinged.
+    /// Time at which all clients were last pinged.
     pinged_nanos: AtomicI64,
     /// One permit for each connection, including those that are still closing.
     connections: Arc<Semaphore>,
@@ -58,6 +59,7 @@ pub(super) struct ClientSlot {
 }
 
 impl ClientSlots {
+    /// Slots for at most `limit` clients.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(ClientSlots {
             occupied: Mutex::default(),
@@ -136,7 +138,7 @@ impl ClientSlots {
 }
 
 impl SlotState {
-    /// A ping was sent.
+    /// Notes that a ping was sent.
     pub fn pinged(&self, now_nanos: i64) {
         let _ = self.unanswered_since_nanos.compare_exchange(
             ANSWERED,
@@ -146,7 +148,7 @@ impl SlotState {
         );
     }
 
-    /// The client has answered a ping.
+    /// Notes that the client has answered a ping.
     pub fn answered(&self) {
         self.unanswered_since_nanos
             .store(ANSWERED, Ordering::Relaxed);
@@ -167,7 +169,8 @@ impl SlotState {
 }
 
 impl ClientSlot {
-    /// Frees the slot while the connection still closes; that stays counted until the drop.
+    /// Frees the slot while the connection still closes. The connection stays counted until this
+    /// value is dropped.
     pub fn leave(&self) {
         self.slots.occupied().remove(&self.number);
     }

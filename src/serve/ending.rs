@@ -9,36 +9,36 @@ use super::ServeSettings;
 use super::framing::WireFault;
 use crate::event::{ErrorCode, Refusal};
 
-/// A stop of the daemon must take less than a second.
+/// Time limit of a close when the daemon stops, which must take less than a second.
 const CLOSE_WHEN_STOPPING: Duration = Duration::from_millis(500);
 
 /// Why a connection ends.
 pub(super) enum End {
-    /// The connection is gone.
+    /// The connection broke.
     Gone,
-    /// The client sent a Close frame, and tungstenite replies.
+    /// The client sent a Close frame, which tungstenite answers.
     Closed,
     /// The daemon refuses the client.
     Refused(Refusal),
-    /// A violation of RFC 6455: its close code.
+    /// The client violated RFC 6455: the close code, and the refusal.
     Broken(u16, Refusal),
-    /// The client's Close frame is malformed: the close code of the reply. No other frame follows a
-    /// Close.
+    /// The client's Close frame is malformed: the close code of the answer. No other frame follows
+    /// a Close.
     BadClose(u16),
-    /// No pong in time.
+    /// The client sent no pong in time.
     Idle(Refusal),
     /// The daemon stops.
     Stopping,
 }
 
 impl End {
-    /// The end for an error of reading.
+    /// The end that follows from an error of reading.
     pub fn of_read(error: Error, settings: &ServeSettings) -> End {
         let broken = |code: u16, message: String| {
             End::Broken(code, Refusal::new(ErrorCode::Malformed, message, None))
         };
         let fault = match error {
-            Error::Io(error) => match WireFault::of(&error) {
+            Error::Io(error) => match WireFault::from_io(&error) {
                 Some(fault) => fault,
                 None => return End::Gone,
             },
@@ -65,7 +65,7 @@ impl End {
         }
     }
 
-    /// The time limit of the close.
+    /// Time limit of the close.
     pub fn close_within(&self, settings: &ServeSettings) -> Duration {
         let close_within = settings.close_within;
         match self {

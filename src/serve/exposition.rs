@@ -5,14 +5,14 @@ use axum::http::{HeaderMap, header};
 /// A text format that Prometheus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// Prometheus' own, version 0.0.4: the default.
+    /// Prometheus' own format, version 0.0.4; the default.
     Prometheus,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
 }
 
 impl Exposition {
-    /// The value of `Content-Type`.
+    /// The value of the header `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -75,7 +75,7 @@ impl Range {
         Some(range)
     }
 
-    /// Specificity of the match, from 0 to 3; `None` without a match.
+    /// Specificity of the match with a media type, 0 to 3; `None` without a match.
     fn names(&self, kind: &str, subtype: &str, versions: &[&str]) -> Option<u8> {
         match (self.kind.as_str(), self.subtype.as_str(), &self.version) {
             ("*", "*", _) => Some(0),

@@ -19,7 +19,8 @@ pub(super) enum WireFault {
 }
 
 impl WireFault {
-    pub fn of(error: &io::Error) -> Option<WireFault> {
+    /// The fault inside an I/O error, if there is one.
+    pub fn from_io(error: &io::Error) -> Option<WireFault> {
         error.get_ref()?.downcast_ref().copied()
     }
 }
@@ -30,19 +31,19 @@ impl From<WireFault> for io::Error {
     }
 }
 
-/// Longest header: 2 bytes, a length of 8, a mask of 4.
+/// Bytes of the longest header: 2, a length of 8, a mask of 4.
 const MAX_HEADER: usize = 14;
 /// Opcode of a Close frame.
 const CLOSE: u8 = 8;
-/// Longest payload of a control frame.
+/// Bytes of the longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
-/// Reads frame headers, and the payload of Close frames.
+/// Checks frame headers and the payload of Close frames, byte by byte.
 pub(super) struct Framing {
     header: [u8; MAX_HEADER],
     header_bytes: usize,
     payload_left: u64,
-    /// A message has begun and its last fragment has not arrived.
+    /// Whether a message has begun whose last fragment has not arrived.
     fragmented: bool,
     message_bytes: u64,
     max_message_bytes: u64,
@@ -50,12 +51,14 @@ pub(super) struct Framing {
     close: Option<Vec<u8>>,
 }
 
-/// The result of one step.
+/// The result of one step of [`Framing`].
 #[derive(Default)]
 pub(super) struct Step {
+    /// Number of consumed bytes.
     pub bytes: usize,
-    /// A frame's header is complete.
+    /// Whether the header of a frame is complete now.
     pub frame: bool,
+    /// The violation, if there is one.
     pub fault: Option<WireFault>,
 }
 
@@ -72,6 +75,7 @@ impl Framing {
         }
     }
 
+    /// Whether the next byte begins a frame.
     pub fn between_frames(&self) -> bool {
         self.header_bytes == 0
     }
@@ -131,7 +135,7 @@ impl Framing {
     fn is_control(&self) -> bool {
         self.opcode() & 0x08 != 0
     }
-    /// Length of the header by its length field. A client's frame is always masked.
+    /// Length of the header in bytes, by its length field. A client's frame is always masked.
     fn header_needs(&self) -> usize {
         match self.header[1] & 0x7f {
             126 => 8,

@@ -9,18 +9,18 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 
-/// Why a request is refused.
+/// Why a request is refused by its `Host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostFault {
     Absent,
     Double,
     Unreadable,
-    /// Neither a name of this machine nor a listed one.
+    /// The name is neither one of this machine nor a configured one.
     Foreign,
 }
 
 impl HostFault {
-    /// 421 for a foreign name (RFC 9110, 15.5.20), else 400.
+    /// The HTTP status: 421 for a foreign name (RFC 9110, 15.5.20), else 400.
     pub fn status(self) -> StatusCode {
         match self {
             HostFault::Foreign => StatusCode::MISDIRECTED_REQUEST,
@@ -28,7 +28,7 @@ impl HostFault {
         }
     }
 
-    /// The text of the answer.
+    /// The text of the response.
     pub fn message(self) -> &'static str {
         match self {
             HostFault::Absent => "the request has no Host",

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::{ServeError, ServeSettings};
 
-/// Attempts at a port that is free on every address, with port 0.
+/// Number of attempts to find a port that is free on every address, if port 0 is configured.
 const FREE_PORT_TRIES: usize = 16;
 
 /// Binds a listener for each address, all on one port. An address that the machine lacks is left

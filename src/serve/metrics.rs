@@ -28,11 +28,11 @@ const EDGES_S: [f64; 16] = [
     10.0,
 ];
 
-/// A distribution of durations, as buckets for Prometheus and as quantiles for `/v1/status`.
+/// A distribution of durations: buckets for Prometheus, and quantiles for `/v1/status`.
 #[derive(Debug)]
 pub struct Timing {
     scraped: Histogram,
-    /// Microseconds, two digits.
+    /// Durations in microseconds, with two significant digits.
     quantiles: Mutex<hdrhistogram::Histogram<u64>>,
 }
 
@@ -57,11 +57,12 @@ impl Timing {
             .saturating_record((ms * 1e3) as u64);
     }
 
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.quantiles.lock().expect("timing").len()
     }
 
-    /// In milliseconds; 0 without observations.
+    /// The quantile (0..1) in milliseconds; 0 without durations.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.quantiles
             .lock()
@@ -83,6 +84,7 @@ impl Timing {
     }
 }
 
+/// All counters and timings of the daemon.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -91,7 +93,7 @@ pub struct Metrics {
     pub socket_write: Timing,
     events: Family<Label, Counter>,
     drops: Family<Label, Counter>,
-    /// The causes in `drops` beside those of the lanes: a family cannot be iterated.
+    /// Causes in `drops` other than those of lanes, because a metric family cannot be iterated.
     causes: Mutex<BTreeSet<&'static str>>,
     lane_depth: Family<Label, Gauge>,
     lane_sent: Family<Label, Counter>,
@@ -100,7 +102,9 @@ pub struct Metrics {
     refusals: Family<Label, Counter>,
     connections_cut: Family<Label, Counter>,
     pub clients: Gauge,
+    /// Number of clients that have connected so far.
     pub clients_total: Counter,
+    /// Number of results beyond the latency budget.
     pub deadline_misses: Counter,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
 }
@@ -229,14 +233,14 @@ impl Metrics {
         }
     }
 
-    /// Sets `source_up` of a source.
+    /// Sets the gauge `source_up` of a source.
     pub fn source(&self, name: &'static str, state: SourceState) {
         self.source_up
             .get_or_create(&[("source", name.into())])
             .set(i64::from(state == SourceState::Delivering));
     }
 
-    /// Counts losses. `cause` is in snake case: `past_deadline`, `slow_client`, …
+    /// Counts `count` losses. `cause` is in snake case: `past_deadline`, `slow_client`, …
     pub fn dropped(&self, cause: &'static str, count: u64) {
         self.causes.lock().expect("causes").insert(cause);
         self.drops
@@ -244,7 +248,7 @@ impl Metrics {
             .inc_by(count);
     }
 
-    /// A client was refused or closed with this error.
+    /// Counts a client that was refused, or closed with this error.
     pub fn refused(&self, code: ErrorCode) {
         let code = serde_json::to_value(code)
             .expect("a code")
@@ -254,28 +258,28 @@ impl Metrics {
         self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
-    /// The server closed an HTTP connection: `crowded` (for a newer one) or `overdue` (no request
-    /// in time).
+    /// Counts an HTTP connection that the server closed: `crowded` (for a newer connection) or
+    /// `overdue` (no request in time).
     pub fn connection_cut(&self, cause: &'static str) {
         self.connections_cut
             .get_or_create(&[("cause", cause.into())])
             .inc();
     }
 
-    /// Counts runs of a graph.
+    /// Counts `runs` runs of a graph.
     pub fn graph_ran(&self, graph: &str, runs: u64) {
         self.graph_runs
             .get_or_create(&[("graph", graph.into())])
             .inc_by(runs);
     }
 
-    /// Reports the lane's depth and losses from now on. Its losses have the cause
+    /// Reports depth and losses of a lane from now on. The losses have the cause
     /// `lane_<name>_full`.
     pub fn watch_lane(&self, lane: Arc<LaneCounters>) {
         self.lanes.lock().expect("lanes").push(lane);
     }
 
-    /// Latency of a stage (see [`STAGES`]).
+    /// The latency of a stage, one of [`STAGES`].
     pub fn latency(&self, stage: &str) -> Option<&Timing> {
         STAGES
             .iter()
@@ -283,7 +287,7 @@ impl Metrics {
             .map(|index| &self.latency[index])
     }
 
-    /// The metrics in a text format that Prometheus reads.
+    /// The metrics as text in one of the formats that Prometheus reads.
     pub fn encode(&self, exposition: Exposition) -> String {
         self.read_lanes();
         let mut text = String::new();
@@ -295,8 +299,8 @@ impl Metrics {
         }
     }
 
-    /// The `counters` of `status`, as a flat object: events by type and drops by cause that have
-    /// occurred.
+    /// The `counters` of `status` as a flat object: events by type and drops by cause, as far as
+    /// they have occurred.
     pub fn counters(&self) -> Map<String, Value> {
         self.read_lanes();
         let mut counters = Map::new();
@@ -313,7 +317,7 @@ impl Metrics {
         counters
     }
 
-    /// Latencies and queues for `/v1/status`.
+    /// Latencies and lanes for `/v1/status`.
     pub fn to_json(&self) -> Value {
         let latency: Map<String, Value> = STAGES
             .iter()

@@ -42,17 +42,19 @@ use client_slots::ClientSlots;
 pub use exposition::Exposition;
 pub use metrics::Metrics;
 
-/// The daemon's state, as the server reads it. Called on the server's threads: must not wait.
+/// The daemon's state as the server reads it. Its methods are called on the server's threads and
+/// must not wait.
 pub trait ServerState: Send + Sync + 'static {
     fn hello(&self) -> HelloFacts;
     /// The `status` event of this moment.
     fn status(&self) -> StatusEvent;
     fn readiness(&self) -> Readiness;
     fn clock(&self) -> &dyn Clock;
-    /// The counters, to add to. Called for every frame of every client: must take no lock.
+    /// The counters, for updates. Called for every frame of every client, so it must not take a
+    /// lock.
     fn metrics(&self) -> &Metrics;
-    /// The counters, to read. First collects the counts of other modules, under their locks. For
-    /// the pages.
+    /// The counters, for reading. First collects the counts of other modules, under their locks.
+    /// Called for the pages.
     fn collected(&self) -> &Metrics;
     /// Submits a transcript of client number `client` of this server. The `speech` event is the
     /// answer.
@@ -62,10 +64,10 @@ pub trait ServerState: Send + Sync + 'static {
     fn submit_transcript(&self, client: u64, request: TranscriptRequest) -> Result<(), Refusal>;
 }
 
-/// The daemon's part of `hello`.
+/// The daemon's part of the frame `hello`.
 #[derive(Clone, Debug, Default)]
 pub struct HelloFacts {
-    /// UUID of this run.
+    /// UUID of this run of the daemon.
     pub session: String,
     pub bundle: BundleFacts,
 }
@@ -76,11 +78,12 @@ pub struct Readiness {
     pub checks: Vec<Check>,
 }
 
+/// One check of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// `bundle`, `video`, `audio`, `scheduler`, …
     pub name: &'static str,
-    /// Why it is not ready; `None` if it is.
+    /// Why the check fails; `None` if it passes.
     pub reason: Option<String>,
 }
 
@@ -96,31 +99,39 @@ impl Readiness {
 pub struct ServeSettings {
     /// At least one address. With port 0 in the first, all use the free port that it gets.
     pub listen: Vec<SocketAddr>,
-    /// Names of this machine beside loopback ones, as `Host` has them, without a port.
+    /// Names of this machine in addition to loopback names, in the form of `Host`, without a port.
     pub hosts: Vec<String>,
-    /// Origins beside loopback, as browsers send them: `https://lab.example.org`.
+    /// Origins in addition to loopback origins, as browsers send them: `https://lab.example.org`.
     pub allow_origins: Vec<String>,
+    /// Largest number of connected clients.
     pub max_clients: usize,
+    /// Largest size of a client's message, in bytes.
     pub max_client_frame_bytes: usize,
-    /// JSON messages; [`ServeSettings::max_wire_frames_per_s`] bounds WebSocket frames.
+    /// Largest number of JSON messages of a client per second.
+    /// [`ServeSettings::max_wire_frames_per_s`] limits WebSocket frames.
     pub max_client_frames_per_s: usize,
-    /// WebSocket frames of any kind, control frames and fragments among them.
+    /// Largest number of WebSocket frames of a client per second, control frames and fragments
+    /// included.
     pub max_wire_frames_per_s: usize,
-    /// Bytes of WebSocket frames, headers among them.
+    /// Largest number of bytes of WebSocket frames of a client per second, headers included.
     pub max_wire_bytes_per_s: usize,
+    /// Largest number of unsent events of a client; beyond it the oldest are dropped.
     pub unsent_events: usize,
-    /// How long a client may accept nothing although events wait for it.
+    /// Time limit for a client that accepts nothing although events wait for it.
     pub stalled_for: Duration,
+    /// Time between two pings to a client.
     pub ping_every: Duration,
+    /// Time limit for the pong.
     pub pong_within: Duration,
-    /// The time limit of a close.
+    /// Time limit of a close.
     pub close_within: Duration,
-    /// The time limit until the first request, and from one request to the next. Reading an answer
-    /// counts.
+    /// Time limit until the first request, and from one request to the next. It includes the
+    /// reading of an answer.
     pub request_within: Duration,
-    /// The kernel's send buffer for each client, which the kernel doubles. A stalled client
-    /// occupies it.
+    /// Size of the kernel's send buffer of each client, in bytes; the kernel doubles it. A stalled
+    /// client occupies it.
     pub send_buffer_bytes: u32,
+    /// Number of the server's threads.
     pub workers: usize,
 }
 
@@ -147,6 +158,7 @@ impl Default for ServeSettings {
     }
 }
 
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(
@@ -165,7 +177,7 @@ pub enum ServeError {
     Threads(#[source] io::Error),
 }
 
-/// State that all connections share.
+/// State shared by all connections.
 struct Shared {
     settings: ServeSettings,
     /// Addresses that this server listens on.
@@ -198,15 +210,15 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Interval of the heartbeats that show progress of the runtime.
+/// Interval of the heartbeats of the server's runtime.
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// Time limit of a stop: clients get close code 1001.
+/// Time limit of a stop, in which clients get close code 1001.
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
-/// Binds the port on every address, then serves on its own threads.
+/// Binds the port on every address and serves on its own threads.
 ///
 /// # Errors
-/// An address is not loopback or cannot be bound, or there are no threads.
+/// An address is not a loopback address or cannot be bound, or no thread can be started.
 pub fn start(
     settings: ServeSettings,
     ring: Arc<Ring>,

@@ -1,4 +1,4 @@
-//! The check of `Origin`: browsers send it, and any web page may open a socket to this machine.
+//! The check of `Origin`. Browsers send it, and any web page may open a socket to this machine.
 
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;

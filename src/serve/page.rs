@@ -4,10 +4,10 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-/// Pages change with each request.
+/// The header that forbids caching, because pages change with each request.
 pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
-/// A JSON document, a line.
+/// A response with a JSON document on one line.
 pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
     (
         code,

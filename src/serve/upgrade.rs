@@ -23,7 +23,7 @@ use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
 use crate::time::monotonic_nanos;
 
-/// Bytes that tungstenite may hold for one client that does not read: one event or answer, and the
+/// Bytes that tungstenite may hold for a client that does not read: one event or answer, and the
 /// Close frame. A larger event is reported as dropped.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 const READ_BUFFER: usize = 4 << 10;
@@ -70,7 +70,7 @@ fn refuse(code: StatusCode, text: &'static str) -> Response {
         .into_response()
 }
 
-/// `GET /v1/events`.
+/// Handles `GET /v1/events`: upgrades the request to a WebSocket client.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     // RFC 6455 upgrades a GET alone, and the route also matches HEAD.
     if request.method() != Method::GET {

@@ -17,15 +17,15 @@ use super::framing::{Framing, WireFault};
 /// Limits of one client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WireLimits {
-    /// Of one message with all its fragments.
+    /// Largest size of a message with all its fragments, in bytes.
     pub message_bytes: usize,
-    /// Of any kind, control frames and fragments included.
+    /// Largest number of frames per second, control frames and fragments included.
     pub frames_per_s: usize,
-    /// Headers included.
+    /// Largest number of bytes per second, headers included.
     pub bytes_per_s: usize,
 }
 
-/// A byte stream from a WebSocket client.
+/// A client's byte stream with checks of framing and limits.
 pub(super) struct Wire<S> {
     stream: S,
     framing: Framing,
@@ -45,7 +45,7 @@ impl<S> Wire<S> {
         }
     }
 
-    /// The stream below, to drain it while the connection closes.
+    /// The underlying stream, to drain it while the connection closes.
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }

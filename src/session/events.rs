@@ -1,4 +1,4 @@
-//! Events from the stages' results.
+//! Builds events from the results of the stages.
 
 use crate::align::Aligned;
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
@@ -10,7 +10,7 @@ use crate::event::{
 use crate::model::Bundle;
 use crate::time::MediaTime;
 
-/// Builds `expression` events. Holds their constant fields.
+/// Builds `expression` events. Holds the fields that are the same in all of them.
 #[derive(Clone, Debug)]
 pub struct EventBuilder {
     pub labels: Vec<String>,
@@ -18,12 +18,15 @@ pub struct EventBuilder {
     pub budget_ms: u32,
 }
 
-/// Times of a clip on the clock of its stamps: the recognizer took it, the recognizer answered, and
-/// the event was built.
+/// Times of a clip's processing, on the clock of its stamps: when the recognizer took it, when the
+/// recognizer returned its result, and when the event was built.
 #[derive(Clone, Copy, Debug)]
 pub struct ClipTimestamps {
+    /// When the recognizer took the clip.
     pub taken: MediaTime,
+    /// When the recognizer returned the result.
     pub recognized: MediaTime,
+    /// When the event was built.
     pub emitted: MediaTime,
 }
 
@@ -42,7 +45,7 @@ impl EventBuilder {
         }
     }
 
-    /// The event of a clip and its recognition.
+    /// The `expression` event of a clip and its recognition.
     pub fn expression(
         &self,
         clip: &Clip,

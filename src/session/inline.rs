@@ -16,11 +16,11 @@ use crate::recognize::Recognizer;
 use crate::speech::TranscribeError;
 use crate::time::MediaTime;
 
-/// Input of a session. Frames and samples are shared, not copied.
+/// An input of a session. Frames and samples are shared, not copied.
 #[derive(Clone, Debug)]
 pub enum Input {
     Frame(VideoFrame),
-    /// The source currently delivers nothing.
+    /// The video source currently delivers nothing.
     FramesLost,
     FramesEnded,
     Sound(AudioBlock),
@@ -28,15 +28,15 @@ pub enum Input {
     SoundEnded,
 }
 
-/// Output of a session.
+/// An output of a session.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// From a session without a recognizer.
+    /// A clip, from a session without a recognizer.
     Clip(Box<Clip>),
     Event(Event),
 }
 
-/// A stage that failed. The session cannot go on.
+/// Failure of a stage, which ends the session.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum SessionError {
     Transcribe(#[from] TranscribeError),
 }
 
-/// The stages, driven on the calling thread.
+/// All stages, run on the calling thread.
 pub struct Session {
     vision: Option<(Vision, Detector)>,
     speech: Option<SpeechDetection>,
@@ -58,7 +58,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session without a recognizer. It gives clips, and events of subjects and speech.
+    /// A session without a recognizer. Its outputs are clips, and events of subjects and speech.
     pub fn new(stages: Stages) -> Session {
         Session {
             vision: stages.vision,
@@ -71,7 +71,7 @@ impl Session {
         }
     }
 
-    /// Adds a recognizer: the session gives only events.
+    /// Adds a recognizer. All outputs are then events.
     pub fn with_recognizer(mut self, recognizer: Recognizer, events: EventBuilder) -> Session {
         self.recognition = Some((recognizer, events));
         self
@@ -82,10 +82,10 @@ impl Session {
         self.aligner.next_input()
     }
 
-    /// Runs the stages over `input`. `observe` is called with each input of the aligner.
+    /// Runs the stages on `input`. `observe` is called with each input of the aligner.
     ///
     /// # Errors
-    /// A graph or the transcriber failed.
+    /// A graph or the transcriber fails.
     pub fn push(
         &mut self,
         input: Input,
@@ -136,7 +136,8 @@ impl Session {
         self.events.pop_front().map(Output::Event)
     }
 
-    /// Returns the graphs for the next session: opening them takes longer than a short recording.
+    /// Returns the open graphs for the next session, because opening them takes longer than a short
+    /// recording.
     pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<SpeechDetection>) {
         (self.vision, self.speech)
     }

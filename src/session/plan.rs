@@ -12,48 +12,48 @@ use crate::manifest::{FacePreprocessing, Manifest};
 use crate::schedule;
 use crate::speech::{TranscriberChoice, TurnRule};
 
-/// The sources that exist.
+/// Which sources exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
     pub video: bool,
     pub audio: bool,
 }
 
-/// Live: old items are dropped. Replay: no item is dropped.
+/// Whether a session runs live, where old items are dropped, or as a replay, where none is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tempo {
     Live,
     Replay,
 }
 
-/// Items that wait for the recognizer in a replay.
+/// Number of items that may wait for the recognizer in a replay.
 const REPLAY_QUEUE: usize = 64;
 
-/// Settings of all stages. Plain data: nothing is open.
+/// Settings of all stages. Nothing is open.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub tempo: Tempo,
-    /// `None` without video.
+    /// Face detection and tracking; `None` without video.
     pub face: Option<FacePlan>,
-    /// `None` without audio.
+    /// The rule for speech turns; `None` without audio.
     pub turns: Option<TurnRule>,
-    /// `None` also without audio.
+    /// The transcriber; `None` without audio.
     pub transcriber: TranscriberChoice,
     pub align: AlignSettings,
     pub queue: schedule::Mode,
-    /// The time limit from evidence to event, live.
+    /// Live: time limit from evidence to event.
     pub budget: Duration,
 }
 
-/// Settings of detection and tracking.
+/// Settings of face detection and tracking.
 #[derive(Clone, Debug)]
 pub struct FacePlan {
     pub settings: FaceSettings,
-    /// The manifest's `[face]`. Without it, faces are not cropped.
+    /// The manifest's `[face]`. `None`: faces are not cropped.
     pub preprocessing: Option<FacePreprocessing>,
-    /// The folder with the detector's graphs.
+    /// Folder of the detector's graphs.
     pub detector_models: PathBuf,
-    /// The folder with the tracker's network.
+    /// Folder of the tracker's network.
     pub tracker_models: PathBuf,
     pub detector: DetectorSettings,
 }
@@ -101,24 +101,27 @@ impl Plan {
 }
 
 impl FacePlan {
-    /// On the CPU: these graphs are small, and on a GPU the copies would cost more than the runs.
+    /// Opens the detector on the CPU. Its graphs are small: on a GPU, copies would cost more than
+    /// the runs.
     pub fn open_detector(&self, runtime: &Runtime) -> Result<Detector, EncodeError> {
         let folder = &self.detector_models;
         Detector::open(runtime, folder, Provider::Cpu, self.detector.clone())
     }
 
+    /// Opens the networks that track faces, on the CPU.
     pub fn open_follower(&self, runtime: &Runtime) -> Result<Follower, EncodeError> {
         let folders = (&self.tracker_models, &self.detector_models);
         Follower::open(runtime, folders.0, folders.1, Provider::Cpu, 1)
     }
 
+    /// The face stage with these networks.
     pub fn stage(&self, follower: Follower) -> FaceStage {
         FaceStage::new(self.settings.clone(), self.preprocessing.clone(), follower)
     }
 }
 
-/// The time between the ends of two clips, in milliseconds: the configuration's, else the
-/// manifest's.
+/// Distance from the end of one clip to the end of the next, in milliseconds: the configuration's,
+/// else the manifest's.
 pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
     config
         .window

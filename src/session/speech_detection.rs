@@ -1,5 +1,5 @@
-//! Takes sound, gives sound with its voice activity to the aligner and, with transcription, to the
-//! transcriber.
+//! Voice-activity detection on the sound, and the routing of its output to the aligner and, with
+//! transcription, to the transcriber.
 
 use std::collections::VecDeque;
 
@@ -8,27 +8,29 @@ use crate::clip::{AudioBlock, VadBlock};
 use crate::encode::EncodeError;
 use crate::speech::SpeechStage;
 
+/// An input of [`SpeechDetection`].
 #[derive(Debug)]
 pub enum SpeechInput {
     Sound(AudioBlock),
-    /// The source currently delivers nothing.
+    /// The audio source currently delivers nothing.
     Lost,
     Ended,
 }
 
+/// An output of [`SpeechDetection`].
 #[derive(Debug)]
 pub enum SpeechOutput {
     Align(AlignInput),
     Transcribe(TranscriberInput),
 }
 
-/// Input of the transcriber.
+/// An input of the transcriber.
 #[derive(Clone, Debug)]
 pub struct TranscriberInput {
-    /// Counts from 0, so that a dropped item leaves a gap. The stamps alone would not show one or
-    /// two missing blocks.
+    /// Sequence number from 0, so that a dropped item leaves a gap. Stamps alone would not show one
+    /// or two missing blocks.
     pub number: u64,
-    /// `None`: the source currently delivers nothing.
+    /// The sound with voice activity; `None`: the source currently delivers nothing.
     pub vad: Option<VadBlock>,
 }
 
@@ -43,7 +45,7 @@ pub struct SpeechDetection {
 }
 
 impl SpeechDetection {
-    /// `transcribes`: sound also goes to a transcriber.
+    /// `transcribes`: whether the sound also goes to a transcriber.
     pub fn new(stage: SpeechStage, transcribes: bool) -> SpeechDetection {
         SpeechDetection {
             stage,
@@ -54,15 +56,17 @@ impl SpeechDetection {
         }
     }
 
+    /// Returns the speech stage, for the next recording.
     pub fn into_stage(self) -> SpeechStage {
         self.stage
     }
 
-    /// Blocks with a stamp before an earlier one.
+    /// Number of dropped blocks whose stamps went back.
     pub fn refused(&self) -> u64 {
         self.stage.refused()
     }
 
+    /// Processes the next input. Results are available from [`Self::pop`].
     pub fn push(&mut self, input: SpeechInput) -> Result<(), EncodeError> {
         match input {
             SpeechInput::Sound(block) => {
@@ -86,6 +90,7 @@ impl SpeechDetection {
         Ok(())
     }
 
+    /// The next output; `None` if there is none yet.
     pub fn pop(&mut self) -> Option<SpeechOutput> {
         self.out.pop_front()
     }

@@ -23,13 +23,13 @@ pub enum OpenError {
     Transcribe(#[from] TranscribeError),
 }
 
-/// The stages from frames and sound to clips.
+/// The opened stages from frames and sound to clips.
 pub struct Stages {
     /// `None` without video.
     pub vision: Option<(Vision, Detector)>,
     /// `None` without audio.
     pub speech: Option<SpeechDetection>,
-    /// `None` if the daemon does not transcribe.
+    /// `None` without transcription.
     pub transcription: Option<Transcription>,
     pub aligner: Aligner,
 }
@@ -38,7 +38,7 @@ impl Stages {
     /// Opens the graphs and the transcriber of `plan`.
     ///
     /// # Errors
-    /// One of them cannot be opened.
+    /// A graph or the transcriber cannot be opened.
     pub fn open(plan: &Plan, runtime: &Runtime) -> Result<Stages, OpenError> {
         let policy = match plan.tempo {
             Tempo::Live => DetectionPolicy::WhenIdle,

@@ -1,15 +1,15 @@
-//! The transcribe stage behind a queue that may drop items. A dropped item is not a silence: no
-//! word may span it.
+//! Transcription behind a lane that may drop items. A dropped item is not silence: no word may span
+//! it.
 
 use super::speech_detection::TranscriberInput;
 use crate::clip::Transcript;
 use crate::speech::{TranscribeError, TranscribeStage};
 use crate::time::MediaTime;
 
-/// The transcribe stage.
+/// The transcribe stage, which skips turns with dropped items.
 pub struct Transcription {
     stage: TranscribeStage,
-    /// The number of the next item if none was dropped.
+    /// Expected number of the next item; another number means that items were dropped.
     next_number: u64,
 }
 
@@ -21,6 +21,7 @@ impl Transcription {
         }
     }
 
+    /// Returns the transcribe stage, for the next recording.
     pub fn into_stage(self) -> TranscribeStage {
         self.stage
     }
@@ -49,7 +50,7 @@ impl Transcription {
         self.stage.is_skipping()
     }
 
-    /// The time up to which all transcripts have been given.
+    /// Time up to which all transcripts have been returned.
     pub fn known_until(&self) -> Option<MediaTime> {
         self.stage.known_until()
     }

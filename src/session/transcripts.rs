@@ -7,10 +7,10 @@ use crate::event::{ErrorCode, Refusal, SubjectEvent, TranscriptRequest};
 use crate::speech::{AdmissionError, TranscriptAdmission};
 use crate::time::MediaTime;
 
-/// Checks clients' transcripts against the clock, the subjects in sight, and each other.
+/// Checks client transcripts against the clock, the present subjects, and each other.
 #[derive(Debug)]
 pub struct ClientTranscripts {
-    /// The daemon has a transcriber, so it refuses transcripts.
+    /// Whether the daemon has a transcriber of its own; it then refuses transcripts of clients.
     transcribes: bool,
     admission: TranscriptAdmission,
     present: BTreeSet<SubjectId>,
@@ -26,7 +26,7 @@ impl ClientTranscripts {
         }
     }
 
-    /// Notes a subject that appears, is lost, or is merged into another one, which gets its
+    /// Notes that a subject appeared, was lost, or was merged into another one, which then gets its
     /// transcripts.
     pub fn note(&mut self, change: &SubjectEvent) {
         if let Some(into) = change.into {
@@ -38,7 +38,7 @@ impl ClientTranscripts {
         };
     }
 
-    /// The transcript of `client` that arrived at `now`, for the aligner.
+    /// Converts the transcript of `client`, which arrived at `now`, for the aligner.
     ///
     /// # Errors
     /// The refusal for the client. It does not quote the transcript.

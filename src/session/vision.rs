@@ -1,4 +1,4 @@
-//! Takes frames, gives tracked faces, and selects the frames for the detector.
+//! Face tracking on every frame, and the selection of frames for the detector.
 
 use std::collections::VecDeque;
 
@@ -8,8 +8,8 @@ use crate::encode::EncodeError;
 use crate::face::{Detection, FaceStage};
 use crate::time::MediaTime;
 
-/// Frames that are read ahead of the tracker in a replay: about the duration of one detection at
-/// full speed.
+/// Number of frames that are read ahead of the tracker in a replay: about the duration of one
+/// detection at full speed.
 pub const READ_AHEAD: usize = 12;
 
 /// The policy that selects frames for the detector.
@@ -25,16 +25,18 @@ pub enum DetectionPolicy {
     EveryInterval { read_ahead: usize },
 }
 
+/// An input of [`Vision`].
 #[derive(Debug)]
 pub enum VisionInput {
     Frame(VideoFrame),
-    /// The answer to [`VisionOutput::Detect`] for the frame of this time.
+    /// The detections of a requested frame, by its time.
     Detections(MediaTime, Vec<Detection>),
-    /// The source currently delivers nothing: subjects are lost.
+    /// The video source currently delivers nothing, so subjects are lost.
     Lost,
     Ended,
 }
 
+/// An output of [`Vision`].
 #[derive(Debug)]
 pub enum VisionOutput {
     /// Run the detector on this frame.
@@ -60,7 +62,7 @@ pub struct Vision {
     waiting: VecDeque<WaitingFrame>,
     /// `EveryInterval`: answers for frames in `waiting`.
     answers: VecDeque<(MediaTime, Vec<Detection>)>,
-    /// `WhenIdle`: the detector is busy.
+    /// `WhenIdle`: whether the detector is busy.
     detecting: bool,
     /// End of the newest frame.
     end: MediaTime,
@@ -87,10 +89,12 @@ impl Vision {
         }
     }
 
+    /// The policy by which frames are sent to the detector.
     pub fn policy(&self) -> DetectionPolicy {
         self.policy
     }
 
+    /// Returns the face stage, for the next recording.
     pub fn into_stage(self) -> FaceStage {
         self.stage
     }
@@ -100,16 +104,17 @@ impl Vision {
         self.end
     }
 
-    /// Whether a frame may be pushed. `false`: the tracker waits for [`VisionInput::Detections`].
+    /// Whether a frame may be pushed. If not, the tracker waits for [`VisionInput::Detections`].
     pub fn takes_frames(&self) -> bool {
         !self.ended && self.waiting.len() < self.read_ahead()
     }
 
-    /// All frames are tracked and the end is announced.
+    /// Whether all frames are tracked and the end was reported.
     pub fn has_finished(&self) -> bool {
         self.ended && self.waiting.is_empty()
     }
 
+    /// Processes the next input. Results are available from [`Self::pop`].
     pub fn push(&mut self, input: VisionInput) -> Result<(), EncodeError> {
         match (input, self.policy) {
             (VisionInput::Frame(frame), DetectionPolicy::WhenIdle) => {
@@ -152,6 +157,7 @@ impl Vision {
         Ok(())
     }
 
+    /// The next output; `None` if there is none yet.
     pub fn pop(&mut self) -> Option<VisionOutput> {
         self.out.pop_front()
     }

@@ -3,16 +3,16 @@
 use crate::clip::{SubjectId, Transcript, TranscriptSource};
 use crate::time::{MediaTime, Span};
 
-/// Tolerated lead of a client's clock over the daemon's, in nanoseconds. The client sets its clock
-/// by a message over a socket.
+/// Tolerated lead of a client's clock over the daemon's, in nanoseconds. A client sets its clock by
+/// a message over a socket.
 pub const AHEAD_NANOS: i64 = 500_000_000;
-/// Most spans that are kept. Older ones have left the window long before this limit.
+/// Largest number of kept spans. Older ones leave the window long before.
 const MAX_ENTRIES: usize = 4096;
 
-/// The reason for the refusal of a transcript.
+/// Why a transcript is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmissionError {
-    /// It ended before the window that clips still reach.
+    /// It ended before the window of the current clips.
     Past,
     /// It ends later than now plus [`AHEAD_NANOS`].
     Future,
@@ -30,7 +30,7 @@ pub struct TranscriptSpan {
 
 impl TranscriptSpan {
     /// The source, subject and span of `transcript`.
-    pub fn of(transcript: &Transcript) -> Self {
+    pub fn from_transcript(transcript: &Transcript) -> Self {
         TranscriptSpan {
             source: transcript.source,
             subject: transcript.subject,
@@ -49,7 +49,7 @@ impl TranscriptSpan {
         self.span.intersection(&other.span).is_some()
     }
 
-    /// An unknown subject may be any subject.
+    /// Whether both may be of the same subject: an unknown subject may be any.
     fn may_share_subject(&self, other: &TranscriptSpan) -> bool {
         self.subject.is_none() || other.subject.is_none() || self.subject == other.subject
     }

@@ -32,7 +32,7 @@ pub use turns::{TurnRule, Turns};
 /// a gap, or a stamp that went back, which is a fault of the source.
 pub const SLIP_NANOS: i64 = 20_000_000;
 
-/// The paths, separated by commas.
+/// The paths as text, separated by commas.
 fn list(paths: &[PathBuf]) -> String {
     let paths = paths.iter().map(|path| path.display().to_string());
     paths.collect::<Vec<_>>().join(", ")

@@ -3,9 +3,10 @@
 use super::{SpeechError, vad_path};
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
-/// Samples per window: 32 ms at 16 kHz.
+/// Number of samples in a window: 32 ms at 16 kHz.
 pub const WINDOW_SAMPLES: usize = 512;
-/// Samples of the previous window's end that precede each window in the graph's input.
+/// Number of samples from the end of the previous window that precede each window in the graph's
+/// input.
 const CONTEXT_SAMPLES: usize = 64;
 const STATE_VALUES: usize = 128;
 

@@ -45,12 +45,12 @@ impl SpeechStage {
         self.detector
     }
 
-    /// Number of blocks with stamps that went back.
+    /// Number of blocks whose stamps went back.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Returns the block with the windows that it completes.
+    /// Adds a block, and returns it with the windows that it completes.
     pub fn push(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
         let mut activity = Vec::new();
         if let Some(received_until) = self.received_until {

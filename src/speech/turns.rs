@@ -30,7 +30,7 @@ impl Default for TurnRule {
 /// window inside a word.
 const ONSET_PAUSE_NANOS: i64 = 50_000_000;
 
-/// The state machine that finds turns. It does not attribute them to speakers.
+/// State machine that finds speech turns. It does not attribute them to speakers.
 #[derive(Clone, Debug)]
 pub struct Turns {
     rule: TurnRule,
@@ -40,7 +40,7 @@ pub struct Turns {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Silence,
-    /// Speech that is not yet confirmed as a turn.
+    /// Speech that is not confirmed as a turn yet.
     Onset {
         start: MediaTime,
         speech_nanos: i64,
@@ -109,7 +109,7 @@ impl Turns {
         (speech, turn)
     }
 
-    /// There was no speech up to `time`.
+    /// Notes that there was no speech up to `time`.
     fn note_silence(&mut self, time: MediaTime) {
         let over = match self.state {
             State::Silence => false,

@@ -25,14 +25,15 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use crate::time::monotonic_nanos;
-use mutation::{Mutations, Words};
+use mutation::{Dictionary, Mutations};
 
 /// Memory that a check may use beyond a multiple of its input. A length that a file merely states
 /// is usually far above it.
 const BYTES: usize = 32 << 20;
 const BYTES_PER_INPUT_BYTE: usize = 256;
 
-/// A file for a parser that takes a path. It is in memory: a disk would take most of the time.
+/// An input file for a parser that takes a path. It is in memory, because a disk would take most of
+/// the time.
 pub struct InputFile {
     file: File,
     path: PathBuf,
@@ -46,7 +47,7 @@ impl InputFile {
         InputFile { file, path }
     }
 
-    /// On disk, at `path`.
+    /// A file on disk, at `path`.
     fn at(path: PathBuf) -> InputFile {
         let file = File::create(&path).expect("the folder of inputs");
         InputFile { file, path }
@@ -71,7 +72,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// A format of bytes, with `cases` cases as a test. `name` is the name of its input file.
+    /// A target for a binary format, with `cases` cases when run as a test. `name`: the name of its
+    /// input file.
     pub fn bytes(name: &'static str, cases: u32) -> Target {
         Target {
             name,
@@ -82,7 +84,7 @@ impl Target {
         }
     }
 
-    /// A text format: words and lines are mutated more often than bytes.
+    /// A target for a text format: words and lines are mutated more often than bytes.
     pub fn text(name: &'static str, cases: u32) -> Target {
         Target {
             is_text: true,
@@ -90,13 +92,13 @@ impl Target {
         }
     }
 
-    /// Adds valid inputs.
+    /// Adds valid inputs, which are mutated.
     pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Target {
         self.seeds.extend(seeds.into_iter().map(Into::into));
         self
     }
 
-    /// Adds words of the format, beside those of the seeds.
+    /// Adds words of the format to the dictionary, in addition to those of the seeds.
     pub fn words(mut self, words: &[&str]) -> Target {
         self.words.extend(words.iter().map(|word| (*word).into()));
         self
@@ -105,7 +107,7 @@ impl Target {
     /// Checks the seeds, then mutations of them.
     ///
     /// # Panics
-    /// An input breaks `check`, or `check` uses more memory than its input justifies.
+    /// An input fails `check`, or `check` uses more memory than its input justifies.
     pub fn run(self, check: impl Fn(&[u8])) {
         if let Some(file) = std::env::var_os("EXPRESSD_FUZZ_REPLAY") {
             let input = std::fs::read(file).expect("the input");
@@ -116,7 +118,7 @@ impl Target {
         for seed in &seeds {
             measured(&check, seed).expect("memory");
         }
-        let words = Words::of(&self.seeds, &self.words);
+        let words = Dictionary::new(&self.seeds, &self.words);
         let mutations = Mutations::new(self.seeds, words, self.is_text);
         let input_file = std::env::var_os("EXPRESSD_FUZZ_INPUTS")
             .map(|folder| PathBuf::from(folder).join(format!("{}.input", self.name)))
@@ -195,7 +197,7 @@ fn explore(
 /// Runs the check on `input`.
 ///
 /// # Errors
-/// It used too much memory.
+/// The check used too much memory.
 fn measured(check: &impl Fn(&[u8]), input: &[u8]) -> Result<(), String> {
     let permitted = BYTES + BYTES_PER_INPUT_BYTE * input.len();
     let peak = allocations::peak(|| check(input));

@@ -77,7 +77,7 @@ pub fn sample_expression(number: usize) -> Event {
     }))
 }
 
-/// The state of a daemon that has a ring and nothing else. Transcripts are refused.
+/// The state of a server without a daemon. Transcripts are refused.
 pub struct BareState {
     clock: SystemClock,
     metrics: Metrics,

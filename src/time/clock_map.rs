@@ -23,8 +23,8 @@ const LATE_FOR_NANOS: i64 = 1_000_000_000;
 /// limited rate, and the output is monotonic.
 #[derive(Debug, Default)]
 pub struct ClockMap {
-    /// Readings of the window with an offset below all later ones: (media time, offset), in order
-    /// of rising offsets.
+    /// Readings of the window with an offset below that of all later ones: (media time, offset), by
+    /// ascending offset.
     lowest: VecDeque<(i64, i64)>,
     offset: i64,
     /// Device time of the first and of the newest reading.

@@ -1,7 +1,7 @@
 //! AdamW in one pass over each weight (Loshchilov and Hutter 2019; PyTorch's order of operations).
-//! Burn's own takes some fifteen passes and as many buffers, which with a hundred million weights
-//! costs more than the products do at a batch of 256. For tensors in main memory; elsewhere (a GPU)
-//! the device's own operations do the same.
+//! Burn's own AdamW takes about fifteen passes and as many buffers. With a hundred million weights
+//! and a batch of 256, that costs more than the matrix products. This code is for tensors in main
+//! memory; for a GPU's, the device's own operations are used.
 
 use burn::optim::{
     AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer,
@@ -10,13 +10,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use crate::train::device::is_burns_own_cpu;
+use crate::train::device::is_burn_cpu;
 
-/// Values that one thread takes at a time: they stay in its cache.
+/// Number of values that one thread processes at a time, so that they stay in its cache.
 const PIECE: usize = 1 << 14;
 
-/// Betas 0.9 and 0.999, epsilon 1e-8. Its state is that of Burn's AdamW, so either reads the
-/// other's checkpoints.
+/// The optimiser, with betas 0.9 and 0.999 and epsilon 1e-8. Its state is that of Burn's AdamW, so
+/// each reads the other's checkpoints.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     pub weight_decay: f32,
@@ -55,7 +55,7 @@ impl Optimizer for AdamW {
             },
             |state| state.momentum,
         );
-        if !is_burns_own_cpu() {
+        if !is_burn_cpu() {
             return self.step_elsewhere(lr, tensor, grad, momentum);
         }
         let time = momentum.time + 1;

@@ -3,47 +3,57 @@
 use serde::{Deserialize, Serialize};
 
 use crate::labels::LABELS;
-use crate::train::calibrate::{LabelledLogits, largest};
+use crate::train::calibrate::{LabelledLogits, argmax};
 use crate::train::data::votes::Votes;
 use crate::train::metrics::wilson;
 
-/// Agreement and calibration against annotators' votes.
+/// Agreement and calibration of face predictions against annotators' votes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnnotatorAgreement {
     /// Pictures with votes.
     pub n: usize,
-    /// Share of annotators who agree with the prediction, averaged over pictures.
+    /// Share of a picture's annotators who chose the predicted label, 0..1, mean over pictures.
     pub agreement: f64,
-    /// Share of the other annotators who agree with one annotator.
-    pub among_themselves: f64,
-    /// Cross-entropy of the scores to the vote distributions, and the entropy of the votes; nats.
+    /// Share of the other annotators who chose the same label as one annotator, 0..1, mean over
+    /// annotators and pictures.
+    #[serde(rename = "among_themselves")]
+    pub inter_annotator: f64,
+    /// Cross-entropy of the predicted probabilities to the vote distributions, in nats.
     pub cross_entropy: f64,
+    /// Mean entropy of the vote distributions, in nats.
     pub entropy: f64,
     /// Expected calibration error against the shares of annotators who agree, 15 bins.
     pub calibration_error: f64,
-    /// Pictures with a single majority label; accuracy on them, with Wilson's 95 % interval.
+    /// Pictures with a single majority label.
     pub clear: usize,
+    /// Accuracy on the pictures with a majority label, 0..1.
     pub accuracy: f64,
+    /// Wilson's 95 % interval of this accuracy.
     pub interval: [f64; 2],
-    pub of_labels: Vec<OfLabel>,
+    /// The metrics of each label, in the order of [`LABELS`].
+    #[serde(rename = "of_labels")]
+    pub labels: Vec<LabelAgreement>,
 }
 
-/// One label among the pictures with a majority label.
+/// Metrics of one label over the pictures with a majority label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OfLabel {
+pub struct LabelAgreement {
     pub label: String,
+    /// Pictures with this majority label.
     pub n: usize,
     /// Recall on pictures with this majority label.
     pub recall: f64,
     /// Precision on pictures with a majority label.
     pub precision: f64,
-    /// Annotators' agreement with the predictions for these pictures.
+    /// [`AnnotatorAgreement::agreement`] on these pictures.
     pub agreement: f64,
-    /// Annotators' agreement with each other on these pictures.
-    pub among_themselves: f64,
-    /// Of 1,000 pictures with the majority label *neutral*, how many get this label without
-    /// abstention.
-    pub of_1000_neutral: f64,
+    /// [`AnnotatorAgreement::inter_annotator`] on these pictures.
+    #[serde(rename = "among_themselves")]
+    pub inter_annotator: f64,
+    /// Predictions of this label among 1,000 pictures with the majority label *neutral*, without
+    /// abstentions.
+    #[serde(rename = "of_1000_neutral")]
+    pub per_1000_neutral: f64,
 }
 
 /// `logits` with the votes as weighted truth: one row for each label of a picture with votes.
@@ -58,7 +68,7 @@ pub fn vote_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
             }
         }
     }
-    LabelledLogits::shared(LABELS.len(), rows, truth, shares).as_counted()
+    LabelledLogits::shared(LABELS.len(), rows, truth, shares).unweighted()
 }
 
 /// `logits` with the majority label as truth; pictures without one are left out.
@@ -79,7 +89,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 impl AnnotatorAgreement {
     /// Metrics of `logits` (`[pictures, labels]`, row-major), divided by `temperature`. Predictions
     /// with a confidence under `threshold` count as abstentions on neutral pictures.
-    pub fn of(
+    pub fn new(
         logits: &[f32],
         votes: &[Votes],
         temperature: f64,
@@ -87,53 +97,57 @@ impl AnnotatorAgreement {
     ) -> AnnotatorAgreement {
         let all = vote_predictions(logits, votes);
         let clear = majority_predictions(logits, votes);
-        let answers: Vec<usize> = logits.chunks(LABELS.len()).map(largest).collect();
+        let answers: Vec<usize> = logits.chunks(LABELS.len()).map(argmax).collect();
         let agreement = |picture: usize| f64::from(votes[picture].shares()[answers[picture]]);
         let confident: Vec<(usize, usize)> = clear
-            .verdicts(temperature)
+            .scored_predictions(temperature)
             .iter()
-            .zip(clear.answers())
+            .zip(clear.predictions())
             .filter(|(verdict, _)| verdict.confidence >= threshold)
             .map(|(_, (truth, answer, _))| (truth, answer))
             .collect();
         let (sums, recalls) = (clear.sums(), clear.recalls());
         let of_label = |label: usize| {
             let pictures = || (0..votes.len()).filter(move |p| votes[*p].first() == Some(label));
-            let answered = clear.answers().filter(|(_, answer, _)| *answer == label);
+            let answered = clear
+                .predictions()
+                .filter(|(_, answer, _)| *answer == label);
             let given = confident.iter().filter(|pair| **pair == (NEUTRAL, label));
-            OfLabel {
+            LabelAgreement {
                 label: LABELS[label].to_owned(),
                 n: sums[label] as usize,
                 recall: recalls[label].unwrap_or(f64::NAN),
                 precision: mean(answered.map(|(truth, ..)| f64::from(u8::from(truth == label)))),
                 agreement: mean(pictures().map(agreement)),
-                among_themselves: mean(pictures().filter_map(|p| votes[p].among_themselves())),
-                of_1000_neutral: 1000.0 * given.count() as f64 / sums[NEUTRAL].max(1.0),
+                inter_annotator: mean(
+                    pictures().filter_map(|p| votes[p].inter_annotator_agreement()),
+                ),
+                per_1000_neutral: 1000.0 * given.count() as f64 / sums[NEUTRAL].max(1.0),
             }
         };
         AnnotatorAgreement {
             n: votes.len(),
             agreement: mean((0..votes.len()).map(agreement)),
-            among_themselves: mean(votes.iter().filter_map(Votes::among_themselves)),
+            inter_annotator: mean(votes.iter().filter_map(Votes::inter_annotator_agreement)),
             cross_entropy: all.loss(temperature),
             entropy: mean(votes.iter().map(Votes::entropy)),
             calibration_error: all.calibration_error(temperature),
             clear: clear.count(),
             accuracy: clear.accuracy(),
             interval: wilson(clear.accuracy(), clear.count()),
-            of_labels: (0..LABELS.len()).map(of_label).collect(),
+            labels: (0..LABELS.len()).map(of_label).collect(),
         }
     }
 
     /// The summary that `evaluate` prints.
     pub fn sentences(&self) -> String {
         let labels: Vec<String> = self
-            .of_labels
+            .labels
             .iter()
             .map(|of| {
                 format!(
                     "{} {:.2} (precision {:.2}, of 1,000 neutral {:.0})",
-                    of.label, of.recall, of.precision, of.of_1000_neutral
+                    of.label, of.recall, of.precision, of.per_1000_neutral
                 )
             })
             .collect();
@@ -143,7 +157,7 @@ impl AnnotatorAgreement {
              pictures with a majority label (n {}): accuracy {:.4} [{:.4}, {:.4}]; {}",
             self.n,
             self.agreement,
-            self.among_themselves,
+            self.inter_annotator,
             self.cross_entropy,
             self.entropy,
             self.calibration_error,
@@ -180,33 +194,36 @@ mod tests {
             row
         };
         let logits = [row(0, 2), row(2, 0), row(1, 0), row(2, 0)].concat();
-        let crowd = AnnotatorAgreement::of(&logits, &all, 1.0, 0.45);
-        assert_eq!((crowd.n, crowd.clear), (4, 3));
-        assert!((crowd.agreement - (1.0 + 0.4 + 1.0 + 0.5) / 4.0).abs() < 1e-6);
+        let measured = AnnotatorAgreement::new(&logits, &all, 1.0, 0.45);
+        assert_eq!((measured.n, measured.clear), (4, 3));
+        assert!((measured.agreement - (1.0 + 0.4 + 1.0 + 0.5) / 4.0).abs() < 1e-6);
         let pairs = (6.0 * 5.0 + 4.0 * 3.0) / 90.0;
         let ties = 2.0 * 5.0 * 4.0 / 90.0;
-        assert!((crowd.among_themselves - (2.0 + pairs + ties) / 4.0).abs() < 1e-9);
-        assert!((crowd.accuracy - 2.0 / 3.0).abs() < 1e-9);
+        assert!((measured.inter_annotator - (2.0 + pairs + ties) / 4.0).abs() < 1e-9);
+        assert!((measured.accuracy - 2.0 / 3.0).abs() < 1e-9);
         let (high, low) = (-(0.8f64.ln()), -(0.2f64.ln()));
         let loss = high + (0.4 * high + 0.6 * low) + high + 0.5 * (high + low);
-        assert!((crowd.cross_entropy - loss / 4.0).abs() < 1e-5);
+        assert!((measured.cross_entropy - loss / 4.0).abs() < 1e-5);
         let entropy = -(0.6f64 * 0.6f64.ln() + 0.4 * 0.4f64.ln()) + 2f64.ln();
-        assert!((crowd.entropy - entropy / 4.0).abs() < 1e-6);
+        assert!((measured.entropy - entropy / 4.0).abs() < 1e-6);
         // Every confidence is 0.8; 0.725 of the annotators agree.
-        assert!((crowd.calibration_error - 0.075).abs() < 1e-6);
-        let neutral = &crowd.of_labels[0];
+        assert!((measured.calibration_error - 0.075).abs() < 1e-6);
+        let neutral = &measured.labels[0];
         assert_eq!(
             (neutral.n, neutral.recall, neutral.precision),
             (2, 0.5, 1.0)
         );
         assert!((neutral.agreement - 0.7).abs() < 1e-6);
-        let sad = &crowd.of_labels[2];
-        assert_eq!((sad.n, sad.precision, sad.of_1000_neutral), (0, 0.0, 500.0));
+        let sad = &measured.labels[2];
+        assert_eq!(
+            (sad.n, sad.precision, sad.per_1000_neutral),
+            (0, 0.0, 500.0)
+        );
         // Abstentions count for no label.
-        let abstaining = AnnotatorAgreement::of(&logits, &all, 1.0, 0.9);
-        assert_eq!(abstaining.of_labels[2].of_1000_neutral, 0.0);
+        let abstaining = AnnotatorAgreement::new(&logits, &all, 1.0, 0.9);
+        assert_eq!(abstaining.labels[2].per_1000_neutral, 0.0);
         assert!(
-            crowd
+            measured
                 .sentences()
                 .contains("sad NaN (precision 0.00, of 1,000 neutral 500)")
         );

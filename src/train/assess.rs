@@ -1,4 +1,4 @@
-//! `evaluate` over stores, of a run or of a bundle: every figure per modality subset, with
+//! `evaluate` over stores, of a run or of a bundle: every metric per subset of modalities, with
 //! intervals, and `report.html`.
 
 use std::path::{Path, PathBuf};
@@ -13,26 +13,27 @@ use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::train::data::Split;
 use crate::train::features::Features;
-use crate::train::labelled::{Labelled, subsets};
-use crate::train::metrics::{Bootstrap, MeasureOptions, Measured, Metric, Predictions, measure};
+use crate::train::labelled::{LabelledClips, subsets};
+use crate::train::metrics::{Bootstrap, MeasureOptions, Measurement, Metric, Predictions, measure};
 use crate::train::report::{self, Examples, Origin, Projection, Report, Rows, categories};
 
 /// Arguments of an evaluation over stores.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
-    /// The run or the bundle, as it was named.
+    /// The run or the bundle, as given on the command line.
     pub measured: &'a Path,
     pub stores: &'a [PathBuf],
-    /// `None`: all rows, whatever split they are of.
+    /// The split to evaluate; `None`: all rows.
     pub split: Option<Split>,
-    /// The path of the report.
+    /// The path of the report, if one is wanted.
     pub report: Option<&'a Path>,
     pub json: bool,
-    /// The command that repeats the evaluation.
+    /// The command line that repeats the evaluation.
     pub command: String,
 }
 
-/// Evaluates a predictor on a split of stores, for each modality subset.
+/// Evaluates a predictor on a split of stores for each subset of modalities, prints the metrics and
+/// writes the report.
 pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::Result<()> {
     let features = Features::open(what.stores)?;
     let there: Vec<Modality> = features.modalities().iter().map(|m| m.modality).collect();
@@ -57,14 +58,14 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
     );
     let labels = predictor.labels().to_vec();
     let map = predictor.label_map(&features.spec().labels);
-    let clips = Labelled::find(&features, what.split, predictor.task(), &labels, &map)?;
+    let clips = LabelledClips::find(&features, what.split, predictor.task(), &labels, &map)?;
     ensure!(
         !clips.rows.is_empty(),
         "the stores have no labelled clips of the split {}",
         split_name(what.split)
     );
     let left_out = if predictor.task() == Task::Single {
-        Labelled::left_out(&features, what.split, &map)?
+        LabelledClips::unmapped_counts(&features, what.split, &map)?
     } else {
         Vec::new()
     };
@@ -82,9 +83,9 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
         eprintln!("{sentence}");
     }
     let mut measured = Vec::new();
-    let mut best: Option<(String, Labelled, Predictions)> = None;
+    let mut best: Option<(String, LabelledClips, Predictions)> = None;
     for (name, shown) in subsets(&wanted) {
-        let own = clips.having(&features, &shown, labels.len());
+        let own = clips.with_modalities(&features, &shown, labels.len());
         if own.rows.is_empty() {
             continue;
         }
@@ -143,7 +144,7 @@ fn split_name(split: Option<Split>) -> &'static str {
     }
 }
 
-fn print(measured: &[Measured], predictor: &dyn Predictor, json: bool) -> anyhow::Result<()> {
+fn print(measured: &[Measurement], predictor: &dyn Predictor, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(measured)?);
         return Ok(());
@@ -176,9 +177,9 @@ fn page(
     what: &Assessment<'_>,
     predictor: &mut dyn Predictor,
     features: &Features,
-    measured: Vec<Measured>,
+    measured: Vec<Measurement>,
     subset: &str,
-    clips: &Labelled,
+    clips: &LabelledClips,
     predictions: &Predictions,
 ) -> anyhow::Result<Report> {
     let ids: Vec<String> = clips
@@ -204,7 +205,11 @@ fn page(
             picked(&ids),
             places.iter().map(|p| category[*p]).collect::<Vec<_>>(),
         );
-        let title = format!("{} {}", shape.modality.name(), predictor.represented());
+        let title = format!(
+            "{} {}",
+            shape.modality.name(),
+            predictor.representation_name()
+        );
         let rows = Rows {
             title: &title,
             values: &values,

@@ -1,4 +1,4 @@
-//! Variations of pictures and voices, drawn from a seeded generator.
+//! Augmentation of pictures and voices, drawn from a seeded generator.
 
 mod picture;
 mod spectrum;
@@ -15,14 +15,14 @@ pub use picture::{CropVariation, vary_crop, vary_picture};
 pub use spectrum::vary_spectrogram;
 pub use voice::{VoiceVariation, mask_spectrogram, vary_voice};
 
-/// A table of normal deviates, its length a power of two. Noise starts at a random offset of it: a
-/// tenth of the cost of drawing.
+/// A table of normal deviates, whose length is a power of two. Noise starts at a random offset,
+/// which costs a tenth of drawing deviates.
 static NOISE: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let mut rng = StdRng::seed_from_u64(1);
     (0..1 << 20).map(|_| normal(&mut rng)).collect()
 });
 
-/// Endless noise of deviation 1 from a random place on.
+/// Endless noise of deviation 1, from a random position of the table on.
 pub(crate) fn noise(rng: &mut StdRng) -> impl Iterator<Item = f32> {
     let begin = rng.random_range(0..NOISE.len());
     NOISE[begin..].iter().chain(NOISE.iter().cycle()).copied()

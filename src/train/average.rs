@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-/// The averaged network and its decay.
+/// The averaged network and its decay per step.
 #[derive(Debug)]
 pub struct Average<L> {
     pub net: L,
@@ -14,14 +14,15 @@ pub struct Average<L> {
 }
 
 impl<L: Module> Average<L> {
-    /// Starts at `net`, which must not track gradients ([`Module::valid`]).
-    pub fn begin(net: L, keeps: f64) -> Average<L> {
+    /// Starts with the weights of `net`, which must not track gradients ([`Module::valid`]).
+    /// `keeps`: the decay per step, 0..1.
+    pub fn new(net: L, keeps: f64) -> Average<L> {
         Average { net, keeps }
     }
 
-    /// Updates towards `learner` after `steps` steps. The decay grows during the first steps, so
-    /// that the initial weights are forgotten.
-    pub fn follow(&mut self, learner: &L, steps: usize) {
+    /// Moves the average towards `learner` after `steps` steps. The decay is lower during the first
+    /// steps, so that the initial weights are forgotten.
+    pub fn update(&mut self, learner: &L, steps: usize) {
         let keeps = self.keeps.min((1.0 + steps as f64) / (10.0 + steps as f64));
         let mut seen = Seen(HashMap::new());
         learner.valid().visit(&mut seen);
@@ -59,21 +60,21 @@ impl ModuleMapper for Towards {
 mod tests {
     use super::*;
     use crate::model::golden::golden_samples;
-    use crate::train::device::plain;
+    use crate::train::device::burn_cpu;
     use crate::train::fit::{tensor, values};
     use crate::train::net::tests::tiny;
 
     #[test]
     fn averaging_moves_part_of_the_way_and_leaves_the_learner_alone() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
-        let net = tiny(&plain());
-        let learner = net.clone().with_prior(&[1.0, 0.0, -2.0], &plain());
+        let net = tiny(&burn_cpu());
+        let learner = net.clone().with_prior(&[1.0, 0.0, -2.0], &burn_cpu());
         let logits = |net: &crate::train::net::Encoder| {
-            let pixels = tensor(golden_samples(1, 2 * 256), [2, 1, 16, 16], &plain());
+            let pixels = tensor(golden_samples(1, 2 * 256), [2, 1, 16, 16], &burn_cpu());
             values(net.forward(pixels).1).unwrap()
         };
         let (begun, aimed_at) = (logits(&net), logits(&learner));
-        let mut average = Average::begin(net.valid(), 0.9);
+        let mut average = Average::new(net.valid(), 0.9);
         assert_eq!(logits(&average.net), begun);
         let gone = |average: &Average<_>| -> Vec<f32> {
             let now = logits(&average.net);
@@ -83,15 +84,15 @@ mod tests {
                 .collect()
         };
         // The decay is 2/11 at the first step and 0.9 later.
-        average.follow(&learner, 1);
+        average.update(&learner, 1);
         for (gone, whole) in gone(&average).iter().zip([1.0, 0.0, -2.0].iter().cycle()) {
             assert!(
                 (gone - whole * 9.0 / 11.0).abs() < 1e-5,
                 "{gone} of {whole}"
             );
         }
-        let mut average = Average::begin(net.valid(), 0.9);
-        average.follow(&learner, 1_000_000);
+        let mut average = Average::new(net.valid(), 0.9);
+        average.update(&learner, 1_000_000);
         for (gone, whole) in gone(&average).iter().zip([1.0, 0.0, -2.0].iter().cycle()) {
             assert!((gone - whole * 0.1).abs() < 1e-5, "{gone} of {whole}");
         }

@@ -17,7 +17,7 @@ use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::fit::device;
 use crate::train::heads::{ClassifierShape, HeadsShape, ModalityShape};
-use crate::train::labelled::Labelled;
+use crate::train::labelled::LabelledClips;
 use crate::train::metrics::{Predictions, Truth};
 use crate::train::objective::{ClusterMode, FeatureBatch, Objective, PretextModel, Queue};
 use crate::train::pretrain::{PretrainKind, PretrainRecipe, Profile, pretrain, train_step};
@@ -64,7 +64,12 @@ pub enum Bench {
         /// Store to train and evaluate the classifier on.
         #[arg(long, required = true)]
         labelled: PathBuf,
-        #[arg(long, value_delimiter = ',', value_parser = crate::train::pretrain::modality, required = true)]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            value_parser = crate::train::pretrain::modality,
+            required = true
+        )]
         modalities: Vec<Modality>,
         #[arg(long, default_value = "5")]
         seeds: u64,
@@ -135,7 +140,8 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     }
 }
 
-/// ConCluGen as the paper's dimensions have it: 110 million weights with the pretext heads.
+/// Times training steps of ConCluGen in the paper's dimensions: 110 million weights with the
+/// pretext heads.
 fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
     let dims = [
         (Modality::Face, 4096),
@@ -235,7 +241,13 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
         })
         .context("no VmHWM")?;
     let numbers = serde_json::json!({
-        "batch": batch, "representation": representation, "weights": weights, "seconds": seconds, "median_s": seconds[seconds.len() / 2], "peak_mib": peak / 1024, "losses": losses,
+        "batch": batch,
+        "representation": representation,
+        "weights": weights,
+        "seconds": seconds,
+        "median_s": seconds[seconds.len() / 2],
+        "peak_mib": peak / 1024,
+        "losses": losses,
     });
     println!("{numbers}");
     Ok(())
@@ -314,7 +326,7 @@ fn table(
                     &run,
                     false,
                 )?;
-                let clips = Labelled::find(
+                let clips = LabelledClips::find(
                     &labelled,
                     Split::Test,
                     Task::Single,
@@ -334,7 +346,7 @@ fn table(
         println!("| {name} | {} |", cells.join(" | "));
     }
     let (_, labelled) = make(1)?;
-    let clips = Labelled::find(
+    let clips = LabelledClips::find(
         &labelled,
         Split::Test,
         Task::Single,
@@ -390,7 +402,7 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3}")
 }
 
-/// A folder of this process's own for checkpoints.
+/// A folder for checkpoints that belongs to this process.
 fn tempdir(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("expressd-train-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&path)?;

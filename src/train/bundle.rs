@@ -1,5 +1,5 @@
-//! `export` of a run over stores: the encoders of the stores, the heads as one graph, and golden
-//! outputs for both.
+//! `export` of a run over stores: writes the encoders of the stores, the heads as one graph, and
+//! golden outputs of both.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use crate::recognize::{embed, head_logits};
 use crate::train::card::shown_path;
 use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
 use crate::train::data::Split;
-use crate::train::device::plain;
-use crate::train::encoders::SetFiles;
+use crate::train::device::burn_cpu;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
-use crate::train::labelled::Labelled;
+use crate::train::labelled::LabelledClips;
 use crate::train::staged_bundle::{StagedBundle, refuse_existing};
 
-/// Largest deviation of ONNX Runtime from Burn, for values of order 1.
+/// Largest accepted deviation of ONNX Runtime's outputs from Burn's; outputs are of order 1.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes the bundle of a run that `finetune` made over stores. `overwrite`: an existing bundle is
-/// replaced.
+/// Writes the bundle of a run that `finetune` made over stores. `encoders`: the encoder folders;
+/// `bundle`: the folder to write; `overwrite`: an existing bundle is replaced.
 pub fn export(
     run_folder: &Path,
     encoders: &[PathBuf],
@@ -39,7 +39,7 @@ pub fn export(
 ) -> anyhow::Result<()> {
     refuse_existing(bundle, overwrite)?;
     let (run, net, calibration, _) = classify::load(run_folder)?;
-    let files = SetFiles::read(encoders)?;
+    let files = EncoderSetFiles::read(encoders)?;
     ensure!(
         files.fingerprint() == run.fingerprint,
         "the run was trained on embeddings of {}, these encoders are {}: name those that `extract` \
@@ -48,7 +48,7 @@ pub fn export(
         files.fingerprint()
     );
     let staged = StagedBundle::begin(bundle, overwrite)?;
-    let mut manifest = files.rules().clone();
+    let mut manifest = files.manifest().clone();
     let inputs = head_inputs(&manifest, &run);
     // An encoder of a modality that the head does not take would run for nothing, and the manifest
     // would claim that it is used.
@@ -111,8 +111,8 @@ pub fn export(
     Ok(())
 }
 
-/// Copies graphs and tokenizer; a file is named by its encoder, because several sets may share file
-/// names.
+/// Copies graphs and tokenizer. Each file is named after its encoder, because several sets may have
+/// files of the same name.
 fn copy_encoders(
     folders: &[PathBuf],
     manifest: &mut Manifest,
@@ -144,7 +144,7 @@ fn copy_encoders(
     Ok(())
 }
 
-/// Encoders in the order of the heads' modalities.
+/// Names of the encoders, in the order of the heads' modalities.
 fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
     let of = |modality: Modality| {
         manifest
@@ -160,7 +160,7 @@ fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
         .collect()
 }
 
-/// Widths of the inputs, and the modality (by place in the heads) of each.
+/// Length of each input, and the index of its modality in the heads.
 fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(usize, usize)> {
     let entry = |name: &String| manifest.encoder(name).expect("inputs are encoders");
     let place = |modality| {
@@ -176,7 +176,7 @@ fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(u
         .collect()
 }
 
-/// Logits from one embedding and one presence value per encoder; the network's own forward follows.
+/// Logits from one embedding and one presence value per encoder, by the network's own `forward`.
 fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<2>>) -> Tensor<2> {
     let presence = inputs.pop().expect("presence comes last");
     let modalities = widths.iter().map(|(_, m)| m + 1).max().unwrap_or(0);
@@ -218,7 +218,7 @@ fn head_graph(
             .iter()
             .map(|(dim, _)| *dim)
             .chain([widths.len()])
-            .map(|width| Tensor::zeros([batch, width], &plain()))
+            .map(|width| Tensor::zeros([batch, width], &burn_cpu()))
             .collect()
     };
     let specs: Vec<InputSpec> = (0..=widths.len())
@@ -234,8 +234,8 @@ fn head_graph(
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference on validation clips, of all subsets of modalities; an error above
-/// [`TOLERANCE`].
+/// The largest difference between Burn and ONNX Runtime over the validation clips and all subsets
+/// of modalities. It is an error above [`TOLERANCE`].
 fn compare(
     net: &Recognition,
     graph: &[u8],
@@ -246,7 +246,7 @@ fn compare(
     let widths = widths(manifest, run, inputs);
     let wanted: Vec<_> = run.heads.modalities.iter().map(|m| m.modality).collect();
     let features = Features::open(&classify::stores_of(run))?.with_modalities(&wanted)?;
-    let clips = Labelled::find(
+    let clips = LabelledClips::find(
         &features,
         Split::Val,
         run.recipe.task,
@@ -289,7 +289,7 @@ fn compare(
             columns
                 .iter()
                 .zip(&shapes)
-                .map(|(c, s)| tensor(c.clone(), *s, &plain()))
+                .map(|(c, s)| tensor(c.clone(), *s, &burn_cpu()))
                 .collect(),
         ))?;
         let onnx = graph.run(
@@ -319,7 +319,7 @@ fn compare(
     Ok(largest)
 }
 
-/// Outputs of the bundle's own graphs for generated clips.
+/// Outputs of the bundle's graphs for generated clips.
 fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
     let runtime = Runtime::load()?;
     let (encoders, tokenizer) =

@@ -1,23 +1,23 @@
 //! Calibration of confidence: temperature, expected calibration error, abstention threshold.
 //!
-//! [`calibrate`] is for one label or several, each item weighing the same; [`LabelledLogits`] is
-//! for one label, each label weighing the same.
+//! [`calibrate`] is for tasks with one or several labels, where every item has the same weight.
+//! [`LabelledLogits`] is for tasks with one label, where every label has the same weight.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::train::metrics::figure::{Metric, TallyCounts};
-use crate::train::metrics::tally::Marks;
+use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{PredictionError, Predictions, Truth};
 
-/// Index of the largest value; the first of equals.
-pub fn largest(row: &[f32]) -> usize {
+/// Index of the largest value, the first one of a tie.
+pub fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
-/// Logits with the truth. Every label has the same total weight, whatever its count: the label
-/// frequencies in front of a user's camera are unknown.
+/// Logits with true labels. Every label has the same total weight, whatever its number of rows,
+/// because the label frequencies in front of a user's camera are unknown.
 #[derive(Clone, Debug)]
 pub struct LabelledLogits {
     labels: usize,
@@ -28,23 +28,28 @@ pub struct LabelledLogits {
     weights: Vec<f64>,
 }
 
-/// Top label's probability, whether it is right, and its weight.
+/// A prediction: the probability of the top label, whether that label is correct, and the weight of
+/// the row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Verdict {
+pub struct ScoredPrediction {
+    /// Probability of the top label, 0..1.
     pub confidence: f64,
+    /// Whether the top label is correct.
     pub right: bool,
+    /// Weight of the row.
     pub weight: f64,
 }
 
 impl LabelledLogits {
-    /// `logits` row by row, `labels` of them for each of `truth`.
+    /// Rows of `labels` logits each (row by row), and the label of each row.
     pub fn new(labels: usize, logits: Vec<f32>, truth: Vec<usize>) -> Self {
         let shares = vec![1.0; truth.len()];
         LabelledLogits::shared(labels, logits, truth, shares)
     }
 
-    /// Weighted rows, several an item. Accuracy is then the share of annotators that agree with the
-    /// prediction; the loss is the cross-entropy to their distribution.
+    /// Weighted rows, several for an item with several labels. Accuracy is then the share of
+    /// annotators who agree with the prediction, and the loss is the cross-entropy against their
+    /// distribution.
     pub fn shared(labels: usize, logits: Vec<f32>, truth: Vec<usize>, shares: Vec<f64>) -> Self {
         assert_eq!(logits.len(), labels * truth.len());
         assert_eq!(shares.len(), truth.len());
@@ -64,18 +69,18 @@ impl LabelledLogits {
     }
 
     /// The same rows without class balancing.
-    pub fn as_counted(mut self) -> Self {
+    pub fn unweighted(mut self) -> Self {
         let all = self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         self.weights = self.shares.iter().map(|share| share / all).collect();
         self
     }
 
-    /// Items.
+    /// Number of items.
     pub fn count(&self) -> usize {
         self.shares.iter().sum::<f64>().round() as usize
     }
 
-    /// Number of items; the number of rows if any row weighs more than 1.
+    /// Number of items; the number of rows if a row has a weight above 1.
     pub fn rows(&self) -> usize {
         if self.shares.iter().any(|share| *share > 1.0) {
             self.truth.len()
@@ -84,7 +89,7 @@ impl LabelledLogits {
         }
     }
 
-    /// Items of each label.
+    /// Number of items of each label.
     pub fn sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.labels];
         for (truth, share) in self.truth.iter().zip(&self.shares) {
@@ -93,8 +98,8 @@ impl LabelledLogits {
         sums
     }
 
-    /// The metric of this name over unweighted rows; `None` without rows, for an unknown name, or
-    /// if rows are weighted.
+    /// The metric `name` over unweighted rows. `None` without rows, for an unknown name, or if rows
+    /// are weighted.
     pub fn metric(&self, name: &str) -> Option<f64> {
         if self.shares.iter().any(|share| *share != 1.0) {
             return None;
@@ -108,10 +113,11 @@ impl LabelledLogits {
         )
         .ok()?;
         Metric::named(predictions.task(), name)?.compute(&TallyCounts::new(
-            Marks::new(&predictions, 0.0).tally(|_| 1),
+            ItemCounts::new(&predictions, 0.0).tally(|_| 1),
         ))
     }
 
+    /// The probabilities of each row at this temperature.
     pub fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
         self.logits.chunks(self.labels).map(move |row| {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -124,7 +130,8 @@ impl LabelledLogits {
         })
     }
 
-    pub fn verdicts(&self, temperature: f64) -> Vec<Verdict> {
+    /// The prediction of each row at this temperature.
+    pub fn scored_predictions(&self, temperature: f64) -> Vec<ScoredPrediction> {
         let predictions = self
             .probabilities(temperature)
             .zip(&self.truth)
@@ -133,7 +140,7 @@ impl LabelledLogits {
             .map(|((row, truth), weight)| {
                 let top =
                     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-                Verdict {
+                ScoredPrediction {
                     confidence: row[top],
                     right: top == *truth,
                     weight: *weight,
@@ -142,35 +149,37 @@ impl LabelledLogits {
             .collect()
     }
 
-    /// Truth, prediction and weight of each row.
-    pub fn answers(&self) -> impl Iterator<Item = (usize, usize, f64)> {
+    /// True label, predicted label and weight of each row.
+    pub fn predictions(&self) -> impl Iterator<Item = (usize, usize, f64)> {
         self.logits
             .chunks(self.labels)
             .zip(&self.truth)
             .zip(&self.shares)
-            .map(|((row, truth), share)| (*truth, largest(row), *share))
+            .map(|((row, truth), share)| (*truth, argmax(row), *share))
     }
 
-    /// Weighted accuracy.
+    /// Weighted accuracy, 0..1.
     pub fn accuracy(&self) -> f64 {
-        let right = self.answers().filter(|(truth, answer, _)| truth == answer);
+        let right = self
+            .predictions()
+            .filter(|(truth, answer, _)| truth == answer);
         right.map(|(.., share)| share).sum::<f64>()
             / self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE)
     }
 
-    /// Mean of the labels' recalls (UAR).
+    /// Mean recall over the labels (UAR), 0..1.
     pub fn recall(&self) -> f64 {
-        self.verdicts(1.0)
+        self.scored_predictions(1.0)
             .iter()
             .filter(|v| v.right)
             .map(|v| v.weight)
             .sum()
     }
 
-    /// Recall of each label; `None` without rows of it.
+    /// Recall of each label; `None` for a label without rows.
     pub fn recalls(&self) -> Vec<Option<f64>> {
         let mut right = vec![0.0; self.labels];
-        for (truth, answer, share) in self.answers() {
+        for (truth, answer, share) in self.predictions() {
             right[truth] += if truth == answer { share } else { 0.0 };
         }
         (right.into_iter().zip(self.sums()))
@@ -178,7 +187,7 @@ impl LabelledLogits {
             .collect()
     }
 
-    /// Weighed negative log-likelihood.
+    /// Weighted negative log-likelihood at this temperature, in nats.
     pub fn loss(&self, temperature: f64) -> f64 {
         let rows = self
             .probabilities(temperature)
@@ -193,15 +202,15 @@ impl LabelledLogits {
         best_temperature(|temperature| self.loss(temperature))
     }
 
-    /// Expected calibration error, 15 bins of equal width (Guo et al. 2017), weighed.
+    /// Weighted expected calibration error, with 15 bins of equal width (Guo et al. 2017).
     pub fn calibration_error(&self, temperature: f64) -> f64 {
-        error_of(&self.verdicts(temperature))
+        error_of(&self.scored_predictions(temperature))
     }
 
-    /// The calibration error that so few rows show by chance where every confidence is exactly
-    /// right: the mean over 200 draws.
+    /// The calibration error of perfectly calibrated confidences by chance, at this number of rows:
+    /// the mean over 200 draws.
     pub fn chance_error(&self, temperature: f64) -> f64 {
-        let mut verdicts = self.verdicts(temperature);
+        let mut verdicts = self.scored_predictions(temperature);
         let mut rng = StdRng::seed_from_u64(1);
         let one = |_| {
             verdicts.iter_mut().for_each(|verdict| {
@@ -213,7 +222,7 @@ impl LabelledLogits {
     }
 }
 
-fn error_of(verdicts: &[Verdict]) -> f64 {
+fn error_of(verdicts: &[ScoredPrediction]) -> f64 {
     let mut bins = [[0.0f64; 2]; 15];
     for verdict in verdicts {
         let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
@@ -225,8 +234,8 @@ fn error_of(verdicts: &[Verdict]) -> f64 {
         .sum()
 }
 
-/// The temperature in 0.05 to 20 with the least loss (golden-section search over its logarithm; a
-/// log-likelihood has one minimum there).
+/// The temperature in 0.05 to 20 with the least loss, by golden-section search over its logarithm.
+/// A log-likelihood has one minimum there.
 fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (-3.0f64, 3.0f64);
@@ -244,8 +253,8 @@ fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
 /// Prior of the temperature's logarithm: normal with mean 0 and variance 1/2.
 const PRIOR: f64 = 1.0;
 
-/// Calibration of one subset of modalities before and after temperature scaling; `ece` and `nll` as
-/// the report defines them.
+/// Calibration of one subset of modalities before and after temperature scaling; `ece` and `nll`
+/// are defined in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
     pub items: usize,
@@ -256,10 +265,12 @@ pub struct Calibrated {
     pub nll_after: f64,
 }
 
-/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least
-/// negative log-likelihood of the truth: of a softmax for classes, of a sigmoid per label where
-/// several may hold. Without items: 1. A prior keeps it near 1 where items are few: a factor of e,
-/// up or down, costs as much as [`PRIOR`] nats of the truth's likelihood.
+/// The temperature for logits `[items, labels]` (row by row) with the least negative log-likelihood
+/// of the truth: of a softmax with one label, of a sigmoid per label with several. Without items it
+/// is 1.
+///
+/// A prior keeps the temperature near 1 if there are few items: a factor of e, up or down, costs as
+/// much as [`PRIOR`] nats of likelihood.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],
@@ -277,7 +288,7 @@ pub fn calibrate(
         best_temperature(|t| nll(t) + PRIOR * t.ln().powi(2) / items as f64) as f32
     };
     let ece = |predictions: &Predictions| {
-        let counts = TallyCounts::new(Marks::new(predictions, 0.0).tally(|_| 1));
+        let counts = TallyCounts::new(ItemCounts::new(predictions, 0.0).tally(|_| 1));
         Metric::named(predictions.task(), "ece")
             .and_then(|metric| metric.compute(&counts))
             .unwrap_or(0.0)
@@ -328,11 +339,11 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
     sum / count.max(1) as f64
 }
 
-/// A prediction per item as the daemon gives it: its confidence is the highest score. Each weighs
-/// 1; for class-balanced weights with a single label, see [`LabelledLogits::verdicts`].
-pub fn verdicts(predictions: &Predictions) -> Vec<Verdict> {
+/// The daemon's prediction of each item, whose confidence is the highest score. Every item has
+/// weight 1; for class-balanced weights see [`LabelledLogits::scored_predictions`].
+pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
     (0..predictions.count())
-        .map(|item| Verdict {
+        .map(|item| ScoredPrediction {
             confidence: predictions.top(item).1.into(),
             right: predictions.is_right(item),
             weight: 1.0,
@@ -340,9 +351,10 @@ pub fn verdicts(predictions: &Predictions) -> Vec<Verdict> {
         .collect()
 }
 
-/// The abstention threshold: goes down from `highest` in steps of 0.01 while at least half of the
-/// predictions within 0.05 above the step are right. `highest` if the first step fails.
-pub fn abstain_threshold(verdicts: &[Verdict], highest: f64) -> f64 {
+/// The abstention threshold. It decreases from `highest` in steps of 0.01 while at least half of
+/// the predictions within 0.05 above the step are correct. It stays at `highest` if the first step
+/// fails.
+pub fn abstain_threshold(verdicts: &[ScoredPrediction], highest: f64) -> f64 {
     let worth = |threshold: f64| {
         let near = verdicts
             .iter()

@@ -14,7 +14,7 @@ use crate::train::fit::read_state;
 use crate::train::fusion::Calibration;
 use crate::train::int8::Trial;
 use crate::train::net::Encoder;
-use crate::train::prior::Strength;
+use crate::train::prior::PriorStrength;
 use crate::train::recipe::Recipe;
 use crate::train::samples::milliseconds;
 use crate::train::staged_bundle::StagedBundle;
@@ -27,7 +27,7 @@ mod voices;
 
 pub use paths::shown_path;
 
-/// The figures that have a picture of their confusion matrix, each with the picture's name.
+/// The figures whose confusion matrix is drawn, each with the name of its picture.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
@@ -40,7 +40,7 @@ fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)>
             name,
             figures
                 .iter()
-                .find(|figure| figure.what.starts_with(begins))?,
+                .find(|figure| figure.name.starts_with(begins))?,
         ))
     })
 }
@@ -49,21 +49,21 @@ fn picture_file(name: &str) -> String {
     format!("confusion-{name}.svg")
 }
 
-/// The card's pictures: file names and SVG.
+/// The pictures of the card: file names and SVG text.
 pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
     pictured(figures)
-        .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.what)))
+        .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.name)))
         .collect()
 }
 
 /// The card's sections on intended use and data.
 const USE: &str = include_str!("card_use.md");
 
-/// Replaces the figures and the sections on use and data in a bundle's card, and writes the
+/// Replaces the metrics and the sections on use and data in a bundle's card, and writes the
 /// confusion matrices beside it.
 ///
 /// # Errors
-/// Where the bundle has no card that `export` wrote.
+/// The bundle has no card that `export` wrote.
 pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     let read = |name: &str| {
         std::fs::read_to_string(bundle.join(name))
@@ -74,7 +74,7 @@ pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
         toml::from_str(&read("manifest.toml")?).context("manifest.toml is not valid")?,
     );
     let card = renewed(&old, &figures_section(bundle, &manifest, figures)?)?;
-    let staged = StagedBundle::of(bundle)?;
+    let staged = StagedBundle::copy_of(bundle)?;
     staged.write("MODEL_CARD.md", card.as_bytes())?;
     for (name, svg) in pictures(figures) {
         staged.write(&name, svg.as_bytes())?;
@@ -93,7 +93,7 @@ fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
     Ok([&old[..from], USE, figures, &old[to..]].concat())
 }
 
-/// From `## Evaluation` up to `## Calibration`.
+/// The card's text from `## Evaluation` up to `## Calibration`.
 fn figures_section(
     bundle: &Path,
     manifest: &Manifest,
@@ -123,7 +123,7 @@ fn figures_section(
         writeln!(
             card,
             "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} | {} |",
-            figure.what,
+            figure.name,
             figure.n,
             figure.recalls.len(),
             figure.accuracy,
@@ -147,7 +147,7 @@ fn figures_section(
             .iter()
             .map(|(name, (recall, [low, high]))| format!("{name} {recall:.2} ({low:.2}–{high:.2})"))
             .collect();
-        writeln!(card, "* {}: {}", figure.what, recalls.join(", "))?;
+        writeln!(card, "* {}: {}", figure.name, recalls.join(", "))?;
     }
     card.push_str(&annotators::section(figures)?);
     card.push_str(&voices::conflict_section(figures)?);
@@ -160,15 +160,15 @@ fn figures_section(
         "| subgroup or condition | n | accuracy (95 % interval) |\n|---|---|---|"
     )?;
     for Subgroup {
-        what,
+        name,
         n,
         accuracy,
         interval: [low, high],
-    } in figures.iter().flat_map(|figure| &figure.conditions)
+    } in figures.iter().flat_map(|figure| &figure.subgroups)
     {
         writeln!(
             card,
-            "| {what} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |"
+            "| {name} | {n} | {accuracy:.3} ({low:.3}–{high:.3}) |"
         )?;
     }
     writeln!(
@@ -185,7 +185,7 @@ fn figures_section(
          each true class, and the four largest errors of each:\n"
     )?;
     for (name, figure) in pictured(figures) {
-        writeln!(card, "![{}]({})\n", figure.what, picture_file(name))?;
+        writeln!(card, "![{}]({})\n", figure.name, picture_file(name))?;
         for (class, predicted, share, recall) in figure.confusion.largest_errors(4) {
             writeln!(
                 card,
@@ -221,7 +221,7 @@ pub fn write(
     manifest: &Manifest,
     figures: &[Figure],
     calibration: &Calibration,
-    own_classes: &Strength,
+    own_classes: &PriorStrength,
     difference: f32,
     trials: &[Trial],
 ) -> anyhow::Result<String> {
@@ -304,8 +304,8 @@ pub fn write(
         calibration.abstain_threshold,
         per_cent(calibration.face_prior_strength),
         per_cent(calibration.face_rare_strength),
-        per_cent(own_classes.of_prior),
-        per_cent(own_classes.of_rare),
+        per_cent(own_classes.common_labels),
+        per_cent(own_classes.rare_labels),
         calibration.bounds[0],
         calibration.bounds[1],
         calibration.bounds[2],

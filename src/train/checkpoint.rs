@@ -1,5 +1,5 @@
-//! A run's files on disk, from which it resumes after a kill: weights, optimiser, and last a small
-//! state that names them.
+//! The files of a training run: weights, optimiser, and a small state file, written last, that
+//! names them. A killed run resumes from them.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,36 +12,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::refused::Refused;
 
-/// A run's folder.
+/// The folder of a training run.
 #[derive(Clone, Debug)]
 pub struct RunFolder(pub PathBuf);
 
-/// `state.json`. A checkpoint counts when this names it.
+/// `state.json`. A checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Everything that decides the outcome, as text.
+    /// All settings that determine the result, as text.
     pub settings: String,
-    /// Epochs that are done.
+    /// Number of finished epochs.
     pub epochs: usize,
-    /// The epoch, from 0, of the weights in `best`; `None`: no selection, the last epoch counts.
+    /// The epoch, from 0, of the weights in `best`; `None`: without selection, the last epoch
+    /// counts.
     pub best: Option<usize>,
-    /// Per curve, a value per epoch.
+    /// The value of each curve per epoch, by the curve's name.
     pub curves: std::collections::BTreeMap<String, Vec<f64>>,
+    /// Training time so far, in seconds.
     pub seconds: f64,
     pub finished: bool,
 }
 
 impl RunFolder {
+    /// The path of the file `name` in the folder.
     pub fn at(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Creates the folder and locks it against other processes for the lifetime of the returned
-    /// value. The kernel releases the lock however a process ends. Half-written files of killed
+    /// file. The kernel releases the lock however the process ends. Half-written files of killed
     /// processes are removed.
     ///
     /// # Errors
-    /// Where another process trains here.
+    /// Another process trains in this folder.
     pub fn lock(&self) -> anyhow::Result<File> {
         let (folder, path) = (self.0.display(), self.at("lock"));
         std::fs::create_dir_all(&self.0).with_context(|| format!("{folder} cannot be made"))?;
@@ -83,12 +86,12 @@ impl RunFolder {
         Ok(())
     }
 
-    /// `run.json` of a run that `verb` made over stores. `takers` names the command that needs it,
-    /// such as "evaluate takes".
+    /// Reads `run.json` of a run that the command `verb` made over stores. `command` is the
+    /// beginning of an error message about a run of another kind, such as "evaluate takes".
     ///
     /// # Errors
-    /// If the folder is no such run.
-    pub fn description<T: DeserializeOwned>(&self, verb: &str, takers: &str) -> anyhow::Result<T> {
+    /// The folder holds no such run.
+    pub fn description<T: DeserializeOwned>(&self, verb: &str, command: &str) -> anyhow::Result<T> {
         let (folder, path) = (self.0.display(), self.at("run.json"));
         let bytes = std::fs::read(&path)
             .with_context(|| format!("{folder} is no run of {verb} over stores"))?;
@@ -99,7 +102,7 @@ impl RunFolder {
             .filter(|kind| *kind != verb)
         {
             bail!(Refused(format!(
-                "{folder} is a run of {kind}; {takers} a run of {verb}"
+                "{folder} is a run of {kind}; {command} a run of {verb}"
             )));
         }
         serde_json::from_slice(&bytes).with_context(|| {
@@ -110,10 +113,10 @@ impl RunFolder {
         })
     }
 
-    /// The state of a run with the same settings.
+    /// The state of a run with the same settings; `None` if the folder holds no run.
     ///
     /// # Errors
-    /// If the run was begun with other settings.
+    /// The run has other settings.
     pub fn resume(&self, settings: &str) -> anyhow::Result<Option<Progress>> {
         let Some(found) = read_json::<Progress>(&self.at("state.json"))? else {
             return Ok(None);
@@ -127,6 +130,7 @@ impl RunFolder {
         Ok(Some(found))
     }
 
+    /// Loads weights and optimiser of the last checkpoint.
     pub fn load<M: Module>(
         &self,
         net: M,
@@ -142,6 +146,7 @@ impl RunFolder {
         Ok((net, optimizer))
     }
 
+    /// Loads the weights `name` into `net`.
     pub fn load_weights<M: Module>(&self, net: M, name: &str) -> anyhow::Result<M> {
         let path = self.at(&format!("{name}.bpk"));
         net.try_load_file(&path)
@@ -149,11 +154,11 @@ impl RunFolder {
             .with_context(|| format!("the weights {} cannot be read", path.display()))
     }
 
-    /// Writes weights and optimiser of an epoch, then the state that names them; then removes the
-    /// files of the state before.
+    /// Writes weights and optimiser of an epoch, then the state that names them, and removes the
+    /// files of the previous checkpoint.
     ///
     /// # Errors
-    /// Where the disk is full: the checkpoint before stays whole.
+    /// A file cannot be written; the previous checkpoint stays complete.
     pub fn save<M: Module>(
         &self,
         net: &M,
@@ -189,6 +194,7 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Writes the weights of `net` under `name`.
     pub fn save_weights<M: Module>(&self, net: &M, name: &str) -> anyhow::Result<()> {
         let (new, path) = (self.at("weights.tmp.bpk"), self.at(&format!("{name}.bpk")));
         remove(&new)?;
@@ -208,7 +214,7 @@ fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
     std::fs::rename(new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// `None` if there is no such file.
+/// Parses a JSON file; `None` if it does not exist.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
@@ -222,7 +228,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> 
     }
 }
 
-/// Writes the file atomically.
+/// Writes a JSON file atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let new = path.with_extension("json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(value)?)

@@ -1,5 +1,5 @@
-//! `finetune` over stores: a classifier on representations, by linear evaluation (heads frozen) or
-//! fine-tuning (heads too).
+//! `finetune` over stores: trains a classifier on representations, with frozen heads (linear
+//! evaluation) or with the heads (fine-tuning).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
-use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
+use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, scored_predictions};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
 use crate::train::fit::{device, values};
 use crate::train::heads::HeadsShape;
-use crate::train::labelled::{self, Labelled};
+use crate::train::labelled::{self, LabelledClips};
 use crate::train::metrics::{MeasureOptions, Predictions, measure};
 use crate::train::objective::label_loss;
 use crate::train::pretrain;
@@ -35,13 +35,13 @@ use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
-/// Never abstain above this confidence.
+/// Highest abstention threshold.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// Minimum clips for a trustworthy calibration.
+/// Least number of clips for a reliable calibration.
 const TRUSTED_CLIPS: usize = 100;
 
-/// `run.json` of a classifier.
+/// `run.json` of a run of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierRun {
     pub recipe: FinetuneRecipe,
@@ -51,13 +51,13 @@ pub struct ClassifierRun {
     pub dataset: String,
     pub stores: Vec<String>,
     pub from: Option<String>,
-    /// Hash of the training and validation clips and their truth: labels and splits of a store may
+    /// Hash of the training and validation clips and their labels: labels and splits of a store may
     /// change under the same name.
     #[serde(default)]
     pub clips: String,
 }
 
-/// `calibration.json`: temperatures and abstention threshold from the validation clips.
+/// `calibration.json`: temperatures and abstention threshold, fitted to the validation clips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadCalibration {
     pub subsets: BTreeMap<String, Calibrated>,
@@ -69,7 +69,7 @@ pub struct HeadCalibration {
 pub struct StoreTraining<'a> {
     pub recipe: &'a Path,
     pub stores: &'a [PathBuf],
-    /// The run of `pretrain` that gives the heads. `None`: they begin at random.
+    /// The run of `pretrain` with the initial heads. `None`: random heads.
     pub from: Option<&'a Path>,
     /// The folder of the checkpoints.
     pub run: Option<&'a Path>,
@@ -77,8 +77,8 @@ pub struct StoreTraining<'a> {
     pub modalities: &'a [Modality],
 }
 
-/// Trains a classifier over representations, on labelled clips of stores; selects on their
-/// validation split.
+/// Trains a classifier over representations on the labelled clips of stores. The validation split
+/// selects the epoch.
 pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     ensure!(
         args.from.is_none() || args.modalities.is_empty(),
@@ -131,7 +131,8 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The classifier with the best selection figure, and the curves.
+/// Trains the classifier. Returns the weights of the epoch with the best selection metric, and the
+/// curves.
 pub fn train(
     recipe: &FinetuneRecipe,
     features: &Features,
@@ -173,7 +174,8 @@ pub fn train(
             standardise: recipe.standardise,
         },
     };
-    let find = |split| Labelled::find(features, split, recipe.task, &labels, &recipe.label_map);
+    let find =
+        |split| LabelledClips::find(features, split, recipe.task, &labels, &recipe.label_map);
     let (all, select) = (find(Split::Train)?, find(Split::Val)?);
     ensure!(
         !all.rows.is_empty(),
@@ -184,7 +186,7 @@ pub fn train(
         "the stores have no labelled validation clips, which select the weights: give labels.csv a \
          column split"
     );
-    let scarce = all.scarce(recipe.label_share, labels.len(), recipe.seed);
+    let scarce = all.take_share(recipe.label_share, labels.len(), recipe.seed);
     let run = ClassifierRun {
         recipe: recipe.clone(),
         heads: heads.clone(),
@@ -261,7 +263,7 @@ pub fn train(
         );
         let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((epoch as u64 + 1) << 40));
         for (step, places) in order.chunks(batch).enumerate() {
-            let picked = scarce.pick(places, labels.len());
+            let picked = scarce.select(places, labels.len());
             let (embeddings, presence) = inputs(
                 features,
                 &picked.rows,
@@ -359,7 +361,7 @@ pub fn train(
 fn predict(
     net: &Recognition,
     features: &Features,
-    clips: &Labelled,
+    clips: &LabelledClips,
     labels: &[String],
     shown: &[bool],
 ) -> anyhow::Result<Predictions> {
@@ -371,7 +373,7 @@ fn predict(
     )?)
 }
 
-/// The subsets of the heads' modalities: name, and which are shown.
+/// The subsets of the heads' modalities: the name, and which modalities are present.
 pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     labelled::subsets(
         &heads
@@ -385,19 +387,19 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
 fn calibration(
     net: &Recognition,
     features: &Features,
-    select: &Labelled,
+    select: &LabelledClips,
     labels: &[String],
     heads: &HeadsShape,
 ) -> anyhow::Result<HeadCalibration> {
     let (mut found, mut all) = (BTreeMap::new(), Vec::new());
     for (name, shown) in subsets(heads) {
-        let clips = select.having(features, &shown, labels.len());
+        let clips = select.with_modalities(features, &shown, labels.len());
         if clips.rows.is_empty() {
             continue;
         }
         let logits = logits(net, features, &clips.rows, &shown)?;
         let calibrated = calibrate(labels, &logits, &clips.truth)?;
-        all.extend(verdicts(&Predictions::from_logits(
+        all.extend(scored_predictions(&Predictions::from_logits(
             labels.to_vec(),
             logits,
             calibrated.temperature,
@@ -411,7 +413,7 @@ fn calibration(
     })
 }
 
-/// A run that `finetune` made over stores: its best weights.
+/// Loads a run that `finetune` made over stores, with its best weights.
 pub fn load(
     folder: &Path,
 ) -> anyhow::Result<(ClassifierRun, Recognition, HeadCalibration, Progress)> {

@@ -5,18 +5,19 @@ use rand::Rng;
 use crate::labels::LABELS;
 use crate::manifest::HeadEntry;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::{LabelledLogits, largest};
+use crate::train::calibrate::{LabelledLogits, argmax};
 use crate::train::embeddings::LabelledEmbeddings;
 use crate::train::figure::{Figure, ModalityConflict};
-use crate::train::fusion::{HeadBatch, alone, empty, only, push_row};
+use crate::train::fusion::{HeadBatch, empty, only, push_row, single_modality_logits};
 use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
-/// Confidence from which a single modality counts as confident.
+/// Lowest confidence at which the prediction of a single modality counts as confident.
 pub const MIN_CONFIDENCE: f32 = 0.7;
 
-/// Joins every row of one modality with a confident item of another label from the other modality:
-/// misleading faces, then misleading voices.
+/// Metrics of fused predictions on contradicting modalities: every row of one modality is joined
+/// with a confident item of another label from the other modality. First with misleading faces,
+/// then with misleading voices.
 pub fn figures(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
@@ -27,7 +28,7 @@ pub fn figures(
         (Modality::Face, Modality::Voice),
     ]
     .into_iter()
-    .map(|(right, wrong)| misled(all, head, [right, wrong], answer))
+    .map(|(right, wrong)| measure_conflict(all, head, [right, wrong], answer))
     .filter_map(Result::transpose)
     .collect()
 }
@@ -43,8 +44,8 @@ fn temperature_of(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
-/// `None` if no item of the misleading modality is confident.
-fn misled(
+/// The metrics for one misleading modality; `None` if none of its items is confident.
+fn measure_conflict(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
     [right, wrong]: [Modality; 2],
@@ -53,10 +54,10 @@ fn misled(
     let firsts = all[place(wrong)].first_views();
     let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
     let temperature = temperature_of(head, &only(wrong));
-    let confident_predictions: Vec<(usize, f32)> = alone(all, wrong, answer)?
+    let confident_predictions: Vec<(usize, f32)> = single_modality_logits(all, wrong, answer)?
         .chunks(LABELS.len())
         .map(|row| {
-            let label = largest(row);
+            let label = argmax(row);
             (label, softmax(row, temperature)[label])
         })
         .collect();
@@ -98,12 +99,12 @@ fn misled(
         |logits| LabelledLogits::shared(LABELS.len(), logits, truth.clone(), shares.clone());
     let alone_is_right = labelled(answer(&single)?).accuracy();
     let predictions = labelled(answer(&fused)?);
-    let verdicts = predictions.verdicts(f64::from(temperature_of(head, &both)));
+    let verdicts = predictions.scored_predictions(f64::from(temperature_of(head, &both)));
     let all_shares: f64 = shares.iter().sum();
     let (mut follows, mut answered, mut answered_right) = (0.0, 0.0, 0.0);
     for ((verdict, (_, given, share)), misleading_label) in verdicts
         .iter()
-        .zip(predictions.answers())
+        .zip(predictions.predictions())
         .zip(&misleading_labels)
     {
         if verdict.confidence >= f64::from(head.abstain_threshold) {
@@ -116,7 +117,7 @@ fn misled(
             };
         }
     }
-    let what = format!(
+    let name = format!(
         "head, {}: {}, each with a misleading {}",
         both.name(),
         if right == Modality::Voice {
@@ -129,13 +130,13 @@ fn misled(
     Ok(Some(Figure {
         answered: Some(answered / all_shares),
         answered_accuracy: Some(answered_right / f64::max(answered, f64::MIN_POSITIVE)),
-        misled: Some(ModalityConflict {
-            wrong: wrong.name().to_owned(),
-            follows: follows / all_shares,
-            abstained: 1.0 - answered / all_shares,
-            alone: alone_is_right,
+        conflict: Some(ModalityConflict {
+            wrong_modality: wrong.name().to_owned(),
+            follow_share: follows / all_shares,
+            abstention_share: 1.0 - answered / all_shares,
+            other_accuracy: alone_is_right,
         }),
-        ..Figure::of(&what, &predictions, &LABELS)
+        ..Figure::from_predictions(&name, &predictions, &LABELS)
     }))
 }
 
@@ -179,22 +180,32 @@ mod tests {
         let [voice, face] = &figures[..] else {
             panic!("{figures:?}")
         };
-        let misled = voice.misled.as_ref().unwrap();
+        let conflict = voice.conflict.as_ref().unwrap();
         assert_eq!(
-            (voice.n, voice.accuracy, misled.follows, misled.alone),
+            (
+                voice.n,
+                voice.accuracy,
+                conflict.follow_share,
+                conflict.other_accuracy
+            ),
             (1, 1.0, 0.0, 1.0)
         );
         // All three faces, joined with the first voice.
-        let misled = face.misled.as_ref().unwrap();
-        assert_eq!((face.n, face.accuracy, misled.alone), (3, 0.0, 1.0));
-        assert!((misled.follows - 1.0).abs() < 1e-9 && misled.abstained.abs() < 1e-9);
+        let conflict = face.conflict.as_ref().unwrap();
+        assert_eq!(
+            (face.n, face.accuracy, conflict.other_accuracy),
+            (3, 0.0, 1.0)
+        );
+        assert!(
+            (conflict.follow_share - 1.0).abs() < 1e-9 && conflict.abstention_share.abs() < 1e-9
+        );
         // Equal evidence leads to abstention.
         all[1] = LabelledEmbeddings::new(LABELS.len());
         all[1].push(3, logits(3, 4.0));
         all[0] = LabelledEmbeddings::new(LABELS.len());
         all[0].push(1, logits(1, 4.0));
         let figures = super::figures(&all, &head, &mut sum).unwrap();
-        assert!((figures[0].misled.as_ref().unwrap().abstained - 1.0).abs() < 1e-9);
+        assert!((figures[0].conflict.as_ref().unwrap().abstention_share - 1.0).abs() < 1e-9);
         // No confident face contradicts the voice.
         all[0] = LabelledEmbeddings::new(LABELS.len());
         all[0].push(3, logits(3, 6.0));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::train::calibrate::LabelledLogits;
 
-/// Summed weights, a row per true class and a column per predicted class.
+/// Summed weights of predictions: a row per true class, a column per predicted class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfusionMatrix {
     names: Vec<String>,
@@ -13,10 +13,10 @@ pub struct ConfusionMatrix {
 
 impl ConfusionMatrix {
     /// Counts `predictions` by class; `names` are the classes.
-    pub fn of(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
+    pub fn from_predictions(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
         let mut counts = vec![vec![0.0; names.len()]; names.len()];
         predictions
-            .answers()
+            .predictions()
             .for_each(|(truth, answer, share)| counts[truth][answer] += share);
         ConfusionMatrix {
             names: names.iter().map(|name| name.to_string()).collect(),
@@ -32,8 +32,8 @@ impl ConfusionMatrix {
                 .max(f64::MIN_POSITIVE)
     }
 
-    /// Rows of `(class, predicted class, share of the class, class's recall)`: at most `count`
-    /// off-diagonal entries, the most frequent first.
+    /// At most `count` off-diagonal entries, the most frequent first, as `(class, predicted class,
+    /// share of the class, recall of the class)`.
     pub fn largest_errors(&self, count: usize) -> Vec<(&str, &str, f64, f64)> {
         let classes = 0..self.names.len();
         let mut errors: Vec<_> = classes
@@ -61,7 +61,7 @@ impl ConfusionMatrix {
     }
 
     /// An SVG file: a row per true class with its count, a column per predicted class. Cells are
-    /// per cent of the row, darker with more.
+    /// per cent of the row; higher values are darker.
     pub fn svg(&self, title: &str) -> String {
         const CELL: usize = 54;
         const LEFT: usize = 150;
@@ -133,7 +133,7 @@ mod tests {
             [0.0, 0.0, 1.0],
         ]
         .concat();
-        let confusion = ConfusionMatrix::of(
+        let confusion = ConfusionMatrix::from_predictions(
             &LabelledLogits::new(3, logits, vec![0, 0, 0, 1, 2]),
             &["a", "b", "c"],
         );

@@ -9,21 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::net::NormedConv;
 
+/// Sizes of ResDAVEnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DavenetShape {
-    /// Rows of the first kernel: 40 in the published weights, and the mels they were trained on.
+    /// Rows of the first kernel, equal to the number of mel bands; 40 in the published network.
     pub kernel_rows: usize,
-    /// Blocks of each stage. The published: 2 in each of 4.
+    /// Blocks of each stage; 2 in each of 4 stages in the published network.
     pub blocks: Vec<usize>,
-    /// Channels after the first convolution and after each stage. The published: 128, 256, 256,
-    /// 512, 1024.
+    /// Channels after the first convolution and after each stage; 128, 256, 256, 512 and 1024 in
+    /// the published network.
     pub widths: Vec<usize>,
-    /// Columns of the blocks' kernels, an odd number. The published: 9.
+    /// Columns of the blocks' kernels, an odd number; 9 in the published network.
     pub kernel_columns: usize,
 }
 
-/// Two convolutions along time with a shortcut; the first block of a stage halves both axes.
+/// A residual block: two convolutions along time and a shortcut. The first block of a stage halves
+/// both axes.
 #[derive(Module, Debug)]
 pub struct SpeechBlock {
     pub(crate) first: NormedConv,
@@ -53,6 +55,7 @@ impl SpeechBlock {
     }
 }
 
+/// ResDAVEnet: a convolution and stages of residual blocks.
 #[derive(Module, Debug)]
 pub struct Davenet {
     pub(crate) stem: NormedConv,
@@ -60,8 +63,10 @@ pub struct Davenet {
 }
 
 impl Davenet {
+    /// A network with random weights.
+    ///
     /// # Panics
-    /// If there is not one width more than there are stages.
+    /// The number of widths is not the number of stages plus one.
     pub fn new(shape: &DavenetShape, device: &Device) -> Self {
         assert_eq!(
             shape.widths.len(),
@@ -92,9 +97,9 @@ impl Davenet {
         }
     }
 
-    /// Spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows, columns]`,
-    /// not negative. One row is left of as many mels as the first kernel has rows; more mels leave
-    /// more.
+    /// Maps spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows,
+    /// columns]`, which is not negative. With as many mel bands as the first kernel has rows, one
+    /// row is left; more bands leave more rows.
     pub fn forward(&self, spectrograms: Tensor<3>) -> Tensor<4> {
         let x = relu(self.stem.forward(spectrograms.unsqueeze_dim(1)));
         self.stages
@@ -103,7 +108,7 @@ impl Davenet {
             .fold(x, |x, block| block.forward(x))
     }
 
-    /// A feature map's mean over rows and columns: `[batch, channels]`.
+    /// The mean of a feature map over rows and columns: `[batch, channels]`.
     pub fn pool(map: Tensor<4>) -> Tensor<2> {
         let [batch, channels, rows, columns] = map.dims();
         map.reshape([batch, channels, rows * columns])

@@ -1,11 +1,11 @@
-//! The device that a process trains on, CPU or GPU; chosen once.
+//! The devices of a process, CPU or GPU, chosen once at its start.
 
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
-/// The device of tensors and their computation.
+/// A device and the library that computes on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compute {
     /// Burn's own code on all cores.
@@ -20,7 +20,7 @@ pub enum Compute {
     Cuda(usize),
 }
 
-/// Reasons for a missing device.
+/// Why a device cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     #[error(
@@ -72,8 +72,10 @@ impl std::fmt::Display for Compute {
 }
 
 impl Compute {
+    /// Opens the device.
+    ///
     /// # Errors
-    /// If this program is built without the device's backend.
+    /// This program is built without the device's backend.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Compute::Cpu => Ok(Device::flex()),
@@ -136,10 +138,10 @@ pub enum Precision {
 static CHOSEN: OnceLock<Vec<(Compute, Device)>> = OnceLock::new();
 static PRECISION: OnceLock<Precision> = OnceLock::new();
 
-/// Chooses the precision of this process. Once, before any verb.
+/// Sets the precision of this process. To be called once, before any command runs.
 ///
 /// # Errors
-/// Where the first device has one precision only.
+/// The first device supports only one precision.
 pub fn choose_precision(precision: Precision) -> Result<(), DeviceError> {
     if precision == Precision::Mixed && chosen()[0].0 != Compute::Torch {
         return Err(DeviceError::OnePrecision(chosen()[0].0.to_string()));
@@ -148,16 +150,16 @@ pub fn choose_precision(precision: Precision) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// The precision that was chosen.
+/// The precision of this process.
 pub fn precision() -> Precision {
     PRECISION.get().copied().unwrap_or_default()
 }
 
-/// Chooses the devices of this process: the first computes, the others are replicas where a verb
-/// trains on several. Once, before any verb.
+/// Sets the devices of this process. The first one computes; the others are replicas if a command
+/// trains on several devices. To be called once, before any command runs.
 ///
 /// # Errors
-/// If this program is built without a device's backend.
+/// This program is built without the backend of a device.
 pub fn choose(computes: &[Compute]) -> Result<(), DeviceError> {
     let devices = computes
         .iter()
@@ -171,7 +173,7 @@ fn chosen() -> &'static [(Compute, Device)] {
     CHOSEN.get_or_init(|| vec![(Compute::Cpu, Device::flex())])
 }
 
-/// The device that is trained on; the processor where none was chosen.
+/// The device of training; by default Burn's own code on the CPU.
 pub fn device() -> Device {
     chosen()[0].1.clone()
 }
@@ -181,8 +183,8 @@ pub fn devices() -> Vec<Device> {
     chosen().iter().map(|(_, device)| device.clone()).collect()
 }
 
-/// The device in words: `torch` (mixed precision, 2 cores).
-pub fn described() -> String {
+/// The device and its precision as text, such as `torch (mixed precision, 2 cores)`.
+pub fn description() -> String {
     let precision = if precision() == Precision::Mixed {
         "mixed precision, "
     } else {
@@ -192,19 +194,18 @@ pub fn described() -> String {
     format!("`{}` ({precision}{cores} cores)", chosen()[0].0)
 }
 
-/// Whether our own code can read tensors of [`device`] without a copy.
-pub fn is_burns_own_cpu() -> bool {
+/// Whether [`device`] is Burn's own CPU backend, whose tensors this crate can read without a copy.
+pub fn is_burn_cpu() -> bool {
     chosen()[0].0 == Compute::Cpu
 }
 
-/// Whether LibTorch computes, on the processor.
+/// Whether [`device`] is LibTorch on the CPU.
 pub fn is_torch() -> bool {
     chosen()[0].0 == Compute::Torch
 }
 
-/// The processor by Burn's own code: for graphs that are written, and the numbers that they are
-/// compared with.
-pub fn plain() -> Device {
+/// Burn's own CPU backend: for exported graphs, and for the outputs that they are compared with.
+pub fn burn_cpu() -> Device {
     Device::flex()
 }
 
@@ -289,10 +290,10 @@ mod tests {
             .valid()
             .save_file(&file)
             .map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        let plain = tiny(&plain())
+        let plain = tiny(&burn_cpu())
             .try_load_file(&file)
             .map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        Ok([before, losses, after, look(&plain, &super::plain())?])
+        Ok([before, losses, after, look(&plain, &super::burn_cpu())?])
     }
 
     #[cfg(feature = "train-torch")]
@@ -302,11 +303,11 @@ mod tests {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("net.bpk");
-        crate::train::net::tests::tiny(&plain())
+        crate::train::net::tests::tiny(&burn_cpu())
             .save_file(&file)
             .unwrap();
         let (ours, torch) = (
-            trained(&file, &plain()).unwrap(),
+            trained(&file, &burn_cpu()).unwrap(),
             trained(&file, &Compute::Torch.open().unwrap()).unwrap(),
         );
         for (what, (a, b)) in ["before", "losses", "after", "through a file"]

@@ -15,22 +15,22 @@ use crate::train::prior::log_shares;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
-/// Embeddings by the wire's labels: one or several views of each item (a picture, a window). An
-/// item on which annotators disagree belongs to several labels, with a share of each.
+/// Embeddings by label, with one or several views of each item (a picture, a window). An item on
+/// which annotators disagree belongs to several labels, with a share of each.
 #[derive(Clone, Debug)]
 pub struct LabelledEmbeddings {
     pub(super) dim: usize,
-    /// Per item, views of `dim` values.
+    /// The views of each item, `[views, dim]` row by row.
     items: Vec<Vec<f32>>,
     by_label: Vec<Vec<Share>>,
 }
 
-/// An item's part in a label.
+/// The share of an item in a label.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Share {
     item: usize,
     share: f64,
-    /// The sum of the label's shares up to and with this one.
+    /// Sum of the label's shares up to and including this one.
     until: f64,
 }
 
@@ -43,14 +43,14 @@ impl LabelledEmbeddings {
         }
     }
 
-    /// Adds an item with one label; `views` is `[views, dim]`, row by row.
+    /// Adds an item with one label; `views`: `[views, dim]`, row by row.
     pub fn push(&mut self, label: usize, views: Vec<f32>) {
         let mut shares = [0.0; LABELS.len()];
         shares[label] = 1.0;
         self.push_shares(&shares, views);
     }
 
-    /// An item that belongs to each label by its share.
+    /// Adds an item that belongs to each label by its share.
     pub fn push_shares(&mut self, shares: &[f32; LABELS.len()], views: Vec<f32>) {
         assert_eq!(views.len() % self.dim, 0);
         for (of_label, share) in self.by_label.iter_mut().zip(shares.map(f64::from)) {
@@ -66,9 +66,9 @@ impl LabelledEmbeddings {
         self.items.push(views);
     }
 
-    /// The mean of some of the views of an item of this label; items are drawn as often as they
-    /// belong to it, so that of pictures with votes each is drawn as one of its annotators would
-    /// label it.
+    /// The mean of some views of a randomly drawn item with this label. Items are drawn in
+    /// proportion to their share of the label, so a picture with votes is drawn as one of its
+    /// annotators would label it.
     pub(super) fn draw(&self, label: usize, rng: &mut StdRng) -> Vec<f32> {
         let of_label = &self.by_label[label];
         let all = of_label.last().map_or(0.0, |last| last.until);
@@ -86,13 +86,13 @@ impl LabelledEmbeddings {
         mean
     }
 
+    /// Number of items.
     pub fn count(&self) -> usize {
         self.items.len()
     }
 
     /// Adds the items of `other`, weighted so that they make up `share` (below 1) of the draws of
-    /// each label, independent of their number. A label that only one of the two has keeps its
-    /// weights.
+    /// each label, whatever their number. A label that only one of the two has keeps its weights.
     pub fn join(&mut self, other: LabelledEmbeddings, share: f64) {
         assert_eq!(self.dim, other.dim);
         let offset = self.items.len();
@@ -113,7 +113,7 @@ impl LabelledEmbeddings {
         self.items.extend(other.items);
     }
 
-    /// Every item's first view, once for each label that it belongs to, with the label and the
+    /// The first view of every item, once for each label that it belongs to, with the label and its
     /// share.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&[f32], usize, f64)> {
         self.by_label
@@ -123,7 +123,7 @@ impl LabelledEmbeddings {
             .map(move |(label, share)| (&self.items[share.item][..self.dim], label, share.share))
     }
 
-    /// Every item's first view, row after row.
+    /// The first views of all items, row by row.
     pub(super) fn first_views(&self) -> Vec<f32> {
         self.items
             .iter()
@@ -138,7 +138,7 @@ impl LabelledEmbeddings {
     }
 }
 
-/// Embeddings of a face and a voice of one person at one moment.
+/// Embeddings of the face and the voice of one person at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingPair {
     /// Index in [`LABELS`].
@@ -148,14 +148,14 @@ pub struct EmbeddingPair {
 }
 
 impl EmbeddingPair {
-    /// The embedding of a modality, by its place in
-    /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for words.
-    pub fn of(&self, modality: usize) -> Option<&Vec<f32>> {
+    /// The embedding of the modality at this index of
+    /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for text.
+    pub fn embedding(&self, modality: usize) -> Option<&Vec<f32>> {
         [&self.face, &self.voice].get(modality).copied()
     }
 }
 
-/// The embedding of each picture; in part `Train` those of varied views too.
+/// The embeddings of pictures; for the training part also those of augmented views.
 pub(super) fn face_embeddings(
     recipe: &Recipe,
     net: &Encoder,
@@ -168,7 +168,7 @@ pub(super) fn face_embeddings(
     } else {
         1
     };
-    let (crops, _) = fer::voted(crops, part);
+    let (crops, _) = fer::with_votes(crops, part);
     for (index, chunk) in crops.chunks(64).enumerate() {
         let mut rng = generator(recipe.seed + 1, 0, index);
         let mut inputs = Vec::new();
@@ -192,8 +192,8 @@ pub(super) fn face_embeddings(
     Ok(labelled)
 }
 
-/// Part `Train`: varied windows of each clip, an item each. Otherwise the windows as the daemon
-/// cuts them.
+/// The embeddings of voice windows. In the training part, each augmented window of a clip is an
+/// item; otherwise the windows are those of the daemon.
 pub(super) fn voice_embeddings(
     recipe: &Recipe,
     net: &Encoder,
@@ -221,7 +221,7 @@ pub(super) fn voice_embeddings(
     Ok(labelled)
 }
 
-/// Appends the windows of a clip as the daemon cuts them.
+/// Adds the embeddings of a clip's windows, cut as the daemon cuts them.
 pub(super) fn push_clip(
     recipe: &Recipe,
     net: &Encoder,
@@ -242,7 +242,7 @@ pub(super) fn push_clip(
     Ok(())
 }
 
-/// An item each of pieces that are equally long.
+/// Adds one item per piece; all pieces have the same length.
 fn push_pieces(
     net: &Encoder,
     mel: &LogMel,

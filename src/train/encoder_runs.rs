@@ -1,4 +1,4 @@
-//! The runs of the face and voice encoders: their folders, their settings, their trained weights.
+//! The training runs of the face and voice encoders: folders, settings, trained weights.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,12 @@ mod voice;
 pub use face::{encode_faces, face_part, face_parts, face_run, generation, load_face};
 pub use voice::{VoiceRun, clip_logits, load_voice, voice_run};
 
-/// The folder of a part's checkpoints.
+/// The folder of the checkpoints of the run `part`.
 pub fn run_folder(recipe: &Recipe, part: &str) -> PathBuf {
     recipe.runs.join(&recipe.name).join(part)
 }
 
-/// Hash of a run's weights. Results that were derived from these weights are bound to it.
+/// Hash of a run's weights. Results derived from these weights are bound to it.
 pub fn weights_sha256(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("best.bpk");
     Ok(hex_sha256(&std::fs::read(&path).with_context(|| {

@@ -1,5 +1,4 @@
-//! The encoder set: the encoders a feature store is made with, and the daemon's own way from a clip
-//! to their embeddings.
+//! The encoder set of a feature store, and the daemon's own path from a clip to its embeddings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,8 +20,8 @@ use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, tex
 
 mod stages;
 
-/// The part of `encoders.toml` or of a bundle's `manifest.toml` that describes encoders; a head is
-/// ignored.
+/// The sections of `encoders.toml` or of a bundle's `manifest.toml` that describe encoders. A head
+/// is ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sections {
     pub window: WindowRule,
@@ -33,19 +32,19 @@ pub(crate) struct Sections {
     pub encoders: Vec<EncoderEntry>,
 }
 
-/// The file that makes a folder an encoder set.
+/// The file that marks a folder as an encoder set.
 pub(crate) const SET: &str = "encoders.toml";
 
-/// The encoders of one or several folders, joined, read and checked; [`SetFiles::open`] gives each
-/// worker graphs of its own.
+/// The joined encoders of one or several folders, read and checked. [`EncoderSetFiles::open`] opens
+/// graphs for each worker.
 #[derive(Clone, Debug)]
-pub struct SetFiles {
-    /// The joined sections as a manifest without labels and with a head that takes nothing.
+pub struct EncoderSetFiles {
+    /// The joined sections as a manifest without labels, and with a head without inputs.
     rules: Manifest,
     folders: Vec<(PathBuf, Manifest)>,
 }
 
-/// An encoder set, its graphs open. Owned by one thread.
+/// An encoder set with open graphs. Owned by one thread.
 #[derive(Debug)]
 pub struct EncoderSet {
     rules: Manifest,
@@ -55,6 +54,7 @@ pub struct EncoderSet {
     caches: Vec<FaceCache>,
 }
 
+/// A manifest with these sections and an empty head.
 pub(crate) fn headless(sections: Sections) -> Manifest {
     let head = HeadEntry {
         file: String::new(),
@@ -88,7 +88,7 @@ pub(crate) fn headless(sections: Sections) -> Manifest {
     rules
 }
 
-/// The rules of one folder, its files checked against `SHA256SUMS`.
+/// The manifest of one folder, whose files are checked against `SHA256SUMS`.
 fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     let name = if folder.join(SET).is_file() {
         SET
@@ -116,7 +116,7 @@ fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     Ok(rules)
 }
 
-/// Both where they agree, either where there is but one.
+/// The section of both, which must be equal; or the only one.
 fn join_section<S: PartialEq>(
     ours: &mut Option<S>,
     theirs: Option<S>,
@@ -137,10 +137,10 @@ fn join_section<S: PartialEq>(
     Ok(())
 }
 
-impl SetFiles {
-    /// Reads `folders` and joins them: the window is the first one's, equal sections must agree,
-    /// names must differ.
-    pub fn read(folders: &[PathBuf]) -> anyhow::Result<SetFiles> {
+impl EncoderSetFiles {
+    /// Reads and joins `folders`. The window is that of the first folder. Sections that several
+    /// folders have must be equal, and encoder names must differ.
+    pub fn read(folders: &[PathBuf]) -> anyhow::Result<EncoderSetFiles> {
         let mut joined: Option<Manifest> = None;
         let mut read = Vec::new();
         for folder in folders {
@@ -174,25 +174,25 @@ impl SetFiles {
                 .join(", ")
         );
         rules.fingerprint = rules.compute_fingerprint();
-        Ok(SetFiles {
+        Ok(EncoderSetFiles {
             rules,
             folders: read,
         })
     }
 
-    /// [`Manifest::compute_fingerprint`] over the joined sections: a bundle's own where one bundle
-    /// was read.
+    /// [`Manifest::compute_fingerprint`] of the joined sections; for a single bundle, its own
+    /// fingerprint.
     pub fn fingerprint(&self) -> &str {
         &self.rules.fingerprint
     }
 
-    /// Window, preprocessing and encoders; no labels, no head.
-    pub fn rules(&self) -> &Manifest {
+    /// Window, preprocessing and encoders, without labels and head.
+    pub fn manifest(&self) -> &Manifest {
         &self.rules
     }
 
     /// Whether there is an encoder of this modality.
-    pub fn reads(&self, modality: Modality) -> bool {
+    pub fn has_encoder_of(&self, modality: Modality) -> bool {
         self.rules.encoders.iter().any(|e| e.modality == modality)
     }
 
@@ -236,30 +236,30 @@ impl EncoderSet {
         provider: Provider,
         threads: usize,
     ) -> anyhow::Result<EncoderSet> {
-        SetFiles::read(folders)?.open(runtime, provider, threads)
+        EncoderSetFiles::read(folders)?.open(runtime, provider, threads)
     }
 
-    /// The encoders in the order of their embeddings in a store's row.
+    /// The encoders, in the order of their embeddings in a store's row.
     pub fn entries(&self) -> impl Iterator<Item = &EncoderEntry> {
         self.encoders.iter().map(|e| &e.entry)
     }
 
-    /// Every face of a clip weighs the same, whatever decay the manifest has: a row of a whole
+    /// Gives all faces of a clip the same weight, whatever decay the manifest has: a row of a whole
     /// recording must not favour its end.
-    pub fn weighing_faces_alike(mut self) -> EncoderSet {
+    pub fn with_equal_face_weights(mut self) -> EncoderSet {
         self.rules.window.half_life_ms = None;
         self
     }
 
-    /// Begins a new session: face ids start anew.
-    pub fn forget_faces(&mut self) {
+    /// Begins a new session, in which the ids of faces start again.
+    pub fn start_session(&mut self) {
         self.caches
             .iter_mut()
             .for_each(|cache| *cache = FaceCache::default());
     }
 
-    /// The embeddings that the daemon's recogniser would give its head for a clip's face and voice,
-    /// except for [`EncoderSet::weighing_faces_alike`]. Absent modalities are left out.
+    /// The embeddings of a clip's face and voice, as the daemon's recogniser computes them, except
+    /// for [`EncoderSet::with_equal_face_weights`]. Absent modalities are left out.
     pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
         let presence = clip.presence();
         let mut embeddings = Embeddings::new();
@@ -275,7 +275,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// The embedding of the words. Empty if the text has no token.
+    /// The embeddings of a text; empty if it has no token.
     pub fn encode_text(&mut self, text: &str) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -290,7 +290,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// The embeddings of a face crop, by the encoders that take single frames.
+    /// The embeddings of a face crop, by the encoders of single frames.
     pub fn encode_picture(&mut self, crop: Arc<Crop>) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -315,16 +315,16 @@ mod tests {
 
     #[test]
     fn a_bundle_is_an_encoder_set_with_the_bundles_fingerprint() {
-        let files = SetFiles::read(&[project("models/default")]).unwrap();
+        let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
         let manifest: Manifest = toml::from_str(
             &std::fs::read_to_string(project("models/default/manifest.toml")).unwrap(),
         )
         .unwrap();
         assert_eq!(files.fingerprint(), manifest.fingerprint);
         assert!(
-            files.reads(Modality::Face)
-                && files.reads(Modality::Voice)
-                && files.reads(Modality::Text)
+            files.has_encoder_of(Modality::Face)
+                && files.has_encoder_of(Modality::Voice)
+                && files.has_encoder_of(Modality::Text)
         );
         let mut set = files
             .open(&Runtime::load().unwrap(), Provider::Cpu, 1)
@@ -375,7 +375,7 @@ mod tests {
         });
         assert_eq!(enough.unwrap_err().to_string(), "enough");
         let runtime = Runtime::load().unwrap();
-        let mut float = SetFiles::read(&[project("models/default")])
+        let mut float = EncoderSetFiles::read(&[project("models/default")])
             .unwrap()
             .open(&runtime, Provider::Cpu, 1)
             .unwrap();
@@ -393,7 +393,7 @@ mod tests {
             let (a, b) = (&theirs["face"], &ours["face"]);
             alike += product(a, b) / (product(a, a) * product(b, b)).sqrt() / crops.len() as f64;
             let mut top = |embeddings| {
-                crate::train::calibrate::largest(
+                crate::train::calibrate::argmax(
                     &crate::recognize::head_logits(&mut light, embeddings).unwrap(),
                 )
             };
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn sets_are_joined_where_they_agree() {
         let folder = tempfile::tempdir().unwrap();
-        let join = || SetFiles::read(&[project("models/default"), folder.path().into()]);
+        let join = || EncoderSetFiles::read(&[project("models/default"), folder.path().into()]);
         face_set(folder.path(), |text| text);
         assert!(
             join()
@@ -456,17 +456,17 @@ mod tests {
         let joined = join().unwrap();
         assert_eq!(
             joined
-                .rules()
+                .manifest()
                 .encoders
                 .iter()
                 .map(|e| e.name.as_str())
                 .collect::<Vec<_>>(),
             ["face", "voice", "text", "face_b"]
         );
-        assert_eq!(joined.rules().window.length_ms, 2000);
+        assert_eq!(joined.manifest().window.length_ms, 2000);
         assert_ne!(
             joined.fingerprint(),
-            SetFiles::read(&[project("models/default")])
+            EncoderSetFiles::read(&[project("models/default")])
                 .unwrap()
                 .fingerprint()
         );

@@ -1,5 +1,5 @@
-//! `evaluate`: metrics of a bundle on held-out pictures, voices and words, from its ONNX files as
-//! the daemon runs them.
+//! `evaluate`: metrics of a bundle on held-out pictures, voices and texts, by its ONNX files as the
+//! daemon runs them.
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,12 @@ use crate::train::data::votes::Votes;
 use crate::train::data::{Part, Split};
 use crate::train::embeddings::LabelledEmbeddings;
 use crate::train::figure::Figure;
-use crate::train::fusion::{alone, evaluate_subset, is_as_counted, only};
+use crate::train::fusion::{
+    evaluate_subset, has_natural_frequencies, only, single_modality_logits,
+};
 use crate::train::opened_bundle::{OpenedBundle, entry};
 use crate::train::refused::Refused;
-use crate::train::sentences::{ending, whole};
+use crate::train::sentences::{last_words, whole_text};
 use crate::train::subgroups;
 
 mod voices;
@@ -67,7 +69,7 @@ pub struct EvaluateArgs {
     pub report: Option<PathBuf>,
 }
 
-/// A split, or all clips.
+/// The clips to evaluate: one split, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SplitChoice {
     Train,
@@ -87,14 +89,14 @@ impl SplitChoice {
     }
 }
 
-/// Evaluation on stores, of a run or of the bundle.
+/// Evaluates a run or the bundle on stores.
 fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     let mut predictor: Box<dyn Predictor> = match &args.run {
         Some(run) => Box::new(RunPredictor::open(run)?),
         None => Box::new(BundlePredictor::open(&args.bundle)?),
     };
     let stores = if args.store.is_empty() {
-        predictor.own_stores()
+        predictor.training_stores()
     } else {
         args.store.clone()
     };
@@ -124,6 +126,7 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     assess(&what, predictor.as_mut())
 }
 
+/// Prints or writes the metrics of a bundle, or of a run's or a bundle's head on stores.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
         return on_stores(args);
@@ -149,7 +152,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All figures of a bundle.
+/// All figures of the bundle in the folder `bundle`, on the data sets in `material`.
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = OpenedBundle::open(bundle)?;
     let crops = fer::read(
@@ -171,7 +174,9 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut all = [
         faces,
         voices,
-        opened.words.utterances(&meld, Part::Report, whole)?,
+        opened
+            .words
+            .embed_utterances(&meld, Part::Report, whole_text)?,
     ];
     for subset in Presence::subsets() {
         let name = subset.name();
@@ -195,10 +200,11 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         };
         let mut figure = head_figure(&mut opened, &what, &all, &subset)?;
         if subset == only(Modality::Face) {
-            let logits = alone(&all, Modality::Face, &mut |batch| opened.fuse(batch))?;
+            let logits =
+                single_modality_logits(&all, Modality::Face, &mut |batch| opened.fuse(batch))?;
             let head = &opened.manifest.head;
             let temperature = head.temperature.get(&name).copied().unwrap_or(1.0);
-            figure.crowd = Some(AnnotatorAgreement::of(
+            figure.annotators = Some(AnnotatorAgreement::new(
                 &logits,
                 &votes,
                 f64::from(temperature),
@@ -233,7 +239,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     // The end of each utterance as the daemon's window holds it when the utterance is over.
     all[2] = opened
         .words
-        .utterances(&meld, Part::Report, |text| ending(text, length_ms))?;
+        .embed_utterances(&meld, Part::Report, |text| last_words(text, length_ms))?;
     let what = format!(
         "head, text alone: MELD development utterances, words of the last {} s",
         f64::from(length_ms) / 1000.0
@@ -246,7 +252,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     )?);
     all[2] = opened
         .words
-        .comments(&material.join("text/goemotions"), Part::Report)?;
+        .embed_comments(&material.join("text/goemotions"), Part::Report)?;
     let what = "head, text alone: GoEmotions development comments with one label";
     figures.push(head_figure(&mut opened, what, &all, &only(Modality::Text))?);
     Ok(figures)
@@ -260,9 +266,9 @@ fn head_figure(
     subset: &Presence,
 ) -> anyhow::Result<Figure> {
     let mut predictions = evaluate_subset(all, subset, &mut |batch| opened.fuse(batch))?;
-    let mut figure = Figure::of(what, &predictions, &LABELS);
-    if is_as_counted(subset) {
-        predictions = predictions.as_counted();
+    let mut figure = Figure::from_predictions(what, &predictions, &LABELS);
+    if has_natural_frequencies(subset) {
+        predictions = predictions.unweighted();
     }
     if *subset == only(Modality::Text) {
         figure.weighted_f1 = predictions.metric("f1_weighted");
@@ -272,8 +278,8 @@ fn head_figure(
     Ok(figure.with_confidence(&predictions, temperature, f64::from(head.abstain_threshold)))
 }
 
-/// The face encoder's own classes, where there is a majority label; its embeddings, and the votes
-/// for each.
+/// The face encoder's own classes on pictures with a majority label, its embeddings of all pictures
+/// with votes, and these votes.
 fn measure_face(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],
@@ -283,7 +289,7 @@ fn measure_face(
     let entry = entry(&opened.manifest, "face")?;
     let mut labelled = LabelledEmbeddings::new(entry.dim);
     let mut logits = Vec::new();
-    let (voted, _) = fer::voted(crops, Part::Report);
+    let (voted, _) = fer::with_votes(crops, Part::Report);
     for sample in &voted {
         let input = normalise(&sample.crop, &settings.normalise);
         let [embedding, row] = OpenedBundle::encode(
@@ -297,18 +303,18 @@ fn measure_face(
     let names: Vec<&str> = entry.classes.iter().map(String::as_str).collect();
     let votes: Vec<Votes> = voted.iter().map(|c| c.votes).collect();
     let predictions = annotators::majority_predictions(&logits, &votes);
-    let conditions = subgroups::faces(opened, crops, copies)?;
+    let subgroups = subgroups::faces(opened, crops, copies)?;
     let threshold = opened.manifest.head.abstain_threshold;
     Ok((
         Figure {
-            conditions,
-            crowd: Some(AnnotatorAgreement::of(
+            subgroups,
+            annotators: Some(AnnotatorAgreement::new(
                 &logits,
                 &votes,
                 1.0,
                 f64::from(threshold),
             )),
-            ..Figure::of(
+            ..Figure::from_predictions(
                 "face encoder: FER2013 PublicTest (deduplicated), majority label",
                 &predictions,
                 &names,

@@ -1,4 +1,5 @@
-//! `export`: from a run's best weights to a bundle. Refused if ONNX Runtime and Burn disagree.
+//! `export`: writes a bundle from the best weights of a recipe's runs. Refused if ONNX Runtime and
+//! Burn disagree.
 
 use std::path::PathBuf;
 
@@ -11,12 +12,12 @@ use crate::encode::{Graph, Input, Provider, Runtime};
 use crate::manifest::{Int8Entry, hex_sha256};
 use crate::modality::{Modality, Presence};
 use crate::model::golden::golden_samples;
-use crate::onnx::sentence::Sentence;
+use crate::onnx::sentence::SentenceFiles;
 use crate::preprocess::{LogMel, normalise};
 use crate::train::card;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, LabelledCrop};
-use crate::train::device::plain;
+use crate::train::device::burn_cpu;
 use crate::train::encoder_runs::{VoiceRun, load_face, load_voice};
 use crate::train::evaluate::measure;
 use crate::train::fit::{device, tensor, values};
@@ -34,7 +35,7 @@ mod manifest;
 use goldens::goldens;
 use manifest::manifest;
 
-/// Largest deviation of ONNX Runtime from Burn.
+/// Largest accepted deviation of ONNX Runtime's outputs from Burn's.
 const TOLERANCE: f32 = 1e-4;
 
 /// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model
@@ -71,24 +72,24 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let (face, voice) = (load_face(&recipe)?, load_voice(&recipe, VoiceRun::Final)?);
     let (head, calibration) = load_head(&recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
-    let (prior, strength) = prior::for_encoder(&recipe, &face, &crops)?;
+    let (prior, strength) = prior::encoder_correction(&recipe, &face, &crops)?;
     println!(
         "export: face encoder, prior of its own classes: {:.2} of their log shares ({:.2} of \
          rare labels'): accuracy {:.4}, mean recall {:.4} on selection data",
-        strength.of_prior, strength.of_rare, strength.accuracy, strength.recall
+        strength.common_labels, strength.rare_labels, strength.accuracy, strength.recall
     );
     let face = face.with_prior(&prior, &device());
     let (face, voice, head) = (
-        face.to_device(&plain()),
-        voice.to_device(&plain()),
-        head.to_device(&plain()),
+        face.to_device(&burn_cpu()),
+        voice.to_device(&burn_cpu()),
+        head.to_device(&burn_cpu()),
     );
     let graphs = Graphs {
         face: export_encoder(&face, [recipe.face.preprocessing.size; 2], None)?,
         voice: export_voice(&recipe, &voice)?,
         head: export_head(&head, &dims(&recipe))?,
     };
-    let sentence = Sentence::from_dir(&recipe.words.encoder)?;
+    let sentence = SentenceFiles::from_dir(&recipe.words.encoder)?;
     let difference = compare(&recipe, &crops, &graphs, &face, &voice, &head)?;
     println!("export: Burn and ONNX Runtime differ by at most {difference:.1e} on real inputs");
     let staged = StagedBundle::begin(&recipe.bundle, args.overwrite)?;
@@ -164,13 +165,14 @@ struct Graphs {
     head: Vec<u8>,
 }
 
-/// An encoder's graph: batch varies, and columns do where a second length is given.
+/// The ONNX graph of an encoder. The batch axis is variable, and the columns are if a second length
+/// is given.
 pub fn export_encoder(
     net: &Encoder,
     [rows, columns]: [usize; 2],
     other_columns: Option<usize>,
 ) -> anyhow::Result<Vec<u8>> {
-    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &plain());
+    let zeros = |batch, columns| Tensor::<4>::zeros([batch, 1, rows, columns], &burn_cpu());
     let last = if other_columns.is_some() {
         AxisSpec::dynamic("frames")
     } else {
@@ -197,12 +199,12 @@ fn export_voice(recipe: &Recipe, net: &Encoder) -> anyhow::Result<Vec<u8>> {
     export_encoder(net, [recipe.voice.preprocessing.mels, 101], Some(201))
 }
 
-/// The head's graph: embeddings, then presence.
+/// The ONNX graph of the head. Its inputs are the embeddings, of lengths `dims`, then the presence.
 pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     let zeros = |batch| {
         dims.iter()
             .chain([&dims.len()])
-            .map(|width| Tensor::<2>::zeros([batch, *width], &plain()))
+            .map(|width| Tensor::<2>::zeros([batch, *width], &burn_cpu()))
             .collect::<Vec<_>>()
     };
     let specs =
@@ -216,8 +218,8 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime on real pictures and voices; an error above
-/// [`TOLERANCE`].
+/// The largest difference between Burn and ONNX Runtime on real pictures and voices. It is an error
+/// above [`TOLERANCE`].
 fn compare(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -284,7 +286,7 @@ fn compare(
     let mut inputs: Vec<Tensor<2>> = columns
         .iter()
         .zip(&shapes)
-        .map(|(column, shape)| tensor(column.clone(), *shape, &plain()))
+        .map(|(column, shape)| tensor(column.clone(), *shape, &burn_cpu()))
         .collect();
     let presence = inputs.pop().expect("presence comes last");
     let burn = values(head.forward(inputs, presence))?;
@@ -304,14 +306,14 @@ fn compare(
     Ok(difference)
 }
 
-/// The int8 encoders and their trials on the selection data.
+/// The int8 encoders, with their trials on the selection data.
 fn int8_trials(
     recipe: &Recipe,
     crops: &[LabelledCrop],
     graphs: &Graphs,
 ) -> anyhow::Result<Vec<(Trial, Vec<u8>)>> {
     let runtime = Runtime::load()?;
-    let [train, select] = [Part::Train, Part::Select].map(|part| fer::voted(crops, part).0);
+    let [train, select] = [Part::Train, Part::Select].map(|part| fer::with_votes(crops, part).0);
     let faces = int8::faces(&train, &select, &recipe.face.preprocessing);
     let face = int8::attempt(&runtime, "face", &graphs.face, &faces)?;
     let voices = int8::voices(
@@ -322,7 +324,7 @@ fn int8_trials(
     );
     // The final voice encoder was trained on these actors, so the cost of int8 is measured with the
     // calibration encoder.
-    let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&plain());
+    let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&burn_cpu());
     let (trial, _) = int8::attempt(
         &runtime,
         "voice",
@@ -333,15 +335,15 @@ fn int8_trials(
     Ok(vec![face, (trial, voice)])
 }
 
-/// Compares both outputs of both implementations, as a batch and one by one; returns the
-/// embeddings.
+/// Compares both outputs of both implementations, in a batch and row by row. Returns the embeddings
+/// and the largest difference.
 fn compare_encoder(
     net: &Encoder,
     graph: &mut Graph,
     shape: [usize; 4],
     input: &[f32],
 ) -> anyhow::Result<(f32, Vec<f32>)> {
-    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &plain()));
+    let (embeddings, logits) = net.forward(tensor(input.to_vec(), shape, &burn_cpu()));
     let (embeddings, logits) = (values(embeddings)?, values(logits)?);
     let whole = graph.run(&[Input::F32(&shape, input)])?;
     ensure!(
@@ -363,7 +365,7 @@ fn compare_encoder(
     Ok((difference, embeddings))
 }
 
-/// Infinite where the lengths differ.
+/// The largest absolute difference; infinite for different lengths.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;

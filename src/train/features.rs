@@ -1,4 +1,4 @@
-//! Feature rows: the training input, from stores or from memory.
+//! Feature rows, the input of training: from stores or from memory.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::train::objective::FeatureBatch;
 use crate::train::refused::Refused;
 use crate::train::store::{Entry, Store, StoreSpec};
 
-/// Rows that are close on disk are drawn close in time: a window of so many rows is shuffled as
-/// one.
+/// Rows are shuffled within windows of this many rows, so that rows that are close on disk are read
+/// at about the same time.
 const SHUFFLED_TOGETHER: usize = 16_384;
 
-/// Stores with compatible rows, one after the other, or rows in memory.
+/// The rows of compatible stores, one store after another, or rows in memory.
 #[derive(Clone, Debug)]
 pub struct Features {
     rows: Rows,
     spec: StoreSpec,
     modalities: Vec<ModalityShape>,
-    /// Per modality, the pieces of a row (start, length) and the encoders' places.
+    /// Per modality: start and length of each encoder's part of a row, and the encoder's index.
     pieces: Vec<Vec<(usize, usize, usize)>>,
 }
 
@@ -36,7 +36,7 @@ enum Rows {
     Memory(Arc<Vec<(Entry, Vec<f32>)>>),
 }
 
-/// A store, and the places of its labels in the list of all.
+/// A store, and the index of each of its labels in the joined list.
 #[derive(Debug)]
 struct Part {
     store: Store,
@@ -44,11 +44,11 @@ struct Part {
 }
 
 impl Features {
-    /// Stores as one: their labels are the union of their lists, in the order of first appearance.
+    /// Opens stores as one. Their labels are the union of their lists, in the order of first
+    /// appearance.
     ///
     /// # Errors
-    /// Where there is no store, one can not be read, or two were made by different encoders or of
-    /// different clips.
+    /// There is no store, a store cannot be read, or two stores differ in their encoders or clips.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
         if let Some((_, twice)) = paths
             .iter()
@@ -145,10 +145,10 @@ impl Features {
         }
     }
 
-    /// The same rows with these modalities only, in this order.
+    /// Restricts the rows to the modalities `wanted`, in this order.
     ///
     /// # Errors
-    /// If no encoder gives one of them.
+    /// No encoder has one of them.
     pub fn with_modalities(mut self, wanted: &[Modality]) -> anyhow::Result<Features> {
         let place = |wanted: &Modality| {
             let found = self.modalities.iter().position(|m| m.modality == *wanted);
@@ -169,13 +169,15 @@ impl Features {
         Ok(self)
     }
 
+    /// The specification of the stores, with the labels and names of all that are labelled.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
+    /// Modality and width of each input, in order.
     pub fn modalities(&self) -> &[ModalityShape] {
         &self.modalities
     }
-    /// Items that gave no rows, by reason.
+    /// Number of items without rows, by reason.
     pub fn skipped(&self) -> std::collections::BTreeMap<String, usize> {
         let mut all = std::collections::BTreeMap::new();
         if let Rows::Stores(parts) = &self.rows {
@@ -185,6 +187,7 @@ impl Features {
         }
         all
     }
+    /// Number of rows.
     pub fn count(&self) -> usize {
         match &self.rows {
             Rows::Stores(parts) => parts.iter().map(|part| part.store.entries().len()).sum(),
@@ -203,7 +206,7 @@ impl Features {
         panic!("row {row} is beyond the stores");
     }
 
-    /// Metadata of a row. Its target indexes its own store's labels: see [`Features::target`].
+    /// Metadata of a row. Its target indexes the labels of its own store; see [`Features::target`].
     pub fn entry(&self, row: usize) -> &Entry {
         match &self.rows {
             Rows::Stores(parts) => {
@@ -214,8 +217,8 @@ impl Features {
         }
     }
 
-    /// The recording of a row, of which a store of windows has several rows: they depend on each
-    /// other. Of other stores the row's id.
+    /// The recording of a row. A store of windows has several rows per recording, which are not
+    /// independent. In other stores this is the row's id.
     pub fn recording(&self, row: usize) -> &str {
         let entry = self.entry(row);
         if self.spec.has_windows() {
@@ -225,7 +228,7 @@ impl Features {
         }
     }
 
-    /// The number of recordings of these rows.
+    /// Number of recordings of these rows.
     pub fn recordings(&self, rows: &[usize]) -> usize {
         let all: BTreeSet<&str> = rows.iter().map(|row| self.recording(*row)).collect();
         all.len()
@@ -234,7 +237,7 @@ impl Features {
     /// The target of a row; it indexes the labels of all stores ([`Features::spec`]).
     ///
     /// # Errors
-    /// If the row's own store has no such label.
+    /// The row's own store has no such label.
     pub fn target(&self, row: usize) -> anyhow::Result<Option<Target>> {
         let Rows::Stores(parts) = &self.rows else {
             return Ok(self.entry(row).target.clone());
@@ -263,8 +266,10 @@ impl Features {
         })
     }
 
+    /// Checks that all stores have targets of one kind.
+    ///
     /// # Errors
-    /// If the clips of one store have one label each and those of another have several.
+    /// The clips of one store have one label each, and those of another store have several.
     pub fn ensure_targets_are_alike(&self) -> anyhow::Result<()> {
         let Rows::Stores(parts) = &self.rows else {
             return Ok(());
@@ -290,8 +295,8 @@ impl Features {
         Ok(())
     }
 
-    /// Whether the row has an embedding of this modality (by its place in
-    /// [`Features::modalities`]).
+    /// Whether the row has an embedding of the modality with this index in
+    /// [`Features::modalities`].
     pub fn has(&self, row: usize, modality: usize) -> bool {
         let present = &self.entry(row).present;
         self.pieces[modality]
@@ -299,10 +304,10 @@ impl Features {
             .all(|(encoder, _, _)| present[*encoder])
     }
 
-    /// A row's values in the store's layout.
+    /// Reads the values of a row in the store's layout.
     ///
     /// # Errors
-    /// If the disk fails, or a value is not finite: later it would look like a fault of training.
+    /// The disk fails, or a value is not finite.
     pub fn read(&self, row: usize, out: &mut [f32]) -> anyhow::Result<()> {
         match &self.rows {
             Rows::Stores(parts) => {
@@ -316,7 +321,7 @@ impl Features {
             .map_or(Ok(()), |at| Err(self.no_number(row, at)))
     }
 
-    /// The error for the value of a row at position `at`.
+    /// The error for a value at position `at` of a row that is not finite.
     fn no_number(&self, row: usize, at: usize) -> anyhow::Error {
         let mut end = 0;
         let within = self.spec.encoders.iter().find(|encoder| {
@@ -335,8 +340,8 @@ impl Features {
         )
     }
 
-    /// A row's embeddings by their encoders' names, of the modalities that are `shown` and that it
-    /// has.
+    /// The embeddings of a row by encoder name, restricted to modalities that are marked in `shown`
+    /// and present.
     pub fn embeddings(&self, row: usize, shown: &[bool]) -> anyhow::Result<Embeddings> {
         let mut values = vec![0.0; self.spec.dim()];
         self.read(row, &mut values)?;
@@ -357,7 +362,7 @@ impl Features {
         Ok(embeddings)
     }
 
-    /// Rows as a batch; each modality has only the rows with an embedding.
+    /// The given rows as a batch. Each modality has only the rows with an embedding of it.
     pub fn batch(&self, rows: &[usize]) -> anyhow::Result<FeatureBatch> {
         let mut batch = FeatureBatch {
             count: rows.len(),
@@ -379,8 +384,8 @@ impl Features {
         Ok(batch)
     }
 
-    /// Mean and deviation of every value, per modality, over at most `most` of `rows` that have it,
-    /// evenly spread.
+    /// Mean and deviation of each value of each modality, over at most `most` evenly spread rows of
+    /// `rows` that have the modality.
     pub fn statistics(
         &self,
         rows: &[usize],
@@ -443,8 +448,8 @@ pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     all
 }
 
-/// `rows` in another order for each epoch: windows of neighbours in random order, each shuffled.
-/// The same seed and epoch give the same.
+/// `rows` in the order of an epoch: windows of neighbours in random order, each shuffled. The order
+/// follows from `seed` and `epoch`.
 pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
     let mut windows: Vec<Vec<usize>> = rows

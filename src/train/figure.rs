@@ -1,4 +1,4 @@
-//! One measured row of a bundle's evaluation: accuracy, recalls, confusion matrix, calibration.
+//! Metrics of a bundle on one set of test data: accuracy, recalls, confusion matrix, calibration.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,69 @@ use crate::train::calibrate::LabelledLogits;
 use crate::train::confusion::ConfusionMatrix;
 use crate::train::metrics::wilson;
 
-/// One measured row.
+/// Metrics of a model on one set of test data: a row of the evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    pub what: String,
+    /// The evaluated model and test data, as the model card names them.
+    #[serde(rename = "what")]
+    pub name: String,
+    /// Number of items.
     pub n: usize,
+    /// Number of classes.
     pub classes: usize,
+    /// Share of correct predictions, 0..1.
     pub accuracy: f64,
     /// Wilson's interval of the accuracy, 95 %, as if rows were independent.
     pub interval: [f64; 2],
-    /// Mean of the classes' recalls.
+    /// Mean of the classes' recalls, 0..1.
     pub recall: f64,
     /// Recall of each class by name, with Wilson's interval.
     pub recalls: BTreeMap<String, (f64, [f64; 2])>,
-    /// Subgroup accuracy.
-    pub conditions: Vec<Subgroup>,
+    /// Accuracy by subgroup.
+    #[serde(rename = "conditions")]
+    pub subgroups: Vec<Subgroup>,
     /// Faces only: agreement with the pictures' annotators.
-    pub crowd: Option<AnnotatorAgreement>,
+    #[serde(rename = "crowd")]
+    pub annotators: Option<AnnotatorAgreement>,
     /// Fused predictions only: effect of a modality that is wrong and confident.
-    pub misled: Option<ModalityConflict>,
+    #[serde(rename = "misled")]
+    pub conflict: Option<ModalityConflict>,
+    /// The confusion matrix; not serialised.
     #[serde(skip)]
     pub confusion: ConfusionMatrix,
     /// F1 weighted by class counts, where published results use it.
     pub weighted_f1: Option<f64>,
-    /// Expected calibration error at the bundle's temperature, and share of answers that are not
-    /// abstained; where the head answers.
+    /// Expected calibration error at the bundle's temperature; for predictions of the head.
     pub calibration_error: Option<f64>,
-    /// Mean calibration error of as many rows with perfectly calibrated confidences.
+    /// Mean calibration error of random draws with the same number of rows and perfectly calibrated
+    /// confidences.
     pub chance_error: Option<f64>,
+    /// Share of rows without abstention, 0..1.
     pub answered: Option<f64>,
     /// Accuracy among the rows without abstention.
     pub answered_accuracy: Option<f64>,
 }
 
-/// Accuracy under one condition.
+/// Accuracy on one subgroup of the test data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subgroup {
-    pub what: String,
+    /// The corpus and the subgroup.
+    #[serde(rename = "what")]
+    pub name: String,
+    /// Number of items.
     pub n: usize,
+    /// Share of correct predictions, 0..1.
     pub accuracy: f64,
-    /// Wilson's, 95 %.
+    /// Wilson's 95 % interval of the accuracy.
     pub interval: [f64; 2],
 }
 
 impl Subgroup {
-    pub fn new(what: &str, right: &[bool]) -> Subgroup {
+    /// The accuracy of the subgroup `name`; `right`: whether each prediction is correct.
+    pub fn new(name: &str, right: &[bool]) -> Subgroup {
         let accuracy = right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64;
         Subgroup {
-            what: what.to_owned(),
+            name: name.to_owned(),
             n: right.len(),
             accuracy,
             interval: wilson(accuracy, right.len()),
@@ -68,18 +83,24 @@ impl Subgroup {
 /// [`MIN_CONFIDENCE`](crate::train::conflict::MIN_CONFIDENCE) or more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModalityConflict {
-    /// The modality that is wrong.
-    pub wrong: String,
-    /// Shares of rows where the fused prediction follows the wrong modality, and of abstentions.
-    pub follows: f64,
-    pub abstained: f64,
-    /// Accuracy of the other modality alone on the same rows.
-    pub alone: f64,
+    /// Name of the modality with the wrong prediction.
+    #[serde(rename = "wrong")]
+    pub wrong_modality: String,
+    /// Share of rows whose fused prediction is that of the wrong modality, 0..1.
+    #[serde(rename = "follows")]
+    pub follow_share: f64,
+    /// Share of rows with an abstention, 0..1.
+    #[serde(rename = "abstained")]
+    pub abstention_share: f64,
+    /// Accuracy of the other modality alone on the same rows, 0..1.
+    #[serde(rename = "alone")]
+    pub other_accuracy: f64,
 }
 
 impl Figure {
-    /// Accuracy and recalls of `predictions`; `names` are the classes. The other fields are empty.
-    pub fn of(what: &str, predictions: &LabelledLogits, names: &[&str]) -> Figure {
+    /// Accuracy, recalls and confusion matrix of `predictions`. `name`: model and test data;
+    /// `names`: the classes. The other fields are empty.
+    pub fn from_predictions(name: &str, predictions: &LabelledLogits, names: &[&str]) -> Figure {
         let recalls = (predictions.recalls().into_iter().zip(predictions.sums()))
             .zip(names)
             .filter_map(|((recall, sum), name)| {
@@ -87,17 +108,17 @@ impl Figure {
                 Some((name.to_string(), (recall?, interval)))
             });
         Figure {
-            what: what.to_owned(),
+            name: name.to_owned(),
             n: predictions.count(),
             classes: names.len(),
             accuracy: predictions.accuracy(),
             interval: wilson(predictions.accuracy(), predictions.count()),
             recall: predictions.recall(),
             recalls: recalls.collect(),
-            conditions: Vec::new(),
-            crowd: None,
-            misled: None,
-            confusion: ConfusionMatrix::of(predictions, names),
+            subgroups: Vec::new(),
+            annotators: None,
+            conflict: None,
+            confusion: ConfusionMatrix::from_predictions(predictions, names),
             weighted_f1: None,
             calibration_error: None,
             chance_error: None,
@@ -106,11 +127,11 @@ impl Figure {
         }
     }
 
-    /// Prints it as text to standard output.
+    /// Prints the metrics as text to standard output.
     pub fn print(&self) {
         println!(
             "{}: n {}, {} classes: accuracy {:.4} [{:.4}, {:.4}], mean recall {:.4}",
-            self.what,
+            self.name,
             self.n,
             self.classes,
             self.accuracy,
@@ -129,14 +150,14 @@ impl Figure {
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        if let Some(crowd) = &self.crowd {
-            println!("{}", crowd.sentences());
+        if let Some(annotators) = &self.annotators {
+            println!("{}", annotators.sentences());
         }
-        for condition in &self.conditions {
-            let [low, high] = condition.interval;
+        for subgroup in &self.subgroups {
+            let [low, high] = subgroup.interval;
             println!(
                 "    {}: n {}, accuracy {:.4} [{low:.4}, {high:.4}]",
-                condition.what, condition.n, condition.accuracy
+                subgroup.name, subgroup.n, subgroup.accuracy
             );
         }
         if let (Some(error), Some(answered), Some(accuracy)) = (
@@ -151,19 +172,19 @@ impl Figure {
                 answered * 100.0
             );
         }
-        if let Some(misled) = &self.misled {
+        if let Some(conflict) = &self.conflict {
             println!(
                 "    misleading {}: {:.1} % follow it, {:.1} % abstain; accuracy without it {:.4}",
-                misled.wrong,
-                misled.follows * 100.0,
-                misled.abstained * 100.0,
-                misled.alone
+                conflict.wrong_modality,
+                conflict.follow_share * 100.0,
+                conflict.abstention_share * 100.0,
+                conflict.other_accuracy
             );
         }
     }
 
-    /// Adds the calibration error at `temperature`, and the share of rows with a confidence of at
-    /// least `threshold`.
+    /// Adds the calibration error at `temperature`, and the share and accuracy of the rows with a
+    /// confidence of at least `threshold`.
     pub fn with_confidence(
         mut self,
         predictions: &LabelledLogits,
@@ -173,9 +194,9 @@ impl Figure {
         // Summed weights of rows without abstention: all, and correct ones.
         let (mut answered, mut right) = (0.0, 0.0);
         for (verdict, (.., share)) in predictions
-            .verdicts(temperature)
+            .scored_predictions(temperature)
             .iter()
-            .zip(predictions.answers())
+            .zip(predictions.predictions())
         {
             if verdict.confidence >= threshold {
                 answered += share;
@@ -198,13 +219,13 @@ mod tests {
     fn a_figure_is_read_back_from_json_without_its_confusion_matrix() {
         let logits = vec![2.0, 0.0, 0.0, 1.0, 3.0, 0.5];
         let predictions = LabelledLogits::new(2, logits, vec![0, 1, 1]);
-        let written = Figure::of("three rows", &predictions, &["happy", "sad"]);
+        let written = Figure::from_predictions("three rows", &predictions, &["happy", "sad"]);
         let json = serde_json::to_string(&written).unwrap();
         let read: Figure = serde_json::from_str(&json).unwrap();
         assert_eq!(read.confusion, ConfusionMatrix::default());
         // Text may change the last bit of a number.
         let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
-        assert_eq!((&read.what, read.n), (&written.what, 3));
+        assert_eq!((&read.name, read.n), (&written.name, 3));
         assert!(close(read.accuracy, written.accuracy) && close(read.recall, 0.75));
         assert!(close(read.recalls["sad"].0, 0.5) && read.recalls.len() == 2);
     }

@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
-use crate::train::calibrate::largest;
+use crate::train::calibrate::argmax;
 use crate::train::classify::StoreTraining;
 use crate::train::data::Part;
 use crate::train::data::fer::{self, VotedCrop};
@@ -79,7 +79,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
                 .into()
         )
     );
-    if RecipeKind::of(&args.recipe)? == Some(RecipeKind::Finetune) {
+    if RecipeKind::read(&args.recipe)? == Some(RecipeKind::Finetune) {
         bail!(Refused(format!(
             "--store is needed: {} trains on feature stores",
             args.recipe.display()
@@ -96,7 +96,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
         );
     }
     if wanted(Target::Voice) {
-        for which in VoiceRun::of(&recipe) {
+        for which in VoiceRun::all(&recipe) {
             train_voice(&recipe, which)?;
         }
     }
@@ -109,7 +109,7 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
 fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let [train, select] = [Part::Train, Part::Select].map(|part| {
-        let (found, left_out) = fer::voted(&crops, part);
+        let (found, left_out) = fer::with_votes(&crops, part);
         for (reason, count) in left_out {
             println!("face: left out: {count} pictures {reason}");
         }
@@ -210,8 +210,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     Ok((net, state))
 }
 
-/// The probabilities of each label for each picture, `[crops, labels]`: the mean over all of
-/// `nets`, and over the picture and its mirror image.
+/// The teacher's probability of each label for each picture, `[crops, labels]` row by row: the mean
+/// over `nets`, and over each picture and its mirror image.
 fn teacher_probabilities<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
     crops: &[VotedCrop],
@@ -252,12 +252,13 @@ fn teacher_probabilities<'a>(
     Ok(probabilities)
 }
 
-/// Share of rows with the largest logit at the label. `logits`: `[rows, classes]`, row-major.
+/// Share of rows whose largest logit is at the label, 0..1. `logits`: `[rows, classes]`, row by
+/// row.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks(classes)
         .zip(labels)
-        .filter(|(row, label)| largest(row) == **label)
+        .filter(|(row, label)| argmax(row) == **label)
         .count();
     right as f64 / labels.len().max(1) as f64
 }

@@ -14,11 +14,11 @@ use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
 use crate::train::average::Average;
 use crate::train::checkpoint::RunFolder;
-use crate::train::device::described;
+use crate::train::device::description;
 pub use crate::train::device::device;
 use crate::train::recipe::{FitSettings, Keep};
 
-/// Something that learns from batches.
+/// A network that is trained on batches.
 pub trait Learner: Module {
     type Batch: Send;
 
@@ -52,17 +52,18 @@ pub fn differentiated<L: Learner>(
     ))
 }
 
-/// A source of batches. The same arguments always give the same batch, so that resuming needs no
-/// generator state.
+/// A source of batches. The same epoch and index always give the same batch, so that a resumed run
+/// needs no generator state.
 pub trait Batches<B>: Sync {
-    /// Batches per epoch.
+    /// Number of batches per epoch.
     fn count(&self) -> usize;
     fn batch(&self, epoch: usize, index: usize) -> B;
 }
 
 /// Settings of a training run.
 #[derive(Clone, Debug)]
-pub struct Run<'a> {
+pub struct TrainingRun<'a> {
+    /// Name of the network, for logs.
     pub name: &'a str,
     /// The folder of the checkpoints; existing ones are resumed from.
     pub folder: PathBuf,
@@ -75,7 +76,7 @@ pub struct Run<'a> {
     pub stop_after: Option<usize>,
 }
 
-impl Run<'_> {
+impl TrainingRun<'_> {
     /// All settings that determine the result, as in `state.json`.
     fn identity(&self) -> anyhow::Result<String> {
         Ok(format!(
@@ -86,11 +87,11 @@ impl Run<'_> {
         ))
     }
 
-    /// `net` with the weights that this run kept.
+    /// Loads the final weights of this run into `net`.
     ///
     /// # Errors
-    /// If there is no such run, if it is not finished, or if it was made with other settings than
-    /// the recipe's.
+    /// There is no such run, it is not finished, or it was made with other settings than the
+    /// recipe's.
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
         let state = read_state(&self.folder)?
@@ -110,17 +111,19 @@ impl Run<'_> {
     }
 }
 
-/// `state.json`, written last: a checkpoint counts when it names it.
+/// `state.json`, written last: a checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub recipe: String,
-    /// Epochs that are done.
+    /// Number of finished epochs.
     pub epochs: usize,
-    /// Selection accuracy after each epoch; empty where nothing selects.
+    /// Selection accuracy after each epoch; empty without selection data.
     pub selection: Vec<f64>,
+    /// Mean training loss of each epoch.
     pub losses: Vec<f64>,
     /// The epoch, from 0, of the weights in `best.bpk`.
     pub best: usize,
+    /// Training time so far, in seconds.
     pub seconds: f64,
     /// The devices that the run was computed on, without duplicates.
     #[serde(default)]
@@ -128,7 +131,7 @@ pub struct State {
 }
 
 impl State {
-    /// The selection accuracy of the weights that are kept; `None` where nothing selects.
+    /// The selection accuracy of the final weights; `None` without selection data.
     pub fn kept(&self) -> Option<f64> {
         self.selection.get(self.best).copied()
     }
@@ -137,7 +140,7 @@ impl State {
 /// Trains `net` (on an inference device). Returns the weights with the best selection accuracy, or
 /// the last ones if the settings require it.
 pub fn fit<L: Learner>(
-    run: &Run<'_>,
+    run: &TrainingRun<'_>,
     net: L,
     device: &Device,
     batches: &impl Batches<L::Batch>,
@@ -178,7 +181,7 @@ pub fn fit<L: Learner>(
     let mut learner = net.to_device(&training).train();
     let mut average = match run.settings.average {
         None => None,
-        Some(keeps) if state.epochs == 0 => Some(Average::begin(learner.valid(), keeps)),
+        Some(keeps) if state.epochs == 0 => Some(Average::new(learner.valid(), keeps)),
         Some(keeps) => {
             let path = at(&format!("average-{}.bpk", state.epochs));
             let net = learner
@@ -186,7 +189,7 @@ pub fn fit<L: Learner>(
                 .try_load_file(path)
                 .map_err(|e| anyhow::anyhow!("{e:?}"))
                 .context("the checkpoint's average cannot be read")?;
-            Some(Average::begin(net, keeps))
+            Some(Average::new(net, keeps))
         }
     };
     let steps = batches.count();
@@ -219,7 +222,7 @@ pub fn fit<L: Learner>(
                 );
                 step += 1;
                 if let Some(average) = &mut average {
-                    average.follow(&learner, epoch * steps + step);
+                    average.update(&learner, epoch * steps + step);
                 }
                 if step % 100 == 0 {
                     let seconds = (monotonic_nanos() - started) as f64 * 1e-9;
@@ -252,7 +255,7 @@ pub fn fit<L: Learner>(
             save(&candidate, &at("best.bpk"))?;
         }
         state.epochs += 1;
-        let computed = described();
+        let computed = description();
         if !state.devices.contains(&computed) {
             state.devices.push(computed);
         }
@@ -320,17 +323,17 @@ pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     (log_softmax(logits, 1) * targets).sum().div_scalar(-count)
 }
 
-/// Values of row after row as a tensor.
+/// A tensor of `shape` from values in row-major order.
 pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// A tensor's values, row after row.
+/// The values of a tensor in row-major order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
     Ok(tensor.into_data().try_to_vec::<f32>()?)
 }
 
-/// The state of the run in `folder`, if there is one.
+/// Reads `state.json` of the run in `folder`; `None` if there is none.
 pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
         Ok(bytes) => {

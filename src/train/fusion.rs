@@ -1,4 +1,5 @@
-//! The head: trained on faces, voices and words of the same label, calibrated on held-out ones.
+//! Trains the fusion head on faces, voices and texts of the same label, and calibrates it on
+//! held-out ones.
 
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
@@ -17,9 +18,11 @@ use crate::train::encoder_runs::{
     VoiceRun, face_part, load_face, load_voice, run_folder, weights_sha256,
 };
 use crate::train::figure::Figure;
-use crate::train::fit::{Batches, Learner, Run, device, fit, soft_cross_entropy, tensor, values};
+use crate::train::fit::{
+    Batches, Learner, TrainingRun, device, fit, soft_cross_entropy, tensor, values,
+};
 use crate::train::net::Head;
-use crate::train::prior::minus;
+use crate::train::prior::difference;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, smoothed};
 use crate::train::sentences::{self, SentenceEncoder};
@@ -35,22 +38,23 @@ use calibration::{Shares, calibrate};
 use recordings::Recordings;
 #[cfg(test)]
 use validation::held_out;
-pub use validation::{alone, evaluate_subset};
+pub use validation::{evaluate_subset, single_modality_logits};
 use validation::{evaluate_with_pairs, paired};
 
-/// A face's place among the modalities.
+/// Index of the face in [`Modality::ALL`].
 const FACE: usize = 0;
-/// The words' place.
+/// Index of text in [`Modality::ALL`].
 const WORDS: usize = 2;
 
-/// Inputs of the head, row by row, and soft targets.
+/// A batch for the head: inputs row by row, and soft targets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeadBatch {
     pub count: usize,
-    /// Per modality, in the order of [`Modality::ALL`].
+    /// The embeddings of each modality, row by row, in the order of [`Modality::ALL`].
     pub embeddings: Vec<Vec<f32>>,
-    /// A row has one value a modality.
+    /// The presence of each modality, 0 or 1, `[count, modalities]` row by row.
     pub presence: Vec<f32>,
+    /// Probability of each label, `[count, labels]` row by row.
     pub targets: Vec<f32>,
 }
 
@@ -77,8 +81,8 @@ fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     )
 }
 
-/// Appends a row to a batch. `draw` gives the embedding of a present modality; an absent one is
-/// zeros.
+/// Appends a row. `draw` returns the embedding of a present modality, by its index; absent
+/// modalities are zeros.
 pub(super) fn push_row(
     batch: &mut HeadBatch,
     all: &[LabelledEmbeddings],
@@ -97,6 +101,7 @@ pub(super) fn push_row(
     batch.count += 1;
 }
 
+/// A batch without rows, for embeddings of these lengths.
 pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     HeadBatch {
         embeddings: vec![Vec::new(); all.len()],
@@ -104,9 +109,9 @@ pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     }
 }
 
-/// Batches with uniformly drawn labels and, except for an extra share of single modalities,
-/// uniformly drawn subsets. Modalities are joined by label; a share of the rows with face and voice
-/// is of one person.
+/// Training batches of the head. Labels are drawn uniformly. Subsets of modalities are drawn
+/// uniformly, except for an extra share of single modalities. Items of different modalities are
+/// joined by label, and a share of the rows with face and voice is of one person.
 struct Joined<'a> {
     all: &'a [LabelledEmbeddings],
     pairs: &'a [EmbeddingPair],
@@ -143,7 +148,7 @@ impl Batches<HeadBatch> for Joined<'_> {
             let pair = (!of_label.is_empty() && rng.random_bool(self.same_person))
                 .then(|| of_label[rng.random_range(0..of_label.len())]);
             push_row(&mut batch, self.all, &subset, |i| {
-                match pair.and_then(|pair| pair.of(i)) {
+                match pair.and_then(|pair| pair.embedding(i)) {
                     Some(embedding) => embedding.clone(),
                     None => self.all[i].draw(label, &mut rng),
                 }
@@ -156,33 +161,35 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Whether the subset's items have the natural label frequencies: so for words alone and for a face
-/// alone, where each item weighs the same. Joined rows have no frequencies of their own.
-pub fn is_as_counted(subset: &Presence) -> bool {
+/// Whether a subset is evaluated with the label frequencies of its data, every item having the same
+/// weight. This holds for text alone and for a face alone; joined rows have no label frequencies of
+/// their own.
+pub fn has_natural_frequencies(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
         .any(|modality| *subset == only(modality))
 }
 
-/// The subset of one modality.
+/// The subset that contains this modality alone.
 pub fn only(modality: Modality) -> Presence {
     let mut presence = Presence::default();
     *presence.get_mut(modality) = true;
     presence
 }
 
-/// Trains the head over the recipe's encoders. Confidence is calibrated with a second head over the
-/// voice encoder that was not trained on the calibration actors, on these actors.
+/// Trains the head over the recipe's encoders. Confidence is calibrated on the calibration actors,
+/// with a second head over the voice encoder that was not trained on them.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     println!("head: computing embeddings");
     let face = load_face(recipe)?;
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let mut words = SentenceEncoder::open(&recipe.words.encoder)?;
     let mut others = |part| -> anyhow::Result<[LabelledEmbeddings; 2]> {
-        let mut utterances = words.utterances(&recipe.meld_folder(), part, sentences::whole)?;
+        let mut utterances =
+            words.embed_utterances(&recipe.meld_folder(), part, sentences::whole_text)?;
         // Words are calibrated on dialogue only.
         if part == Part::Train && recipe.words.goemotions > 0.0 {
-            let comments = words.comments(&recipe.goemotions_folder(), part)?;
+            let comments = words.embed_comments(&recipe.goemotions_folder(), part)?;
             utterances.join(comments, recipe.words.goemotions);
         }
         Ok([face_embeddings(recipe, &face, &crops, part)?, utterances])
@@ -199,7 +206,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
         ])
     };
     let held_out = joined(VoiceRun::Calibration, Part::Select, &selection)?;
-    let firsts = fer::voted(&crops, Part::Select).0;
+    let firsts = fer::with_votes(&crops, Part::Select).0;
     let firsts: Vec<Option<usize>> = firsts.iter().map(|c| c.votes.first()).collect();
     let shares = Shares {
         faces: training[0].log_shares(),
@@ -247,7 +254,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run's folder of the head over that voice encoder.
+/// The run name of the head over this voice encoder.
 fn head_part(which: VoiceRun) -> &'static str {
     match which {
         VoiceRun::Calibration => "head-calibration",
@@ -310,9 +317,9 @@ fn fit_head(
     Ok(head)
 }
 
-/// The head's run over that voice encoder, and the hashes of the encoders' weights: of other
-/// encoders, another run.
-fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<String>)> {
+/// Settings of the run of the head over this voice encoder, and the hashes of the encoders'
+/// weights. With other encoders it is another run.
+fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(TrainingRun<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()]
         .map(|part| weights_sha256(&run_folder(recipe, part)))
@@ -329,7 +336,7 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Run<'_>, Vec<St
         &recipe.window,
     ))?;
     Ok((
-        Run {
+        TrainingRun {
             name,
             folder: run_folder(recipe, name),
             settings: &settings.fit,
@@ -354,7 +361,7 @@ fn new_head(recipe: &Recipe, device: &Device) -> Head {
     Head::new(&dims(recipe), recipe.head.hidden, LABELS.len(), device)
 }
 
-/// The calibrated head.
+/// Loads the head with its calibration applied, and the calibration.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     let (run, _) = head_run(recipe, VoiceRun::Final)?;
     let head = run.load(new_head(recipe, &device()))?;
@@ -378,12 +385,12 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
 /// The head with its calibration applied.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
     let device = device();
-    let alone = minus(&calibration.face_prior, &calibration.joined_face_prior);
-    head.weighed(&calibration.factors)
+    let alone = difference(&calibration.face_prior, &calibration.joined_face_prior);
+    head.scaled(&calibration.factors)
         .with_bounds(&calibration.bounds)
-        .with_prior_of(FACE, &calibration.joined_face_prior, &device)
-        .with_prior_alone(FACE, &alone, &device)
-        .with_prior_alone(WORDS, &calibration.prior, &device)
+        .with_modality_prior(FACE, &calibration.joined_face_prior, &device)
+        .with_single_modality_prior(FACE, &alone, &device)
+        .with_single_modality_prior(WORDS, &calibration.prior, &device)
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ struct MtcnnArgs {
     out: PathBuf,
 }
 
+/// Runs the selected import.
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
         What::Mtcnn(args) => import_mtcnn(&args),
@@ -89,7 +90,7 @@ fn write_all(folder: &Path, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<
 const WHEEL: &str = "facenet_pytorch-2.5.3-py3-none-any.whl";
 const NETWORKS: [&str; 3] = ["pnet", "rnet", "onet"];
 
-/// MTCNN's `.pt` files, by name without ending.
+/// MTCNN's `.pt` files, by name without extension.
 struct MtcnnWeights {
     files: BTreeMap<&'static str, Vec<u8>>,
 }
@@ -100,9 +101,9 @@ struct Provenance<'a> {
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// sha256 of the files read.
+    /// SHA-256 of each source file.
     read: BTreeMap<String, String>,
-    /// sha256 of the files written.
+    /// SHA-256 of each written file.
     written: BTreeMap<String, String>,
 }
 
@@ -144,7 +145,7 @@ impl MtcnnWeights {
         })
     }
 
-    /// All files of the folder: graphs, provenance, licence.
+    /// All files of the model's folder: graphs, provenance and licence.
     fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let mut made = BTreeMap::new();
         for (name, bytes) in &self.files {
@@ -197,7 +198,7 @@ impl Drop for ScratchFile {
     }
 }
 
-/// A network during conversion from weights to a graph: layers are appended to `last`.
+/// A network while its weights are converted to a graph. New layers take `last` as input.
 struct Network {
     weights: PytorchReader,
     /// The reader takes the legacy format from a file alone, and reads tensors on demand: the file
@@ -226,7 +227,7 @@ impl Network {
         })
     }
 
-    /// Copies a tensor into the graph. `shape` of the constant, `None` as it is in the file.
+    /// Copies a tensor into the graph, as a constant of this shape; `None`: the shape in the file.
     fn tensor(&mut self, name: &str, shape: Option<&[usize]>) -> anyhow::Result<String> {
         let tensor = self
             .weights
@@ -267,7 +268,7 @@ impl Network {
             .node("Conv", &[&self.last, &weight, &bias], name, &[]))
     }
 
-    /// A slope per channel; `spatial` where the channels are followed by rows and columns.
+    /// Adds a PReLU with one slope per channel. `spatial`: rows and columns follow the channels.
     fn prelu(&mut self, name: &str, channels: usize, spatial: bool) -> anyhow::Result<()> {
         let shape: &[usize] = if spatial {
             &[channels, 1, 1]
@@ -279,7 +280,7 @@ impl Network {
         Ok(())
     }
 
-    /// Stride 2, and the last window may hang over the border.
+    /// Adds a max pooling with stride 2, whose last window may reach beyond the border.
     fn pool(&mut self, name: &str, kernel: i64) {
         let attributes = [
             ("kernel_shape", Attribute::Ints(&[kernel, kernel])),
@@ -289,7 +290,7 @@ impl Network {
         self.last = self.graph.node("MaxPool", &[&self.last], name, &attributes);
     }
 
-    /// The reference flattens columns first, then rows, then channels.
+    /// Adds a flattening in the reference's order: columns, then rows, then channels.
     fn flatten(&mut self) {
         let turned = self.graph.node(
             "Transpose",

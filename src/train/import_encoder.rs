@@ -1,15 +1,17 @@
-//! `expressd-train import encoder`: any ONNX file as a frozen encoder of an encoder set, tried
-//! before it is taken.
+//! `expressd-train import encoder`: adds an ONNX file to an encoder set as a frozen encoder, after
+//! a trial run.
 //!
-//! # How a file is made
-//! A torchvision network, pooled (here ResNet-152 without its classifier; 2048 numbers a face):
+//! # Export of a file
+//! A pooled torchvision network (here ResNet-152 without its classifier; 2048 values per face):
 //!
 //! ```python
 //! import torch, torchvision
 //! net = torchvision.models.resnet152(weights="IMAGENET1K_V2").eval()
 //! net.fc = torch.nn.Identity()
-//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx", input_names=["pixels"], output_names=["embedding"],
-//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
+//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx",
+//!                   input_names=["pixels"], output_names=["embedding"],
+//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}},
+//!                   opset_version=17, dynamo=False)
 //! ```
 //!
 //! A Hugging Face text encoder with mean pooling over tokens; `tokenizer.json` is the output of
@@ -24,8 +26,10 @@
 //!         states, m = self.net(ids, mask).last_hidden_state, mask.unsqueeze(-1).float()
 //!         return (states * m).sum(1) / m.sum(1)
 //! x = torch.ones(1, 8, dtype=torch.long); axes = {0: "batch", 1: "tokens"}
-//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx", input_names=["ids", "mask"], output_names=["embedding"],
-//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}}, opset_version=17, dynamo=False)
+//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx",
+//!                   input_names=["ids", "mask"], output_names=["embedding"],
+//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}},
+//!                   opset_version=17, dynamo=False)
 //! ```
 //!
 //! Weights must be inside the file: "external data" beside it is refused.
@@ -44,13 +48,13 @@ use crate::modality::Modality;
 use crate::model::{check_sums, seal};
 use crate::onnx::outline::Outline;
 use crate::preprocess::Tokenizer;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 
 mod trial;
 
 const SET: &str = "encoders.toml";
 const PROVENANCE: &str = "provenance.toml";
-/// Default token limit of text encoders without `[text]`.
+/// Default token limit of a text encoder, without a section `[text]`.
 const MAX_TOKENS: usize = 256;
 
 /// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked,
@@ -135,7 +139,7 @@ fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
-/// `encoders.toml`: the sections that a manifest and an encoder set share.
+/// `encoders.toml`: the sections that manifests and encoder sets share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sections {
     window: Option<WindowRule>,
@@ -146,7 +150,7 @@ struct Sections {
     encoders: Vec<EncoderEntry>,
 }
 
-/// The origin of one encoder; `provenance.toml` has a table per encoder.
+/// The origin of one encoder; `provenance.toml` has a table for each encoder.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
@@ -163,7 +167,7 @@ fn parsed(path: &Path) -> anyhow::Result<Sections> {
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
-/// Ours where there is one; theirs must not contradict it.
+/// Our section if there is one, which must then equal theirs; else theirs.
 fn joined<S: PartialEq + Clone>(
     ours: &mut Option<S>,
     theirs: Option<S>,
@@ -293,7 +297,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         &provenance,
     )?;
     // Opens the set as `extract` does.
-    SetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
+    EncoderSetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
         "{sha256}  {file}  {} {:?}, operator set {opset}, embedding of {dim} values",
         args.modality.name(),
@@ -302,7 +306,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tokenizer's bytes and the token limit, for an utterance encoder.
+/// The bytes of the tokenizer and the token limit of an utterance encoder.
 fn tokenizer(
     args: &EncoderArgs,
     given: Option<(PathBuf, usize)>,

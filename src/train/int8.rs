@@ -1,5 +1,5 @@
-//! Int8 encoders: quantised from the float graph, compared with it, and kept if they are faster at
-//! nearly the same accuracy.
+//! Int8 encoders: quantised from the float graph and compared with it. An int8 encoder is kept if
+//! it is faster and nearly as accurate.
 
 use anyhow::{Context, ensure};
 
@@ -10,47 +10,49 @@ use crate::onnx::quantise::{Example, quantise};
 use crate::preprocess::{LogMel, normalise};
 use crate::time::thread_cpu_nanos;
 use crate::train::augment::{vary_crop, vary_voice};
-use crate::train::calibrate::largest;
+use crate::train::calibrate::argmax;
 use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
 /// Largest permitted loss of accuracy by int8.
 const PERMITTED_LOSS: f64 = 0.005;
-/// Inputs that ranges are taken from.
+/// Number of inputs for the value ranges of quantisation.
 const RANGE_INPUTS: usize = 360;
 
-/// An encoder's inputs from the training data, and its labelled inputs from the selection data. The
-/// report data is in neither.
+/// Inputs of an encoder: from the training data for the value ranges, and labelled ones from the
+/// selection data. Report data is in neither.
 #[derive(Clone, Debug)]
 pub struct Examples {
     pub ranges: Vec<Example>,
     pub selection: Vec<(Example, usize)>,
 }
 
-/// Measured cost and gain of an int8 encoder.
+/// Measured speed and accuracy of an int8 encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     pub encoder: String,
-    /// Inputs of the selection data.
+    /// Number of selection inputs.
     pub n: usize,
-    /// CPU time of one run on one thread, the median.
+    /// Median CPU time of one run of the float graph on one thread, in milliseconds.
     pub fp32_ms: f64,
+    /// The same of the int8 graph.
     pub int8_ms: f64,
-    /// Accuracy of the encoder's own classes.
+    /// Accuracy of the float encoder's own classes, 0..1.
     pub fp32_accuracy: f64,
+    /// Accuracy of the int8 encoder's own classes, 0..1.
     pub int8_accuracy: f64,
-    /// The share of values that ranges leave out at each end.
+    /// Share of values that are clipped at each end of a range.
     pub beyond: f64,
 }
 
 impl Trial {
-    /// Whether it is faster and its accuracy at most `PERMITTED_LOSS` lower.
+    /// Whether the int8 encoder is faster, and its accuracy is at most `PERMITTED_LOSS` lower.
     pub fn is_kept(&self) -> bool {
         self.int8_ms < self.fp32_ms && self.fp32_accuracy - self.int8_accuracy <= PERMITTED_LOSS
     }
 
-    /// One line for the terminal output of `export`.
+    /// The line of `export`'s terminal output.
     pub fn sentence(&self) -> String {
         format!(
             "{} in int8: {:.2} ms per run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
@@ -66,10 +68,10 @@ impl Trial {
     }
 }
 
-/// Quantises an encoder's graph to int8 and runs both on the selection data, alternating.
+/// Quantises an encoder's graph to int8, and runs both graphs alternately on the selection data.
 ///
 /// # Errors
-/// If a graph cannot be quantised, or gives no logits with its embedding.
+/// A graph cannot be quantised, or has no output of logits.
 pub fn attempt(
     runtime: &Runtime,
     encoder: &str,
@@ -96,7 +98,7 @@ pub fn attempt(
             let logits = outputs
                 .get(1)
                 .with_context(|| format!("encoder {encoder} gives no logits"))?;
-            *right += usize::from(largest(&logits.values) == *label);
+            *right += usize::from(argmax(&logits.values) == *label);
         }
     }
     let n = examples.selection.len();
@@ -114,13 +116,13 @@ pub fn attempt(
     Ok((trial, made.bytes))
 }
 
-/// `RANGE_INPUTS` of `count`, evenly spread.
+/// `RANGE_INPUTS` evenly spread indices below `count`.
 fn picked(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
-/// Faces, half of them varied as in training: cameras are darker and coarser than the pictures. The
-/// evaluated pictures have a majority label.
+/// Inputs of a face encoder. Half of the training pictures are augmented as in training, because
+/// cameras are darker and coarser than the pictures. The selection pictures have a majority label.
 pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreprocessing) -> Examples {
     let example = |crop: &Crop| Example {
         shape: vec![1, settings.channels, settings.size, settings.size],
@@ -140,8 +142,8 @@ pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreproces
     }
 }
 
-/// Windows of voices, half of them varied as in training, of lengths from the shortest that is
-/// evaluated to the bundle's.
+/// Inputs of a voice encoder: windows of lengths from the shortest evaluated to the bundle's. Half
+/// of the training windows are augmented as in training.
 pub fn voices(
     train: &[LabelledClip],
     select: &[LabelledClip],

@@ -1,4 +1,4 @@
-//! Labelled clips: rows of a store and their truth.
+//! Labelled clips: rows of feature stores and their labels.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
 use crate::train::refused::Refused;
 
-/// Labelled clips as rows of full width.
+/// Labelled clips, as indices of feature rows and their labels.
 #[derive(Clone, Debug)]
-pub struct Labelled {
-    /// Rows of the features.
+pub struct LabelledClips {
+    /// Indices of rows in the features.
     pub rows: Vec<usize>,
     pub truth: Truth,
 }
 
-impl Labelled {
-    /// The labelled clips of a split, or of all. `labels` are ours; `map` goes from the store's
-    /// names to them.
+impl LabelledClips {
+    /// The labelled clips of a split (`None`: of all). `labels`: our labels; `map`: our label for
+    /// each label name of a store.
     pub fn find(
         features: &Features,
         split: impl Into<Option<Split>>,
         task: Task,
         labels: &[String],
         map: &BTreeMap<String, String>,
-    ) -> anyhow::Result<Labelled> {
+    ) -> anyhow::Result<LabelledClips> {
         let split = split.into();
         features.ensure_targets_are_alike()?;
         let ours: Vec<Option<usize>> =
@@ -93,12 +93,12 @@ impl Labelled {
         } else {
             Truth::Labels(holds)
         };
-        Ok(Labelled { rows, truth })
+        Ok(LabelledClips { rows, truth })
     }
 
-    /// Labelled clips of a split (or of all) without one of our labels, by the store's label names:
-    /// `map` has none for them, so they are not evaluated.
-    pub fn left_out(
+    /// Number of labelled clips, by the store's label name, whose label `map` does not map to one
+    /// of ours. They are not evaluated.
+    pub fn unmapped_counts(
         features: &Features,
         split: Option<Split>,
         map: &BTreeMap<String, String>,
@@ -120,7 +120,7 @@ impl Labelled {
             .collect())
     }
 
-    /// The number of clips of each label, such as "happy 12, sad 9".
+    /// Number of clips of each label as text, such as "happy 12, sad 9".
     pub fn counts(&self, labels: &[String]) -> String {
         let counts = weights::count_labels(labels.len(), &self.truth);
         labels
@@ -131,8 +131,8 @@ impl Labelled {
             .join(", ")
     }
 
-    /// Rows and truth of some of them.
-    pub fn pick(&self, places: &[usize], labels: usize) -> Labelled {
+    /// The clips at these positions.
+    pub fn select(&self, places: &[usize], labels: usize) -> LabelledClips {
         let truth = match &self.truth {
             Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
             Truth::Labels(holds) => Truth::Labels(
@@ -142,14 +142,14 @@ impl Labelled {
                     .collect(),
             ),
         };
-        Labelled {
+        LabelledClips {
             rows: places.iter().map(|p| self.rows[*p]).collect(),
             truth,
         }
     }
 
-    /// The first share of each class in a shuffled order, at least one clip of each.
-    pub fn scarce(&self, share: f64, labels: usize, seed: u64) -> Labelled {
+    /// The first `share` of each class in a shuffled order, at least one clip of each.
+    pub fn take_share(&self, share: f64, labels: usize, seed: u64) -> LabelledClips {
         if share >= 1.0 {
             return self.clone();
         }
@@ -174,11 +174,16 @@ impl Labelled {
             );
         }
         taken.sort_unstable();
-        self.pick(&taken, labels)
+        self.select(&taken, labels)
     }
 
-    /// The clips that have all of the modalities shown.
-    pub fn having(&self, features: &Features, shown: &[bool], labels: usize) -> Labelled {
+    /// The clips that have every modality marked in `shown`.
+    pub fn with_modalities(
+        &self,
+        features: &Features,
+        shown: &[bool],
+        labels: usize,
+    ) -> LabelledClips {
         let places: Vec<usize> = (0..self.rows.len())
             .filter(|p| {
                 shown
@@ -187,11 +192,12 @@ impl Labelled {
                     .all(|(m, s)| !s || features.has(self.rows[*p], m))
             })
             .collect();
-        self.pick(&places, labels)
+        self.select(&places, labels)
     }
 }
 
-/// The clips of a split, or all, as they are (not augmented), that hold any of the modalities.
+/// The clips of a split (`None`: of all) with at least one of the modalities, without augmented
+/// views.
 fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = usize> {
     (0..features.count()).filter(move |row| {
         let entry = features.entry(*row);
@@ -201,8 +207,8 @@ fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = u
     })
 }
 
-/// Hash of the clips and their truth. A run is bound to it.
-pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
+/// Hash of clips and labels; a run is bound to it.
+pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     let mut hasher = Sha256::new();
     for set in sets {
         for row in &set.rows {
@@ -221,7 +227,7 @@ pub fn sha256_of(features: &Features, sets: &[&Labelled]) -> String {
     hex_sha256(&hasher.finalize())
 }
 
-/// The subsets of modalities, the largest first: name, and which are shown.
+/// The subsets of modalities, the largest first: name, and whether each modality is in it.
 pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
     let subset = |bits: u32| {
         let shown: Vec<bool> = (0..modalities.len())
@@ -255,7 +261,7 @@ mod tests {
         let of = |classes: &[usize]| {
             sha256_of(
                 &features,
-                &[&Labelled {
+                &[&LabelledClips {
                     rows: rows.clone(),
                     truth: Truth::Classes(classes.to_vec()),
                 }],

@@ -51,12 +51,13 @@ impl NormedConv {
     }
 }
 
-/// A residual block, in the order in which a picture goes through them.
+/// Settings of one residual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockShape {
+    /// Number of output channels.
     pub channels: usize,
-    /// Whether it halves both axes.
+    /// Whether the block halves both axes.
     pub halves: bool,
 }
 
@@ -66,18 +67,18 @@ pub struct BlockShape {
 pub enum Halving {
     /// The first convolution has stride 2.
     Stride,
-    /// The largest of each 2x2 comes first. The ONNX exporter takes no padded stride on an axis
+    /// Max pooling over 2x2 precedes the block. The ONNX exporter takes no padded stride on an axis
     /// that varies.
     MaxPool,
 }
 
-/// Pooling of each channel's values after the last block.
+/// Pooling of each channel after the last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     Mean,
-    /// Mean and standard deviation (statistics pooling, Snyder et al. 2018): the deviation measures
-    /// the voice's variation.
+    /// Mean and standard deviation (statistics pooling, Snyder et al. 2018). The deviation measures
+    /// the variation of the voice.
     MeanAndDeviation,
 }
 
@@ -123,41 +124,41 @@ impl Block {
     }
 }
 
-/// How an [`Encoder`] is built.
+/// Settings of an [`Encoder`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderShape {
-    /// Channels after the stem, one convolution.
+    /// Channels after the stem, which is one convolution.
     pub stem: usize,
-    /// Its stride.
+    /// Stride of the stem.
     pub stem_stride: usize,
     /// Side of the stem's kernel.
     pub stem_kernel: usize,
-    /// Padding of the stem's rows and columns.
+    /// Padding of the stem: rows, then columns.
     pub stem_padding: [usize; 2],
     pub blocks: Vec<BlockShape>,
     /// How blocks halve their axes.
     pub halving: Halving,
-    /// Rows that are left after the last block, joined by one convolution of that height; 0: they
-    /// are averaged. For spectrograms: their rows are frequencies, which are not interchangeable.
+    /// Number of rows after the last block, which one convolution of that height joins; 0: rows are
+    /// averaged. For spectrograms, whose rows are frequencies and not interchangeable.
     pub join_rows: usize,
-    /// Pooling of the remaining values.
+    /// Pooling after the last block.
     pub pooling: Pooling,
     /// Length of the embedding.
     pub dim: usize,
-    /// Share of pooled values dropped in training.
+    /// Probability of dropping a pooled value in training.
     pub dropout: f64,
 }
 
-/// A residual net over one plane: `[batch, 1, rows, columns]` to an embedding and logits. Any
-/// number of columns.
+/// A residual network over one plane: `[batch, 1, rows, columns]` to an embedding and logits. The
+/// number of columns may vary.
 #[derive(Module, Debug)]
 pub struct Encoder {
     stem: NormedConv,
     blocks: Vec<Block>,
     join: Option<NormedConv>,
     pool: AdaptiveAvgPool2d,
-    /// Whether the deviation is pooled too.
+    /// Whether the standard deviation is pooled in addition to the mean.
     deviation: bool,
     dropout: Dropout,
     embed: Linear,
@@ -202,8 +203,7 @@ impl Encoder {
         }
     }
 
-    /// `[batch, 1, rows, columns]` to the embedding `[batch, dim]` and logits `[batch, classes]`.
-    ///
+    /// Maps `[batch, 1, rows, columns]` to embeddings `[batch, dim]` and logits `[batch, classes]`.
     /// The embedding is a linear function of the pooled values.
     pub fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let mut x = relu(self.stem.forward(x));
@@ -229,7 +229,7 @@ impl Encoder {
         (embedding.clone(), self.classify.forward(embedding))
     }
 
-    /// Adds `prior`, one value per class, to the logits. The embedding does not change.
+    /// Adds `prior`, one value per class, to the logits. Embeddings do not change.
     pub fn with_prior(mut self, prior: &[f32], device: &Device) -> Self {
         let bias = self.classify.bias.clone();
         self.classify.bias = bias.map(|bias| add_row(bias, prior, device));

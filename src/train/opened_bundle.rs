@@ -11,16 +11,18 @@ use crate::preprocess::Tokenizer;
 use crate::train::fusion::HeadBatch;
 use crate::train::sentences::SentenceEncoder;
 
-/// A bundle's manifest and graphs as the daemon opens them on a CPU; each file is checked against
-/// its hash.
+/// A bundle's manifest and graphs, opened on a CPU as the daemon opens them. Each file is checked
+/// against its hash.
 pub struct OpenedBundle {
     pub manifest: Manifest,
     pub face: Graph,
     pub voice: Graph,
+    /// The text encoder.
     pub words: SentenceEncoder,
     pub head: Graph,
 }
 
+/// The manifest's entry of the encoder `name`.
 pub fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
     manifest
         .encoder(name)
@@ -29,11 +31,13 @@ pub fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
 }
 
 impl OpenedBundle {
+    /// Opens the bundle in `folder`, with int8 encoders if it has them.
     pub fn open(folder: &Path) -> anyhow::Result<OpenedBundle> {
         OpenedBundle::open_in(folder, Precision::Int8)
     }
 
-    /// Uses int8 encoders if the bundle has them and `precision` permits it.
+    /// Opens the bundle in `folder`. Int8 encoders are used if the bundle has them and `precision`
+    /// is int8.
     pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<OpenedBundle> {
         let path = folder.join("manifest.toml");
         let text = std::fs::read_to_string(&path)
@@ -99,6 +103,7 @@ impl OpenedBundle {
         })
     }
 
+    /// The preprocessing of faces; an error if the bundle has none.
     pub fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
         self.manifest
             .face
@@ -106,7 +111,7 @@ impl OpenedBundle {
             .context("the bundle has no [face]")
     }
 
-    /// Embedding and logits of one preprocessed input of `shape` (without the batch axis).
+    /// Embedding and logits of one preprocessed input of `shape`, without the batch axis.
     pub fn encode(
         graph: &mut Graph,
         shape: &[usize],
@@ -120,7 +125,7 @@ impl OpenedBundle {
             .with_context(|| format!("{} does not give an embedding and logits", graph.name()))
     }
 
-    /// The head's logits before the temperature.
+    /// The head's logits of a batch, before the temperature.
     pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
         let width = |values: &[f32]| [batch.count, values.len() / batch.count];
         let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();

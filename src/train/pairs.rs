@@ -15,33 +15,34 @@ use crate::train::data::Media;
 use crate::train::data::ravdess::Take;
 use crate::train::embeddings::EmbeddingPair;
 use crate::train::encoder_runs::encode_faces;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::extract::{ClipSink, Playback, PlaybackStats};
 use crate::train::fit::{device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
-/// A recording of one person, hop by hop.
+/// A recording of one person's face and voice, cut into windows.
 #[derive(Clone, Debug)]
 pub struct PairedClip {
     /// Index in [`LABELS`](crate::labels::LABELS).
     pub label: usize,
-    /// RAVDESS's actor; `None`: a person that no encoder was trained on.
+    /// Number of RAVDESS's actor; `None`: a person in no encoder's training data.
     pub actor: Option<u32>,
+    /// The windows that have both a face and a voice, in order.
     pub hops: Vec<PairedHop>,
 }
 
-/// Content of a window that has both a face and a voice.
+/// A window that has both a face and a voice.
 #[derive(Clone, Debug)]
 pub struct PairedHop {
-    /// Each face's number within the recording, its crop, and its weight in the window's mean.
+    /// The faces of the window: number within the recording, crop, and weight in the window's mean.
     pub faces: Vec<(u64, Arc<Crop>, f32)>,
-    /// 16 kHz, mono.
+    /// Mono samples at 16 kHz.
     pub samples: Arc<[f32]>,
 }
 
-/// The labelled recordings of the material: RAVDESS's actor 01, MEAD's clips with sound, and two
-/// talkers.
+/// The labelled recordings of the material, with label and actor: RAVDESS's actor 01, MEAD's clips
+/// with sound, and two recorded speakers.
 fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32>)>> {
     let mut found = Vec::new();
     for folder in ["av/ravdess_actor01", "av/mead", "av/talking"] {
@@ -60,7 +61,7 @@ fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32
     Ok(found)
 }
 
-/// Label and actor by a file's name: `01-01-05-…-01`, `M030_level_3_angry_016`, `labelled_happy`.
+/// Label and actor from a file's name: `01-01-05-…-01`, `M030_level_3_angry_016`, `labelled_happy`.
 fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     if let Some((1, take)) = Take::parse(stem) {
         return Some((
@@ -76,13 +77,13 @@ fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     Some((label_index(named)?, None))
 }
 
-/// Plays the labelled recordings through the daemon's stages, with the recipe's windows and
-/// preprocessing.
+/// Plays the labelled recordings through the daemon's stages, with the windows and the
+/// preprocessing of the recipe.
 ///
 /// # Errors
-/// If the material has no such folder, or a recording cannot be played.
+/// The material has no such folder, or a recording cannot be played.
 pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
-    let files = SetFiles::of_stages(
+    let files = EncoderSetFiles::without_encoders(
         recipe.window,
         recipe.face.preprocessing.clone(),
         recipe.voice.preprocessing.clone(),
@@ -148,7 +149,7 @@ impl ClipSink for Cutting {
     }
 }
 
-/// Embeddings of the hops of one recording, as the daemon would give its head.
+/// The embeddings of each window of a recording, as the daemon's head would receive them.
 pub fn embed(
     recipe: &Recipe,
     face: &Encoder,

@@ -1,4 +1,4 @@
-//! `pretrain`: representation heads out of unlabelled clips, by any sum of objectives.
+//! `pretrain`: trains representation heads on unlabelled clips, with any sum of objectives.
 
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,14 @@ pub use recipe::{PretrainKind, PretrainRecipe, Profile};
 use step::batch_of;
 pub use step::train_step;
 
-/// `run.json`: the description of a run, which later commands read.
+/// `run.json` of a run of `pretrain`, which later commands read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PretrainedRun {
     pub recipe: PretrainRecipe,
     pub heads: HeadsShape,
     pub fingerprint: String,
     pub stores: Vec<String>,
+    /// Number of training clips.
     pub clips: usize,
 }
 
@@ -57,7 +58,7 @@ pub struct PretrainArgs {
     pub modalities: Vec<Modality>,
 }
 
-/// A modality by its name.
+/// Parses the name of a modality.
 pub fn modality(name: &str) -> Result<Modality, String> {
     serde_json::from_value(name.into())
         .map_err(|_| format!("{name} is no modality; permitted are face, voice and text"))
@@ -85,7 +86,7 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains or resumes; returns the model on an inference device, and the curves.
+/// Trains, or resumes training. Returns the model on an inference device, and the curves.
 pub fn pretrain(
     recipe: &PretrainRecipe,
     features: &Features,
@@ -94,8 +95,8 @@ pub fn pretrain(
     verbose: bool,
 ) -> anyhow::Result<(PretextModel, Progress)> {
     let rows = usable_rows(recipe, features)?;
-    let windows = Windows::of(features, &rows);
-    let apart = windows.least();
+    let windows = Windows::new(features, &rows);
+    let apart = windows.min_rows();
     let batch = recipe.batch.min(apart);
     ensure!(
         batch >= 2,
@@ -269,7 +270,8 @@ pub fn pretrain(
     ))
 }
 
-/// Training clips that have at least two of the modalities (or the only one). Labels are ignored.
+/// The training clips with at least two of the modalities, or with the only one. Labels are
+/// ignored.
 fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<Vec<usize>> {
     let least = recipe.modalities.len().min(2);
     let simclr = recipe.objectives.iter().any(|o| o.name() == "simclr");
@@ -290,7 +292,7 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
     Ok(rows)
 }
 
-/// The number of finished epochs of the run in `folder`.
+/// Number of finished epochs of the run in `folder`; `None` if there is no run.
 pub fn epochs_done(folder: &Path) -> anyhow::Result<Option<usize>> {
     Ok(
         read_json::<Progress>(&RunFolder(folder.to_owned()).at("state.json"))?
@@ -298,7 +300,7 @@ pub fn epochs_done(folder: &Path) -> anyhow::Result<Option<usize>> {
     )
 }
 
-/// A run that `pretrain` made, and its model.
+/// Loads a run of `pretrain` and its model.
 pub fn load(folder: &Path) -> anyhow::Result<(PretrainedRun, PretextModel)> {
     let folder = RunFolder(folder.to_owned());
     let run: PretrainedRun = folder.description("pretrain", "--from takes")?;

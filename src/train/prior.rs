@@ -1,8 +1,8 @@
 //! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! A model that is trained on imbalanced data predicts rare labels too seldom. With strength `s`,
-//! `s` times the log prior stays in its logits. If a model is trained on balanced data instead, `s`
-//! times the log prior is added to its logits. The selection data determines `s`.
+//! A model trained on imbalanced data predicts rare labels too seldom. With strength `s`, `s` times
+//! the log prior stays in its logits. For a model trained on balanced data, `s` times the log prior
+//! is added to its logits. The strength is chosen on the selection data.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
@@ -13,62 +13,64 @@ use crate::train::encoder_runs::encode_faces;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
-/// The strength of the label prior in the logits, and its metrics.
+/// The strength of the label prior in the logits, with the metrics at this strength.
 ///
-/// Of rare labels' log prior another fraction is added: most of what they gain costs little
-/// accuracy, and the frequent labels keep their balance.
+/// Rare labels have a strength of their own. Most of their gain costs little accuracy, and the
+/// balance of the frequent labels stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Strength {
-    /// 0: uniform prior; 1: the training data's prior.
-    pub of_prior: f32,
-    /// The same for labels with a share below [`RARE`]; below 0: they are favoured.
-    pub of_rare: f32,
+pub struct PriorStrength {
+    /// Strength for all labels that are not rare; 0: uniform prior, 1: the training data's prior.
+    pub common_labels: f32,
+    /// Strength for labels with a share below [`RARE`]; below 0, they are favoured.
+    pub rare_labels: f32,
+    /// Accuracy at this strength, 0..1.
     pub accuracy: f64,
-    /// Mean recall over labels.
+    /// Mean recall over labels, 0..1.
     pub recall: f64,
 }
 
-impl Strength {
-    /// The log prior of each label at this strength; `shares`: [`log_shares`].
+impl PriorStrength {
+    /// The log prior of each label at this strength. `shares`: [`log_shares`].
     pub fn prior(&self, shares: &[f32]) -> Vec<f32> {
-        prior_at(self.of_prior, self.of_rare, shares)
+        prior_at(self.common_labels, self.rare_labels, shares)
     }
 }
 
 /// Labels with a smaller share of the training data are rare.
 pub const RARE: f32 = 0.05;
 
-/// Accuracy that better recall of rare labels may cost.
+/// Largest loss of accuracy for a better recall of rare labels.
 const MOST_ACCURACY_LOST: f64 = 0.005;
 
-/// The constants of the selection, as text.
+/// The constants of the selection as text, for the hash of a calibration.
 pub fn rules() -> String {
     format!("{RARE} {MOST_ACCURACY_LOST}")
 }
 
-fn prior_at(of_prior: f32, of_rare: f32, shares: &[f32]) -> Vec<f32> {
+fn prior_at(common_labels: f32, rare_labels: f32, shares: &[f32]) -> Vec<f32> {
     let sum: f32 = shares.iter().map(|log| log.exp()).sum();
     let strength = |log: f32| match log.exp() / sum < RARE {
-        true => of_rare,
-        false => of_prior,
+        true => rare_labels,
+        false => common_labels,
     };
     shares.iter().map(|log| log * strength(*log)).collect()
 }
 
-/// Selects the strengths. `evaluate` gives the predictions at a strength, and at another one for
-/// rare labels.
+/// Selects the strengths. `evaluate` gives the predictions at a strength for common labels and
+/// another one for rare labels.
 ///
-/// First one strength for all labels: the mean of those, of eleven from 0 to 1, whose accuracy is
-/// within one standard error of the best. Then a weaker one for rare labels, down to -1: the best
-/// mean recall among those with an accuracy within 0.005 of the best.
+/// First a common strength for all labels is selected, out of eleven from 0 to 1: the mean of those
+/// with an accuracy within one standard error of the best. Then a lower strength for rare labels,
+/// down to -1: the one with the best mean recall among those with an accuracy within 0.005 of the
+/// best.
 pub fn prior_strength(
     mut evaluate: impl FnMut(f32, f32) -> anyhow::Result<LabelledLogits>,
-) -> anyhow::Result<Strength> {
-    let mut at = |of_prior: f32, of_rare: f32| {
-        let predictions = evaluate(of_prior, of_rare)?;
-        let strength = Strength {
-            of_prior,
-            of_rare,
+) -> anyhow::Result<PriorStrength> {
+    let mut at = |common_labels: f32, rare_labels: f32| {
+        let predictions = evaluate(common_labels, rare_labels)?;
+        let strength = PriorStrength {
+            common_labels,
+            rare_labels,
             accuracy: predictions.accuracy(),
             recall: predictions.recall(),
         };
@@ -77,14 +79,14 @@ pub fn prior_strength(
     let common = (0..=10)
         .map(|tenths| {
             let (tried, count) = at(tenths as f32 / 10.0, tenths as f32 / 10.0)?;
-            Ok((tried.of_prior, tried.accuracy, count))
+            Ok((tried.common_labels, tried.accuracy, count))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let common = mean_within_one_error(&common);
     let tried = (0..)
         .map(|tenths| common - tenths as f32 / 10.0)
-        .take_while(|of_rare| *of_rare > -1.05)
-        .map(|of_rare| Ok(at(common, of_rare)?.0))
+        .take_while(|rare_labels| *rare_labels > -1.05)
+        .map(|rare_labels| Ok(at(common, rare_labels)?.0))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let best = tried.iter().map(|one| one.accuracy).fold(0.0, f64::max);
     let permitted = tried
@@ -95,10 +97,10 @@ pub fn prior_strength(
         .expect("the best is within its own bound"))
 }
 
-/// The mean of all settings with a score within one standard error of the best; `tried` holds
-/// `(setting, score, count)`.
+/// The mean of all settings with a score within one standard error of the best. `tried`: `(setting,
+/// score, count)`.
 ///
-/// Selecting the maximum would overfit, because neighbouring settings have nearly equal scores.
+/// The maximum would overfit, because neighbouring settings have nearly equal scores.
 pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     let best = tried
         .iter()
@@ -114,40 +116,40 @@ pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     alike.iter().sum::<f32>() / alike.len() as f32
 }
 
-/// Log priors in proportion to `sums`, with zero mean.
+/// Logarithms of the labels' shares of `sums`, shifted to zero mean.
 pub fn log_shares(sums: &[f64]) -> Vec<f32> {
     let logs: Vec<f64> = sums.iter().map(|sum| sum.max(1.0).ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     logs.iter().map(|log| (log - mean) as f32).collect()
 }
 
-/// `row` times `factor`.
-pub fn times(row: &[f32], factor: f32) -> Vec<f32> {
+/// `row` times `factor`, value by value.
+pub fn scaled(row: &[f32], factor: f32) -> Vec<f32> {
     row.iter().map(|value| value * factor).collect()
 }
 
 /// `row` minus `other`, value by value.
-pub fn minus(row: &[f32], other: &[f32]) -> Vec<f32> {
+pub fn difference(row: &[f32], other: &[f32]) -> Vec<f32> {
     row.iter().zip(other).map(|(a, b)| a - b).collect()
 }
 
-/// [`prior_strength`] of `logits` (`[rows, labels]`, row-major), which contain the fraction `held`
-/// of the log prior `shares` already. `firsts`: the majority label of each row; rows without are
+/// [`prior_strength`] for `logits` (`[rows, labels]`, row-major) that already contain the fraction
+/// `held` of the log prior `shares`. `firsts`: the majority label of each row; rows without one are
 /// ignored.
 pub fn strength_for(
     logits: &[f32],
     firsts: &[Option<usize>],
     shares: &[f32],
     held: f32,
-) -> anyhow::Result<Strength> {
+) -> anyhow::Result<PriorStrength> {
     let labels = shares.len();
     let clear: Vec<(&[f32], usize)> = logits
         .chunks(labels)
         .zip(firsts)
         .filter_map(|(row, first)| Some((row, (*first)?)))
         .collect();
-    prior_strength(|of_prior, of_rare| {
-        let added = prior_at(of_prior - held, of_rare - held, shares);
+    prior_strength(|common_labels, rare_labels| {
+        let added = prior_at(common_labels - held, rare_labels - held, shares);
         let rows = clear.iter().flat_map(|(row, _)| row.iter().zip(&added));
         let truth = clear.iter().map(|(_, truth)| *truth).collect();
         Ok(LabelledLogits::new(
@@ -158,21 +160,22 @@ pub fn strength_for(
     })
 }
 
-/// The correction of the face encoder's logits, which contain the full log prior of its training
-/// data, and the prior strength that remains. Chosen on the selection data.
-pub fn for_encoder(
+/// The log prior to add to the face encoder's logits, which contain the full log prior of its
+/// training data, and the strength of the prior that remains. Both are chosen on the selection
+/// data.
+pub fn encoder_correction(
     recipe: &Recipe,
     net: &Encoder,
     crops: &[LabelledCrop],
-) -> anyhow::Result<(Vec<f32>, Strength)> {
+) -> anyhow::Result<(Vec<f32>, PriorStrength)> {
     let face = &recipe.face.preprocessing;
     let mut sums = [0.0; LABELS.len()];
-    for sample in fer::voted(crops, Part::Train).0 {
+    for sample in fer::with_votes(crops, Part::Train).0 {
         for (sum, share) in sums.iter_mut().zip(sample.votes.shares()) {
             *sum += f64::from(share);
         }
     }
-    let (select, _) = fer::voted(crops, Part::Select);
+    let (select, _) = fer::with_votes(crops, Part::Select);
     let inputs: Vec<Vec<f32>> = select
         .iter()
         .map(|c| normalise(&c.crop, &face.normalise))
@@ -181,7 +184,7 @@ pub fn for_encoder(
     let firsts: Vec<Option<usize>> = select.iter().map(|c| c.votes.first()).collect();
     let shares = log_shares(&sums);
     let chosen = strength_for(&logits, &firsts, &shares, 1.0)?;
-    Ok((minus(&chosen.prior(&shares), &shares), chosen))
+    Ok((difference(&chosen.prior(&shares), &shares), chosen))
 }
 
 #[cfg(test)]
@@ -192,8 +195,8 @@ mod tests {
     fn a_rare_label_gains_recall_within_the_bound_of_accuracy() {
         // 10 of 1,000 rows have the rare label: a weaker prior of it finds more of them and loses
         // others, faster and faster. All strengths of the frequent label do as well.
-        let evaluate = |of_prior: f32, of_rare: f32| {
-            let found = ((of_prior - of_rare) * 10.0).round().max(0.0) as usize;
+        let evaluate = |common_labels: f32, rare_labels: f32| {
+            let found = ((common_labels - rare_labels) * 10.0).round().max(0.0) as usize;
             let lost = found * found * 2 / 5;
             let row = |answer: usize| if answer == 1 { [0.0, 1.0] } else { [1.0, 0.0] };
             let rows =
@@ -202,18 +205,18 @@ mod tests {
             Ok(LabelledLogits::new(2, rows.flatten().collect(), truth))
         };
         let chosen = prior_strength(evaluate).unwrap();
-        assert!((chosen.of_prior - 0.5).abs() < 1e-6, "{chosen:?}");
+        assert!((chosen.common_labels - 0.5).abs() < 1e-6, "{chosen:?}");
         // Found minus lost: 0, 1, 1, 0, -2, -5; four found is within 0.005 of the best accuracy.
-        assert!((chosen.of_rare - 0.1).abs() < 1e-6, "{chosen:?}");
+        assert!((chosen.rare_labels - 0.1).abs() < 1e-6, "{chosen:?}");
         assert!((chosen.accuracy - 0.988).abs() < 1e-9, "{chosen:?}");
     }
 
     #[test]
     fn a_rare_label_has_its_own_strength() {
         let shares = log_shares(&[600.0, 380.0, 20.0]);
-        let strength = Strength {
-            of_prior: 0.5,
-            of_rare: -1.0,
+        let strength = PriorStrength {
+            common_labels: 0.5,
+            rare_labels: -1.0,
             accuracy: 0.0,
             recall: 0.0,
         };
@@ -238,7 +241,7 @@ mod tests {
         for (logits, already) in [(&seen, 0.0), (&held, 1.0)] {
             let chosen = strength_for(logits, &firsts, &shares, already).unwrap();
             assert!(
-                chosen.accuracy == 1.0 && chosen.of_prior < 0.75,
+                chosen.accuracy == 1.0 && chosen.common_labels < 0.75,
                 "{chosen:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! A training run's settings: one TOML file, checked, without defaults.
+//! The settings of a training run: one TOML file, which is checked and has no defaults.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,19 @@ use crate::train::data::ravdess;
 use crate::train::data::speech_clip::Corpus;
 use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
+use crate::train::schedule::RateSchedule;
 
-/// The command that a recipe is for.
+/// The kind of a recipe, which states the commands that take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipeKind {
-    /// The default bundle's encoders and head: [`Recipe`], which has no key `kind`.
+    /// The encoders and the head of the default bundle: [`Recipe`], which has no key `kind`.
     Bundle,
     Pretrain,
     Finetune,
 }
 
 impl RecipeKind {
-    /// The commands that take such a recipe.
+    /// The commands that take a recipe of this kind.
     fn commands(self) -> &'static str {
         match self {
             RecipeKind::Bundle => "finetune without --store and export without --run",
@@ -32,13 +33,13 @@ impl RecipeKind {
         }
     }
 
-    /// `None` if the file states no kind.
-    pub fn of(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
+    /// Reads the kind of the recipe at `path`; `None` if it states none.
+    pub fn read(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
         Ok(open(path)?.1)
     }
 }
 
-/// A recipe's text, and its kind if it states one.
+/// Reads a recipe's text, and its kind if it states one.
 fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("recipe {} cannot be read", path.display()))?;
@@ -63,7 +64,7 @@ fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
     ))
 }
 
-/// Reads a recipe's keys; [`check`] is left to do.
+/// Parses a recipe, which must be of the kind `wanted`. Its values are not checked; see [`check`].
 pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Result<T> {
     let (text, found) = open(path)?;
     if let Some(found) = found.filter(|found| *found != wanted) {
@@ -77,8 +78,10 @@ pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Re
     Ok(toml::from_str(&text).map_err(|error| not_valid(path, &error))?)
 }
 
+/// Checks that a recipe has no `faults`.
+///
 /// # Errors
-/// Where a recipe has faults: all of them at once.
+/// All faults at once.
 pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
     ensure!(
         faults.is_empty(),
@@ -87,8 +90,8 @@ pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Faults of AdamW's keys, one sentence each; `table` is their table's name, with its dot.
-pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
+/// Faults of AdamW's keys, one sentence each; `table` is the prefix of the keys, with a dot.
+fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
     let mut faults = Vec::new();
     if !(learning_rate > 0.0 && learning_rate.is_finite()) {
         faults.push(format!(
@@ -103,8 +106,24 @@ pub fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> V
     faults
 }
 
+/// Faults of the keys that recipes of the kinds `pretrain` and `finetune` share, one sentence each:
+/// schedule, optimiser, modalities.
+pub fn store_training_faults(
+    schedule: &RateSchedule,
+    learning_rate: f64,
+    weight_decay: f32,
+    modalities: &[Modality],
+) -> Vec<String> {
+    [
+        schedule.faults(),
+        optimizer_faults("", learning_rate, weight_decay),
+        modality_faults(modalities),
+    ]
+    .concat()
+}
+
 /// Faults of a choice of modalities, one sentence each.
-pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
+fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     let mut faults = Vec::new();
     if modalities.is_empty() {
         faults.push("modalities names none, permitted are one to three".to_owned());
@@ -121,142 +140,152 @@ pub fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     faults
 }
 
-/// `config/train/*.toml`.
+/// A recipe of the default bundle (`config/train/*.toml`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The bundle's name.
     pub name: String,
     pub seed: u64,
-    /// Where FER2013, RAVDESS and MELD's tables lie, as their manifest describes;
-    /// `$EXPRESSD_MATERIAL` takes precedence.
+    /// Folder of the data sets, as their manifest describes; `$EXPRESSD_MATERIAL` takes precedence.
     pub material: PathBuf,
-    /// Checkpoints, outside of version control.
+    /// Folder of the checkpoints, outside of version control.
     pub runs: PathBuf,
     /// The folder that `export` writes.
     pub bundle: PathBuf,
     pub window: WindowRule,
     pub face: FaceRecipe,
     pub voice: VoiceRecipe,
-    pub words: WordsRecipe,
+    pub words: TextRecipe,
     pub head: HeadRecipe,
 }
 
-/// Words: a frozen sentence encoder.
+/// Settings of the text modality, which has a frozen sentence encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WordsRecipe {
-    /// The folder with its weights and tokenizer, as set-up fetches it (`import sentence --dir`).
+pub struct TextRecipe {
+    /// Folder of the sentence encoder's weights and tokenizer, as set-up fetches them (`import
+    /// sentence --dir`).
     pub encoder: PathBuf,
-    /// Share of GoEmotions among the head's sentences, in each label (the rest is MELD's); 0 to
-    /// below 1.
+    /// Share of GoEmotions in the head's texts of each label, 0 to below 1; the rest are MELD's.
     pub goemotions: f64,
 }
 
+/// Settings of the face encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaceRecipe {
     pub preprocessing: FacePreprocessing,
     pub shape: EncoderShape,
-    /// The table of annotators' votes below `material` ([`crate::train::data::votes`]); without it
-    /// the targets are FER2013's own labels.
+    /// The table of annotators' votes below `material` ([`crate::train::data::votes`]). `None`:
+    /// targets are FER2013's own labels.
     pub votes: Option<PathBuf>,
     /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
     pub mixup: f64,
-    /// Probability of a training picture to be varied as another camera might show it (light, blur,
-    /// noise, occlusion, half-profile), beside flip, shift, rotation and scale, which all pictures
-    /// have; without it: 1.
+    /// Probability that a training picture is varied as by another camera (light, blur, noise,
+    /// occlusion, half-profile), in addition to flip, shift, rotation and scale, which apply to all
+    /// pictures. `None`: 1.
     #[serde(default)]
     pub camera_variation: Option<f64>,
     pub fit: FitSettings,
     /// Smaller pictures in the first epochs.
     pub early: Option<EarlyEpochs>,
-    /// Distillation rounds after the first training, in order.
+    /// Rounds of distillation after the first training, in order.
     #[serde(default)]
     pub distillation: Vec<DistillationRound>,
 }
 
-/// A distillation round: the face encoder is trained again, with predictions of the generations
-/// before mixed into the targets (Furlanello et al. 2018, born-again networks).
+/// A round of distillation: the face encoder is trained again, with predictions of earlier
+/// generations mixed into the targets (Furlanello et al. 2018, born-again networks).
 ///
-/// The teacher is the mean over the last generation of each shape. With labels as noisy as
-/// FER2013's it corrects part of them. The encoder begins with the weights of the last generation
-/// of its own shape, or at random if there is none.
+/// The teacher is the mean over the last generation of each shape; it corrects part of FER2013's
+/// noisy labels. Training starts with the weights of the last generation of the same shape, or with
+/// random weights if there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistillationRound {
-    /// Weight of the teacher's predictions in a target, 0 to 1; the rest are the votes.
+    /// Weight of the teacher's predictions in a target, 0 to 1; the rest is the distribution of
+    /// votes.
     pub teacher_weight: f32,
-    /// A network of another shape, larger for instance, that is only a teacher for the next round
+    /// Shape of a network that is only a teacher for the next round, for example a larger one
     /// (Hinton et al. 2015). The last round has none.
     pub shape: Option<EncoderShape>,
-    /// As [`FaceRecipe::camera_variation`], for this round; without it: as before.
+    /// As [`FaceRecipe::camera_variation`], for this round.
     #[serde(default)]
     pub camera_variation: Option<f64>,
     pub early: Option<EarlyEpochs>,
     pub fit: FitSettings,
 }
 
-/// Smaller pictures in the first epochs, which cost less for most of the progress (progressive
-/// learning, Tan and Le 2021).
+/// Smaller pictures in the first epochs, which give most of the progress at a lower cost
+/// (progressive learning, Tan and Le 2021).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyEpochs {
+    /// Number of epochs with smaller pictures.
     pub epochs: usize,
-    /// Side in pixels.
+    /// Side of these pictures in pixels.
     pub size: usize,
 }
 
+/// Settings of the voice encoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoiceRecipe {
     pub preprocessing: AudioPreprocessing,
     pub shape: EncoderShape,
     pub fit: FitSettings,
-    /// Windows drawn from each clip in one epoch.
+    /// Number of windows drawn from each clip in one epoch.
     pub windows_per_clip: usize,
-    /// The shortest window drawn; the longest is the bundle's.
+    /// Length of the shortest drawn window in milliseconds; the longest is the bundle's window.
     pub min_window_ms: u32,
     /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
     pub mixup: f64,
-    /// RAVDESS actors that the calibration encoder is not trained on; calibration uses their clips.
-    /// The final encoder is trained on all actors but the report's.
+    /// RAVDESS actors whose clips are for calibration. The calibration encoder is not trained on
+    /// them. The final encoder is trained on all actors except the report actors.
     pub calibration_actors: Vec<u32>,
-    /// A corpus that the calibration encoder is not trained on either: another language, other
-    /// rooms, other acting. Without it only actors are held out.
+    /// A corpus that the calibration encoder is not trained on either, with another language, rooms
+    /// and acting. `None`: only actors are held out.
     pub calibration_corpus: Option<Corpus>,
 }
 
+/// Settings of the fusion head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadRecipe {
+    /// Number of hidden units of the head.
     pub hidden: usize,
-    /// Augmented views of each picture and clip that embeddings are taken of.
+    /// Number of augmented views of each picture and clip that are embedded.
     pub views: usize,
     /// Share of the training rows with a single modality; the others are spread over all seven
-    /// subsets. With a face and a voice, words have little left to explain, so they are mostly
-    /// learnt where they are alone.
+    /// subsets. With a face and a voice, text explains little more, so it is mostly learned from
+    /// rows with text alone.
     pub alone: f64,
-    /// Share of training rows with face and voice that come from one person at one moment, if such
-    /// recordings exist; the other rows are joined by label.
+    /// Share of the training rows with face and voice that are from one person at one moment, if
+    /// such recordings exist; the others are joined by label.
     pub same_person: f64,
     pub fit: FitSettings,
 }
 
-/// AdamW with warm-up and a cosine to zero.
+/// Settings of AdamW with a linear warm-up and a cosine to zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitSettings {
     pub epochs: usize,
+    /// Number of items per step.
     pub batch: usize,
+    /// Highest learning rate, after the warm-up.
     pub learning_rate: f64,
+    /// Length of the warm-up, in epochs.
     pub warmup_epochs: f64,
     pub weight_decay: f32,
+    /// Share of a target that is distributed uniformly over all labels.
     pub label_smoothing: f32,
-    /// Decay of the moving average of the weights, which is then selected and saved (for example
-    /// 0.999).
+    /// Decay of the moving average of the weights (for example 0.999). The average is then selected
+    /// and saved. `None`: no average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
+    /// The epoch of which the weights are kept.
     pub keep: Keep,
 }
 
@@ -278,14 +307,14 @@ impl FitSettings {
     }
 }
 
-/// The epoch of a run's final weights.
+/// Which epoch's weights are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// The weights that are best on the selection data.
+    /// The weights with the best metric on the selection data.
     Best,
-    /// The last: where the selection data is so little that the best of many epochs would be chosen
-    /// by chance.
+    /// The weights of the last epoch. With little selection data, the best epoch would be
+    /// determined by chance.
     Last,
 }
 
@@ -385,20 +414,24 @@ impl Recipe {
         faults
     }
 
+    /// Path of FER2013's archive.
     pub fn fer_archive(&self) -> PathBuf {
         self.material
             .join("faces/fer2013_training_publictest.tar.xz")
     }
-    /// The annotators' table, where the recipe names one.
+    /// Path of the table of annotators' votes, if the recipe names one.
     pub fn face_votes(&self) -> Option<PathBuf> {
         Some(self.material.join(self.face.votes.as_ref()?))
     }
+    /// Folder of MELD's annotations.
     pub fn meld_folder(&self) -> PathBuf {
         self.material.join("annotations/meld")
     }
+    /// Folder of GoEmotions.
     pub fn goemotions_folder(&self) -> PathBuf {
         self.material.join("text/goemotions")
     }
+    /// Folder of RAVDESS's speech clips.
     pub fn ravdess_folder(&self) -> PathBuf {
         self.material.join(Corpus::Ravdess.folder())
     }

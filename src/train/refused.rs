@@ -8,13 +8,14 @@ use crate::train::data::DataError;
 use crate::train::device::DeviceError;
 use crate::train::store::StoreError;
 
-/// Invalid arguments or an invalid recipe; the text names the key or option and its permitted
+/// Invalid arguments, or an invalid recipe. The text names the key or option and its permitted
 /// values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// 2: wrong arguments or recipe; 3: no such file; 4: a bundle is refused; 1: anything else.
+/// The exit code of an error. 2: wrong arguments or recipe; 3: no such file; 4: a bundle is
+/// refused; 1: anything else.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let code = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<DataError>() {
         Some(DataError::Missing { .. }) => Some(3),

@@ -1,4 +1,5 @@
-//! Batches for the encoders: labelled crops and clips, varied, preprocessed as the daemon does it.
+//! Training batches of the encoders: labelled crops and clips, augmented, then preprocessed as in
+//! the daemon.
 
 #[cfg(feature = "train-torch")]
 use burn::optim::GradientsParams;
@@ -21,10 +22,11 @@ use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
 use crate::train::net::Encoder;
 use crate::train::recipe::{EarlyEpochs, FaceRecipe, FitSettings, VoiceRecipe};
 
-/// `[count, 1, rows, columns]` and soft targets `[count, classes]`.
+/// A batch of planes `[count, 1, rows, columns]` with soft targets `[count, classes]`.
 #[derive(Clone, Debug)]
 pub struct PlaneBatch {
     pub values: Vec<f32>,
+    /// `[count, 1, rows, columns]`.
     pub shape: [usize; 4],
     pub targets: Vec<f32>,
 }
@@ -60,12 +62,12 @@ impl Learner for Encoder {
     }
 }
 
-/// A generator for one batch.
+/// The random generator of one batch.
 pub fn generator(seed: u64, epoch: usize, index: usize) -> StdRng {
     StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 40) ^ ((index as u64 + 1) << 8))
 }
 
-/// `0..count` shuffled for an epoch.
+/// The numbers below `count` in the shuffled order of an epoch.
 fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut StdRng::seed_from_u64(
@@ -74,32 +76,34 @@ fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// One row of targets: `1 - smoothing` on the class, the rest spread over all.
+/// The targets of one row with label smoothing: `1 - smoothing` for the class, and the rest spread
+/// over all classes.
 pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<Item = f32> {
     (0..classes)
         .map(move |c| smoothing / classes as f32 + if c == class { 1.0 - smoothing } else { 0.0 })
 }
 
-/// Mean agreement of the pictures: the weights are divided by it, which keeps the mean weight at 1.
+/// Mean agreement of the annotators over the pictures. Weights are divided by it, so that their
+/// mean is 1.
 pub fn mean_agreement(crops: &[VotedCrop]) -> f32 {
     crops.iter().map(|c| c.votes.agreement()).sum::<f32>() / crops.len().max(1) as f32
 }
 
-/// FER2013's pictures for the face encoder.
+/// Batches of FER2013's pictures for the face encoder.
 ///
-/// The target is the vote distribution, weighted by the annotators' agreement: a picture without
-/// agreement carries little information.
+/// The target is the distribution of votes, weighted by the annotators' agreement: a picture
+/// without agreement carries little information.
 pub struct FaceBatches<'a> {
     pub crops: &'a [VotedCrop],
-    /// [`mean_agreement`] of these.
+    /// [`mean_agreement`] of these pictures.
     pub mean_agreement: f32,
     pub recipe: &'a FaceRecipe,
-    /// The generation's.
+    /// Settings of this generation's training.
     pub fit: &'a FitSettings,
     pub early: Option<EarlyEpochs>,
-    /// [`FaceRecipe::camera_variation`] of the generation.
+    /// [`FaceRecipe::camera_variation`] of this generation.
     pub camera_variation: f64,
-    /// The teacher's probabilities, `[crops, classes]`, and their weight in a target.
+    /// Probabilities of the teacher, `[crops, classes]` row by row, and their weight in a target.
     pub teacher: Option<(Vec<f32>, f32)>,
     pub classes: usize,
     pub seed: u64,
@@ -156,7 +160,7 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
     }
 }
 
-/// Acted clips for the voice encoder: windows of random length and place.
+/// Batches of acted clips for the voice encoder: windows of random length and position.
 pub struct VoiceBatches<'a> {
     pub clips: &'a [LabelledClip],
     pub recipe: &'a VoiceRecipe,
@@ -225,12 +229,13 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
     }
 }
 
-/// Samples in `ms` milliseconds.
+/// Number of samples in `ms` milliseconds.
 pub fn milliseconds(ms: u32) -> usize {
     ms as usize * SAMPLE_RATE_HZ as usize / 1000
 }
 
-/// A start for a window of `length` such that at least 0.6 s of it (or all the speech) is speech.
+/// A random start for a window of `length` samples that holds at least 0.6 s of speech, or all the
+/// speech.
 pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usize {
     let [first, last] = clip.speech;
     let needed = milliseconds(600).min(last - first).min(length);
@@ -241,8 +246,8 @@ pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usi
     rng.random_range(low..=high)
 }
 
-/// The windows that a whole clip is evaluated by: `length` samples every `hop` within speech; one,
-/// centred, if speech is shorter.
+/// The windows by which a whole clip is evaluated: `length` samples every `hop` samples within
+/// speech; one centred window if the speech is shorter.
 pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     let spoken = last - first;
@@ -257,8 +262,8 @@ pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
         .collect()
 }
 
-/// Windows as the daemon cuts them during speech: one every `hop` once they hold `least` samples of
-/// speech. They are `length` long, or as long as the recording so far.
+/// Windows as the daemon cuts them during speech: one every `hop` samples, once it holds `least`
+/// samples of speech. A window has `length` samples, or all samples so far if these are fewer.
 pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     (first + least.min(last - first)..=last)
@@ -267,7 +272,8 @@ pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize
         .collect()
 }
 
-/// Mixup (Zhang et al. 2018) of each row with the next, one ratio for a batch; `a` = 0: none.
+/// Mixup (Zhang et al. 2018) of each row with the next one, with one ratio per batch; `a` = 0: no
+/// mixing.
 fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut StdRng) {
     if a > 0.0 {
         // Each row keeps at least half of itself.
@@ -277,7 +283,7 @@ fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut S
     }
 }
 
-/// Beta(a, a) by Johnk.
+/// A draw from Beta(a, a), by Johnk's method.
 fn beta(a: f64, rng: &mut StdRng) -> f32 {
     loop {
         let (x, y) = (
@@ -290,7 +296,8 @@ fn beta(a: f64, rng: &mut StdRng) -> f32 {
     }
 }
 
-/// `row = share * row + (1 - share) * next row`, the last with the first.
+/// Sets each row to `share * row + (1 - share) * next row`; the next row of the last one is the
+/// first.
 fn mix_with_next(values: &mut [f32], rows: usize, share: f32) {
     let original = values.to_vec();
     let width = values.len() / rows;

@@ -1,42 +1,43 @@
-//! Learning rates: the reference's per epoch, and a plain one per step.
+//! Learning-rate schedules: the reference's per epoch, and one per step.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// A learning rate as a function of how far training is, so that a resumed run needs no state of
-/// it.
+/// The learning rate as a function of training progress. A resumed run needs no other state.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RateSchedule {
-    /// The base rate throughout.
+    /// The base rate at all times.
     Constant,
     /// Per epoch: linear warm-up, then a cosine that restarts (`src/train/method.md` section d;
     /// PyTorch's `SequentialLR` of `LinearLR` and `CosineAnnealingWarmRestarts`, or with `decay`
     /// the reference's `CosineAnnealingWarmRestartsExpDecay`).
     WarmRestarts(WarmRestarts),
-    /// Per step: linear warm-up, then one cosine to zero at the last step.
+    /// Per step: a linear warm-up, then one cosine to zero at the last step.
     WarmupCosine {
-        /// Of all steps, in 0..1.
+        /// Share of all steps that is warm-up, 0..1.
         warmup_share: f64,
     },
 }
 
-/// The defaults are the reference's (`configs/testing.yaml`).
+/// Warm-up and cosine restarts per epoch. The defaults are the reference's
+/// (`configs/testing.yaml`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarmRestarts {
+    /// Number of warm-up epochs.
     pub warmup_epochs: usize,
     /// Share of the base rate in epoch 0.
     pub warmup_start: f64,
-    /// Epochs from the end of the warm-up to the first restart (`T_0`).
+    /// Number of epochs from the end of the warm-up to the first restart (`T_0`).
     pub period_epochs: usize,
-    /// Each period is this many times as long as the one before (`T_mult`).
+    /// Factor from the length of one period to that of the next (`T_mult`).
     pub period_factor: usize,
-    /// The rate at the cosine's end (`eta_min`): absolute, not a share.
+    /// The rate at the end of the cosine (`eta_min`); absolute, not a share of the base rate.
     pub floor: f64,
-    /// The base rate is multiplied by this at each restart, down to the floor; 1 in `testing.yaml`,
-    /// 0.75 in `defaults.yaml` (`gamma`).
+    /// Factor on the base rate at each restart, down to the floor (`gamma`): 1 in `testing.yaml`,
+    /// 0.75 in `defaults.yaml`.
     pub decay: f64,
 }
 
@@ -54,7 +55,7 @@ impl Default for WarmRestarts {
 }
 
 impl WarmRestarts {
-    /// The rate of `epoch` (from 0).
+    /// The learning rate of `epoch`, from 0. `base`: the base rate.
     pub fn rate(&self, base: f64, epoch: usize) -> f64 {
         let Some(mut since) = epoch.checked_sub(self.warmup_epochs) else {
             return base
@@ -74,7 +75,8 @@ impl WarmRestarts {
 }
 
 impl RateSchedule {
-    /// The rate of `step` (from 0, over all epochs) in `epoch` (from 0), of `steps` in all.
+    /// The learning rate of `step` (from 0, over all epochs, of `steps`) in `epoch` (from 0).
+    /// `base`: the base rate.
     pub fn rate(&self, base: f64, epoch: usize, step: usize, steps: usize) -> f64 {
         match self {
             RateSchedule::Constant => base,
@@ -92,7 +94,7 @@ impl RateSchedule {
         }
     }
 
-    /// Faults of the schedule, one sentence each.
+    /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match self {

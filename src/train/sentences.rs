@@ -1,4 +1,4 @@
-//! Words for the fusion head: MELD's utterances and GoEmotions' comments through the frozen
+//! Texts for the fusion head: MELD's utterances and GoEmotions' comments, embedded by the frozen
 //! sentence encoder.
 
 use std::path::Path;
@@ -9,13 +9,13 @@ use crate::encode::{Graph, Provider, Runtime};
 use crate::labels::{LABELS, label_index};
 use crate::model::Encoder;
 pub use crate::onnx::sentence::DIM;
-use crate::onnx::sentence::Sentence;
+use crate::onnx::sentence::SentenceFiles;
 use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target, goemotions};
 use crate::train::embeddings::LabelledEmbeddings;
 
-/// An utterance and its speaker's labelled emotion.
+/// An utterance with the labelled emotion of its speaker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledUtterance {
     pub text: String,
@@ -23,8 +23,8 @@ pub struct LabelledUtterance {
     pub label: usize,
 }
 
-/// MELD's transcripts of one part: of the training table nine dialogues in ten train, the tenth (by
-/// a hash of its name) selects and calibrates; the development table reports.
+/// Reads MELD's utterances of one part. Of the training table, nine in ten dialogues train, and a
+/// tenth (by a hash of the dialogue's name) selects and calibrates; the development table reports.
 pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
     let listing = data::list(
         "meld",
@@ -59,7 +59,7 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
     Ok(words.collect())
 }
 
-/// Log priors of the labels in the training utterances, with zero mean.
+/// Log priors of the labels in the training utterances, shifted to zero mean.
 pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
     let mut counts = [0usize; LABELS.len()];
     read(meld, Part::Train)?
@@ -75,7 +75,7 @@ fn is_kept_back(dialogue: &str) -> bool {
     crc32fast::hash(dialogue.as_bytes()).is_multiple_of(10)
 }
 
-/// MELD's names to the wire's.
+/// Index of the wire's label for a label of MELD.
 fn wire_label(name: &str) -> Option<usize> {
     label_index(match name {
         "joy" => "happy",
@@ -88,21 +88,22 @@ fn wire_label(name: &str) -> Option<usize> {
     })
 }
 
-/// The sentence encoder, ready to run.
+/// The sentence encoder and its tokenizer, open.
 pub struct SentenceEncoder {
     pub encoder: Encoder,
     pub tokenizer: Tokenizer,
 }
 
 impl SentenceEncoder {
-    /// `folder` has the weights and the tokenizer as set-up fetches them.
+    /// Opens the encoder from `folder`, which holds the weights and the tokenizer as set-up fetches
+    /// them.
     pub fn open(folder: &Path) -> anyhow::Result<SentenceEncoder> {
-        let Sentence {
+        let SentenceFiles {
             entry,
             text,
             graph,
             tokenizer,
-        } = Sentence::from_dir(folder)
+        } = SentenceFiles::from_dir(folder)
             .context("the sentence encoder is fetched by: make setup-import")?;
         let graph = Graph::open(&Runtime::load()?, "text", &graph, Provider::Cpu, 2)?;
         Ok(SentenceEncoder {
@@ -111,9 +112,8 @@ impl SentenceEncoder {
         })
     }
 
-    /// Embeddings of MELD's utterances, one item each. `cut` gives the part of the text that is
-    /// embedded.
-    pub fn utterances(
+    /// Embeddings of MELD's utterances, one item each. `cut` returns the part of a text to embed.
+    pub fn embed_utterances(
         &mut self,
         meld: &Path,
         part: Part,
@@ -129,9 +129,13 @@ impl SentenceEncoder {
         Ok(embeddings)
     }
 
-    /// GoEmotions, one item a comment. Training comments have one or several labels and are limited
-    /// in number for each label; selection and report comments have one label.
-    pub fn comments(&mut self, folder: &Path, part: Part) -> anyhow::Result<LabelledEmbeddings> {
+    /// Embeddings of GoEmotions' comments, one item each. Training comments may have several
+    /// labels, and their number per label is limited. Selection and report comments have one label.
+    pub fn embed_comments(
+        &mut self,
+        folder: &Path,
+        part: Part,
+    ) -> anyhow::Result<LabelledEmbeddings> {
         let mut embeddings = LabelledEmbeddings::new(DIM);
         let sentences = goemotions::read(folder, part)?;
         let sentences = match part {
@@ -156,24 +160,24 @@ impl SentenceEncoder {
     }
 }
 
-/// The whole utterance.
-pub fn whole(text: &str) -> String {
+/// The whole text, for [`SentenceEncoder::embed_utterances`].
+pub fn whole_text(text: &str) -> String {
     text.to_owned()
 }
 
-/// Training comments of each label. More would not change a label's share of a batch, and embedding
-/// takes about 5 ms each.
+/// Number of training comments of each label. More would not change a label's share of a batch, and
+/// embedding takes about 5 ms each.
 const COMMENTS_OF_A_LABEL: usize = 2000;
 
-/// Approximate rate of speech: letters a second, without spaces.
+/// Approximate rate of speech, in letters per second, without spaces.
 const PACE: u32 = 15;
 
-/// The end of an utterance that a window of `length_ms` holds when the utterance is over: the words
-/// that were spoken at least half within it.
+/// The words at the end of `text` that a window of `length_ms` holds when the utterance ends: those
+/// with at least half of their time inside it.
 ///
-/// Training on such texts as well was tried and made the head worse, on them too (weighted F1 0.513
-/// against 0.526, MELD's development utterances).
-pub fn ending(text: &str, length_ms: u32) -> String {
+/// Training on such texts in addition made the head worse, on them too (weighted F1 0.513 instead
+/// of 0.526 on MELD's development utterances).
+pub fn last_words(text: &str, length_ms: u32) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let room = f64::from(PACE * length_ms) / 1000.0;
     let mut letters = 0.0;
@@ -193,23 +197,23 @@ mod tests {
 
     #[test]
     fn a_window_holds_the_words_spoken_in_it() {
-        assert_eq!(ending("What?", 2000), "What?");
+        assert_eq!(last_words("What?", 2000), "What?");
         // Thirty letters in two seconds: of "anything", half is within.
         assert_eq!(
-            ending(
+            last_words(
                 "I did not say anything like that to them at all today",
                 2000
             ),
             "anything like that to them at all today"
         );
         assert_eq!(
-            ending(
+            last_words(
                 "I did not say anything like that to them at all today",
                 1000
             ),
             "to them at all today"
         );
-        assert_eq!(ending("", 2000), "");
+        assert_eq!(last_words("", 2000), "");
     }
 
     #[test]

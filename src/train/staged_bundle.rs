@@ -1,4 +1,4 @@
-//! A bundle that is being written: beside its place, and moved there as a whole.
+//! Writes a bundle beside its final folder and then moves it there as a whole.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -10,19 +10,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::model::{GENERATED, SUMS, seal};
 use crate::train::refused::Refused;
 
-/// Files of a bundle that is not at its place yet. The bundle that is there stays whole until
-/// [`StagedBundle::publish`]. Dropped before, this one is removed.
+/// The files of a bundle before it is in its final folder. An existing bundle there stays complete
+/// until [`StagedBundle::publish`]. If this value is dropped before, its files are removed.
 #[derive(Debug)]
 pub struct StagedBundle {
     target: PathBuf,
     folder: PathBuf,
     overwrite: bool,
-    /// A lock on the folder, as long as it is open.
+    /// A lock on the folder; it lasts as long as the file is open.
     _lock: File,
 }
 
 impl StagedBundle {
-    /// Begins a bundle for the place `target`.
+    /// Begins a bundle whose final folder is `target`. `overwrite`: an existing bundle is replaced.
     ///
     /// # Errors
     /// [`Refused`] as by [`refuse_existing`], or if another process writes this bundle.
@@ -58,8 +58,8 @@ impl StagedBundle {
         })
     }
 
-    /// Begins a new version of the bundle at `target`, with all its files.
-    pub fn of(target: &Path) -> anyhow::Result<StagedBundle> {
+    /// Begins a new version of the bundle at `target`, with copies of all its files.
+    pub fn copy_of(target: &Path) -> anyhow::Result<StagedBundle> {
         let staged = StagedBundle::begin(target, true)?;
         for name in files(target)? {
             std::fs::copy(target.join(&name), staged.path().join(&name))
@@ -68,22 +68,23 @@ impl StagedBundle {
         Ok(staged)
     }
 
-    /// The folder in which the files lie until they are published.
+    /// The folder of the files until they are published.
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
+    /// Writes the file `name` of the bundle.
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         std::fs::write(self.folder.join(name), bytes)
             .with_context(|| format!("{name} cannot be written"))
     }
 
-    /// Writes the list of hashes and moves the bundle to its place. At any moment the old bundle or
-    /// the new one is there, except on file systems that cannot exchange folders: these have none
-    /// for the time between two renames.
+    /// Writes the list of hashes and moves the bundle to its final folder. At every moment either
+    /// the old or the new bundle is there. The exception is a file system that cannot exchange
+    /// folders: there is none between two renames.
     ///
     /// # Errors
-    /// As [`StagedBundle::begin`], or if the disk fails.
+    /// As [`StagedBundle::begin`], or the disk fails.
     pub fn publish(self) -> anyhow::Result<()> {
         seal(&self.folder)?;
         for name in files(&self.folder)? {
@@ -110,9 +111,10 @@ impl Drop for StagedBundle {
     }
 }
 
+/// Checks that a bundle may be written to `target`.
+///
 /// # Errors
-/// [`Refused`] where a folder with content is at `target`, unless it is a bundle and `overwrite` is
-/// set.
+/// [`Refused`] if `target` is a folder with content, unless it is a bundle and `overwrite` is set.
 pub fn refuse_existing(target: &Path, overwrite: bool) -> anyhow::Result<()> {
     if !is_filled(target) {
         return Ok(());
@@ -140,14 +142,15 @@ pub fn refuse_existing(target: &Path, overwrite: bool) -> anyhow::Result<()> {
     };
     if let Some(foreign) = files(target)?.into_iter().find(|name| !is_ours(name)) {
         let text = format!(
-            "{shown} holds {foreign}, which is no file of the bundle and would be lost: move it"
+            "{shown} holds {foreign}, which is no file of the bundle and would be lost: move it \
+             away"
         );
         return Err(Refused(text).into());
     }
     Ok(())
 }
 
-/// Whether there is anything but an empty folder.
+/// Whether `target` exists and is not an empty folder.
 fn is_filled(target: &Path) -> bool {
     match std::fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
@@ -178,7 +181,7 @@ fn name(target: &Path) -> anyhow::Result<String> {
     name.with_context(|| Refused(format!("{} is no name of a folder", target.display())))
 }
 
-/// Exchanges two folders, in one step where the file system can.
+/// Exchanges two folders, atomically if the file system can.
 fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
@@ -249,7 +252,7 @@ mod tests {
         );
         assert_eq!(files(&folder.path().join("models")).unwrap(), ["mine"]);
 
-        let staged = StagedBundle::of(&target).unwrap();
+        let staged = StagedBundle::copy_of(&target).unwrap();
         staged.write("two.onnx", b"other").unwrap();
         assert_eq!(contents(&target), two);
         staged.publish().unwrap();

@@ -7,21 +7,22 @@ use rand::rngs::StdRng;
 use crate::clip::Crop;
 use crate::preprocess::normalise;
 use crate::train::augment::{bilinear, normal};
-use crate::train::calibrate::largest;
+use crate::train::calibrate::argmax;
 use crate::train::data::fer::LabelledCrop;
 use crate::train::data::speech_clip::Corpus;
 use crate::train::figure::Subgroup;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Mean pixel value, of 255: a picture is dark below the first bound and bright from the second.
+/// Bounds of the mean pixel value, of 255: a picture is dark below the first, and bright from the
+/// second on.
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
 /// A picture and its label.
 type LabelledPicture<'a> = (&'a Crop, usize);
 
-/// The face encoder by the pictures' size, their own brightness, and a dim camera, where there is a
-/// majority label; then by FER2013's own labels, also with `copies`, pictures that are in its
-/// training data.
+/// Accuracy of the face encoder by picture size, by brightness, and under a simulated dim camera,
+/// for pictures with a majority label. Then by FER2013's own labels, also with `copies`, which are
+/// pictures of its training data.
 pub fn faces(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],
@@ -83,8 +84,8 @@ fn own_labels(crops: &[LabelledCrop]) -> Vec<LabelledPicture<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
-/// The voice encoder by the speaker's sex. `answers`: for each clip, whether the speaker is a woman
-/// and whether the prediction is right.
+/// Accuracy of the voice encoder by the speaker's sex. `answers`: for each clip, whether the
+/// speaker is a woman, and whether the prediction is correct.
 pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
     let of = |name: &str, women: bool| {
         let right: Vec<bool> = (answers.iter())
@@ -110,12 +111,12 @@ fn right(
     let is_right = |(crop, label): &LabelledPicture<'_>| {
         let input = normalise(&change(crop), &settings.normalise);
         let [_, logits] = OpenedBundle::encode(&mut opened.face, &shape, &input)?;
-        Ok(largest(&logits.values) == *label)
+        Ok(argmax(&logits.values) == *label)
     };
     pictures.iter().map(is_right).collect()
 }
 
-/// A face of a `factor`th of the side: averaged, then enlarged again.
+/// The picture reduced by `factor` and enlarged again.
 fn coarse(crop: &Crop, factor: usize) -> Crop {
     let side = crop.size / factor;
     let cell = |i: usize| {
@@ -140,7 +141,7 @@ fn coarse(crop: &Crop, factor: usize) -> Crop {
     }
 }
 
-/// A sixth of the brightness, with noise of 2.5 of 255.
+/// The picture at a sixth of its brightness, with noise of deviation 2.5 of 255.
 fn dim(crop: &Crop, rng: &mut StdRng) -> Crop {
     let pixels = crop
         .pixels

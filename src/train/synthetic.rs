@@ -1,10 +1,10 @@
-//! A synthetic multi-modal data set with known latent classes, to test whether self-supervision
-//! finds the shared structure.
+//! A synthetic multi-modal data set with known classes, for tests of self-supervised training.
 //!
-//! Each clip has a class; all its modalities share `shared = centre(class) + spread`. Each modality
-//! adds its own nuisance, which is larger than the shared part and independent of the others',
-//! mixes both by a random matrix and bends the sum. So within one modality the nuisance dominates
-//! the variance, and the class stands out only across modalities.
+//! Each clip has a class, and all its modalities share `shared = centre(class) + spread`. Each
+//! modality adds its own nuisance, which is larger than the shared part and independent of the
+//! other modalities' nuisance. A random matrix mixes both, and a nonlinearity follows. Within one
+//! modality, the nuisance therefore dominates the variance; the class is visible only across
+//! modalities.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,19 +14,23 @@ use crate::train::data::{Split, Target};
 use crate::train::features::Features;
 use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 
-/// Settings of the synthetic set.
+/// Settings of the synthetic data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticSet {
     pub classes: usize,
+    /// Number of training items.
     pub train: usize,
+    /// Number of selection items.
     pub select: usize,
+    /// Number of test items.
     pub test: usize,
-    /// Dimension of the shared part, and of each modality's nuisance.
+    /// Dimension of the part that the modalities share.
     pub shared: usize,
+    /// Dimension of each modality's nuisance.
     pub nuisance: usize,
-    /// Deviation of the nuisance; the centres' is 1.
+    /// Standard deviation of the nuisance; that of the class centres is 1.
     pub nuisance_scale: f32,
-    /// Deviation of the shared part within a class.
+    /// Standard deviation of the shared part within a class.
     pub spread: f32,
     pub seed: u64,
 }
@@ -54,7 +58,7 @@ const DIMS: [(Modality, usize); 3] = [
 ];
 
 impl SyntheticSet {
-    /// The rows, in memory.
+    /// Generates the rows, in memory.
     pub fn make(&self) -> Features {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let centres: Vec<Vec<f32>> = (0..self.classes)
@@ -132,7 +136,7 @@ impl SyntheticSet {
     }
 }
 
-/// Normally distributed values (Box and Muller).
+/// Normally distributed values with this standard deviation (Box-Muller).
 pub fn normals(count: usize, deviation: f32, rng: &mut StdRng) -> Vec<f32> {
     let mut one = || {
         let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());

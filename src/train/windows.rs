@@ -1,5 +1,5 @@
-//! Windows of one recording: they overlap, and depend on each other. The daemon serves windows, so
-//! rows of whole recordings differ from what is served.
+//! Selection of windows from stores with several rows per recording. Windows of one recording
+//! overlap and are not independent.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -7,9 +7,9 @@ use rand::{Rng, SeedableRng};
 use crate::modality::Modality;
 use crate::train::features::Features;
 
-/// Rows by recording. Pre-training takes windows of a recording that do not overlap: objectives
-/// contrast every clip with every other, and two windows of one moment are no contrast. Rows of
-/// other stores are a recording each.
+/// Rows grouped by recording. Pre-training uses only windows of a recording that do not overlap:
+/// the objectives contrast every clip with every other, and two windows of the same moment must not
+/// be contrasted. In other stores each row is a recording.
 #[derive(Clone, Debug)]
 pub struct Windows {
     recordings: Vec<Vec<Window>>,
@@ -23,8 +23,8 @@ struct Window {
 }
 
 impl Windows {
-    /// Of `rows`, ascending.
-    pub fn of(features: &Features, rows: &[usize]) -> Windows {
+    /// Groups `rows`, which are ascending.
+    pub fn new(features: &Features, rows: &[usize]) -> Windows {
         let window = |row: &usize| {
             let entry = features.entry(*row);
             let start_ms = entry.start_ms().unwrap_or(0);
@@ -46,17 +46,19 @@ impl Windows {
         Windows { recordings }
     }
 
-    /// The least number of rows that [`Windows::draw`] gives.
-    pub fn least(&self) -> usize {
+    /// Smallest number of rows that [`Windows::draw`] returns.
+    pub fn min_rows(&self) -> usize {
         let counts = self.recordings.iter().map(|windows| {
             let firsts = 0..firsts(windows);
-            firsts.map(|first| apart(windows, first).count()).min()
+            firsts
+                .map(|first| without_overlap(windows, first).count())
+                .min()
         });
         counts.map(|least| least.unwrap_or(0)).sum()
     }
 
-    /// Rows of an epoch, ascending: of each recording windows that do not overlap, from another
-    /// first one in each epoch. The same seed and epoch give the same.
+    /// The rows of an epoch, ascending: of each recording, windows that do not overlap. The first
+    /// window of a recording is random for each epoch; the same seed and epoch give the same rows.
     pub fn draw(&self, seed: u64, epoch: usize) -> Vec<usize> {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7769_6e64 ^ ((epoch as u64 + 1) << 32));
         let mut rows = Vec::new();
@@ -65,21 +67,22 @@ impl Windows {
                 1 => 0,
                 several => rng.random_range(0..several),
             };
-            rows.extend(apart(windows, first).map(|window| window.row));
+            rows.extend(without_overlap(windows, first).map(|window| window.row));
         }
         rows.sort_unstable();
         rows
     }
 }
 
-/// The windows that may be the first: those that overlap the earliest, and the earliest.
+/// Number of windows that may be drawn first: the earliest one, and those that overlap it.
 fn firsts(windows: &[Window]) -> usize {
     let overlaps = |window: &&Window| window.start_ms < windows[0].end_ms;
     windows.iter().take_while(overlaps).count().max(1)
 }
 
-/// Windows from `first` on, each the earliest that begins after the end of the one before.
-fn apart(windows: &[Window], first: usize) -> impl Iterator<Item = Window> {
+/// The windows from index `first` on, each the earliest one that starts after the end of the
+/// previous one.
+fn without_overlap(windows: &[Window], first: usize) -> impl Iterator<Item = Window> {
     let mut end_ms = i64::MIN;
     windows[first..].iter().copied().filter(move |window| {
         let is_apart = window.start_ms >= end_ms;
@@ -90,8 +93,8 @@ fn apart(windows: &[Window], first: usize) -> impl Iterator<Item = Window> {
     })
 }
 
-/// What rows are, if they are not windows as the daemon serves them. `None`: they are, or faces and
-/// voices are of no recording (pictures, words).
+/// A description of the rows, if they are not windows as the daemon uses them. `None` if they are,
+/// or if the items are not recordings (pictures, texts).
 pub fn unlike_served(features: &Features) -> Option<&'static str> {
     let is_heard_or_seen = |modality| modality != Modality::Text;
     let is_unlike = !features.spec().has_windows()
@@ -146,12 +149,12 @@ mod tests {
     #[test]
     fn an_epoch_has_no_two_windows_of_one_moment() {
         let features = features(WINDOW, &[1, 36, 10, 11]);
-        let windows = Windows::of(&features, &(0..58).collect::<Vec<_>>());
+        let windows = Windows::new(&features, &(0..58).collect::<Vec<_>>());
         let mut firsts = std::collections::BTreeSet::new();
         for epoch in 0..40 {
             let rows = windows.draw(7, epoch);
             assert_eq!(rows, windows.draw(7, epoch));
-            assert!(rows.len() >= windows.least());
+            assert!(rows.len() >= windows.min_rows());
             for (i, a) in rows.iter().enumerate() {
                 for b in &rows[..i] {
                     let [a, b] = [*a, *b].map(|row| features.entry(row));
@@ -163,14 +166,14 @@ mod tests {
         }
         assert!(firsts.len() > 5, "{firsts:?}");
         // One; 36 windows are 9 s, from 1.8 s on still 7.2 s; one; one.
-        assert_eq!(windows.least(), 1 + 3 + 1 + 1);
+        assert_eq!(windows.min_rows(), 1 + 3 + 1 + 1);
     }
 
     #[test]
     fn rows_of_whole_recordings_are_all_taken() {
         let features = features(crate::train::store::RECORDING, &[3, 3]);
         let rows: Vec<usize> = (0..6).collect();
-        let windows = Windows::of(&features, &rows);
-        assert_eq!((windows.least(), windows.draw(1, 0)), (6, rows));
+        let windows = Windows::new(&features, &rows);
+        assert_eq!((windows.min_rows(), windows.draw(1, 0)), (6, rows));
     }
 }

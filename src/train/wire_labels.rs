@@ -1,10 +1,11 @@
-//! RAVDESS's eight classes mapped to the wire's labels.
+//! Conversion of RAVDESS's eight classes to the labels on the wire.
 
 use crate::labels::{LABELS, RAVDESS, label_index};
 use crate::train::calibrate::LabelledLogits;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 
-/// Clip logits over RAVDESS's classes, or over the wire's labels for a corpus without some of them.
+/// Predictions from logits of clips: over RAVDESS's classes, or over the wire's labels for a corpus
+/// that lacks some of these classes.
 pub fn clip_predictions(
     corpus: Corpus,
     logits: Vec<f32>,
@@ -15,22 +16,26 @@ pub fn clip_predictions(
         Corpus::Ravdess => LabelledLogits::new(RAVDESS.len(), logits, emotions.collect()),
         Corpus::Nemo => {
             let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
-            LabelledLogits::new(LABELS.len(), rows.collect(), emotions.map(wire).collect())
+            LabelledLogits::new(
+                LABELS.len(),
+                rows.collect(),
+                emotions.map(wire_label).collect(),
+            )
         }
     }
 }
 
-/// RAVDESS's emotion as the wire has it.
-pub fn wire(emotion: usize) -> usize {
+/// Index of the wire's label for RAVDESS's emotion with index `emotion`.
+pub fn wire_label(emotion: usize) -> usize {
     label_index(RAVDESS[emotion]).expect("every emotion of RAVDESS is on the wire")
 }
 
-/// Logits of the wire's labels: the log-sum-exp over the RAVDESS classes of each.
+/// Logits of the wire's labels: for each label, the log-sum-exp over its RAVDESS classes.
 pub fn merge_to_labels(row: &[f32]) -> [f32; LABELS.len()] {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut odds = [0.0f32; LABELS.len()];
     for (emotion, logit) in row.iter().enumerate() {
-        odds[wire(emotion)] += (logit - highest).exp();
+        odds[wire_label(emotion)] += (logit - highest).exp();
     }
     odds.map(|odds| odds.max(f32::MIN_POSITIVE).ln())
 }

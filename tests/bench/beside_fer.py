@@ -15,6 +15,7 @@ It runs in a separate environment and is not part of `make test`:
 Both get the same 48x48 grey crops (no detector), one at a time, on one thread each; times are
 medians of rounds in turn. `fer` is called through its own class, with its own preprocessing.
 """
+
 import argparse
 import csv
 import hashlib
@@ -41,8 +42,24 @@ tensorflow.config.threading.set_intra_op_parallelism_threads(1)
 tensorflow.config.threading.set_inter_op_parallelism_threads(1)
 from fer.fer import FER
 
-NAMES = {"neutral": "neutral", "happy": "happy", "sad": "sad", "angry": "angry", "fear": "fearful", "disgust": "disgusted", "surprise": "surprised"}
-COLUMNS = {"neutral": "neutral", "happiness": "happy", "sadness": "sad", "anger": "angry", "fear": "fearful", "disgust": "disgusted", "surprise": "surprised"}
+NAMES = {
+    "neutral": "neutral",
+    "happy": "happy",
+    "sad": "sad",
+    "angry": "angry",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "surprise": "surprised",
+}
+COLUMNS = {
+    "neutral": "neutral",
+    "happiness": "happy",
+    "sadness": "sad",
+    "anger": "angry",
+    "fear": "fearful",
+    "disgust": "disgusted",
+    "surprise": "surprised",
+}
 # The trainer skips pictures with fewer votes for these seven, too.
 LEAST = 5
 
@@ -68,19 +85,29 @@ def votes_of(material):
     with open(os.path.join(material, "faces/ferplus_votes.csv"), newline="") as file:
         for row in csv.DictReader(file):
             counts = {name: int(row[column]) for column, name in COLUMNS.items()}
-            if row["split"] == "PublicTest" and sum(counts.values()) >= LEAST and int(row["contempt"]) < max(counts.values()):
-                votes[row["file"]] = {name: count / sum(counts.values()) for name, count in counts.items()}
+            if (
+                row["split"] == "PublicTest"
+                and sum(counts.values()) >= LEAST
+                and int(row["contempt"]) < max(counts.values())
+            ):
+                votes[row["file"]] = {
+                    name: count / sum(counts.values()) for name, count in counts.items()
+                }
     return votes
 
 
 def public_test(material):
     votes, faces, training_digests = votes_of(material), [], set()
-    with tarfile.open(os.path.join(material, "faces/fer2013_training_publictest.tar.xz")) as archive:
+    with tarfile.open(
+        os.path.join(material, "faces/fer2013_training_publictest.tar.xz")
+    ) as archive:
         for member in archive:
             if not member.name.endswith(".jpg"):
                 continue
             _, split, label, name = member.name.split("/")
-            picture = np.asarray(Image.open(io.BytesIO(archive.extractfile(member).read())).convert("L"))
+            picture = np.asarray(
+                Image.open(io.BytesIO(archive.extractfile(member).read())).convert("L")
+            )
             if split == "PublicTest":
                 faces.append(Face(picture, NAMES[label], votes.get(name), False))
             else:
@@ -100,7 +127,9 @@ class BundleEncoder:
         self.file = entry.get("int8", entry)["file"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(os.path.join(bundle, self.file), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            os.path.join(bundle, self.file), options, providers=["CPUExecutionProvider"]
+        )
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, picture):
@@ -119,14 +148,18 @@ class FerPackage:
     def __call__(self, picture):
         # The grey crop as RGB; the box covers all of it.
         height, width = picture.shape
-        scores = self.fer.detect_emotions(np.repeat(picture[:, :, None], 3, axis=2), face_rectangles=[(0, 0, width, height)])[0]["emotions"]
+        scores = self.fer.detect_emotions(
+            np.repeat(picture[:, :, None], 3, axis=2), face_rectangles=[(0, 0, width, height)]
+        )[0]["emotions"]
         # Scores are rounded to two digits.
         sum_of_all = sum(scores.values()) or 1.0
         return {NAMES[name]: score / sum_of_all for name, score in scores.items()}
 
 
 def wilson(share, n, z=1.959964):
-    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    middle, half = share + z * z / (2 * n), z * math.sqrt(
+        share * (1 - share) / n + z * z / (4 * n * n)
+    )
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
@@ -142,26 +175,37 @@ def figures(faces, scores):
     voted = [(face, of, answer) for face, of, answer in zip(faces, scores, answers) if face.shares]
     clear = [(face.first, answer) for face, _, answer in voted if face.first]
     # Rounding to 0 would make the loss infinite, so scores are at least the rounding error.
-    loss = [-sum(share * math.log(max(of[name], 0.005)) for name, share in face.shares.items()) for face, of, _ in voted]
+    loss = [
+        -sum(share * math.log(max(of[name], 0.005)) for name, share in face.shares.items())
+        for face, of, _ in voted
+    ]
     recalls = []
     for label in NAMES.values():
         of_label = [answer == label for first, answer in clear if first == label]
         recalls.append(f"{label} {sum(of_label) / len(of_label):.2f}")
+    agreement = statistics.mean(face.shares[answer] for face, _, answer in voted)
     return [
         f"own labels {accuracy([answer == face.label for face, answer in zip(faces, answers)])}",
         f"annotators' first choice {accuracy([first == answer for first, answer in clear])}",
-        f"annotators who agree {statistics.mean(face.shares[answer] for face, _, answer in voted):.3f}, cross-entropy {statistics.mean(loss):.3f} (scores from 0.005)",
+        f"annotators who agree {agreement:.3f}, "
+        f"cross-entropy {statistics.mean(loss):.3f} (scores from 0.005)",
         f"recall {', '.join(recalls)}",
     ]
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--material", default=os.environ.get("EXPRESSD_MATERIAL", "../shared/material"))
+    arguments.add_argument(
+        "--material", default=os.environ.get("EXPRESSD_MATERIAL", "../shared/material")
+    )
     arguments.add_argument("--bundle", default="models/default")
     arguments = arguments.parse_args()
     faces = public_test(arguments.material)
-    both = {"expressd": BundleEncoder(arguments.bundle), "fer, as it comes (8 bits)": FerPackage(True), "fer, use_tflite=False": FerPackage(False)}
+    both = {
+        "expressd": BundleEncoder(arguments.bundle),
+        "fer, as it comes (8 bits)": FerPackage(True),
+        "fer, use_tflite=False": FerPackage(False),
+    }
     scores = {name: [net(face.picture) for face in faces] for name, net in both.items()}
     times = {name: [] for name in both}
     for _ in range(7):
@@ -172,7 +216,10 @@ def main():
             times[name].append((time.perf_counter() - begun) / 25 * 1e3)
     for name in both:
         print(f"{name}: {statistics.median(times[name]):.2f} ms a face")
-        for what, wanted in (("all", lambda face: True), ("new to both", lambda face: not face.is_copy)):
+        for what, wanted in (
+            ("all", lambda face: True),
+            ("new to both", lambda face: not face.is_copy),
+        ):
             picked = [(face, of) for face, of in zip(faces, scores[name]) if wanted(face)]
             for line in figures(*zip(*picked)):
                 print(f"    {what}: {line}")

@@ -20,7 +20,12 @@ import os
 import sys
 import zlib
 
-ENCODERS = [("video_2d", "face", 2048), ("video_3d", "face", 2048), ("audio", "voice", 1024), ("words", "text", 768)]
+ENCODERS = [
+    ("video_2d", "face", 2048),
+    ("video_3d", "face", 2048),
+    ("audio", "voice", 1024),
+    ("words", "text", 768),
+]
 DIM = sum(dim for _, _, dim in ENCODERS)
 DIFFERENT = 499
 
@@ -31,8 +36,17 @@ def main(folder, clips):
     values = array.array("f", (half / 65536.0 for half in halves))
     rows = [values[i * DIM : (i + 1) * DIM].tobytes() for i in range(DIFFERENT)]
     sums, block = [zlib.crc32(row) for row in rows], b"".join(rows)
-    encoders = [{"name": name, "modality": modality, "dim": dim} for name, modality, dim in ENCODERS]
-    spec = {"schema": 1, "fingerprint": "ab" * 32, "dataset": "voxceleb2", "labels": [], "clips": "recording", "encoders": encoders}
+    encoders = [
+        {"name": name, "modality": modality, "dim": dim} for name, modality, dim in ENCODERS
+    ]
+    spec = {
+        "schema": 1,
+        "fingerprint": "ab" * 32,
+        "dataset": "voxceleb2",
+        "labels": [],
+        "clips": "recording",
+        "encoders": encoders,
+    }
     with open(os.path.join(folder, "store.json"), "w") as file:
         json.dump(spec, file)
     with open(os.path.join(folder, "shard-0000-of-0001.rows"), "wb") as file:
@@ -42,7 +56,14 @@ def main(folder, clips):
     with open(os.path.join(folder, "shard-0000-of-0001.jsonl"), "w") as file:
         for i in range(clips):
             name = f"dev/id{i % 6112:05d}/{i:011x}/{i % 200:05d}"
-            row = {"id": name, "split": "train", "group": f"id{i % 6112:05d}", "present": [True] * 4, "seconds": 7.5, "crc32": sums[i % DIFFERENT]}
+            row = {
+                "id": name,
+                "split": "train",
+                "group": f"id{i % 6112:05d}",
+                "present": [True] * 4,
+                "seconds": 7.5,
+                "crc32": sums[i % DIFFERENT],
+            }
             file.write(json.dumps({"item": name, "rows": [row]}, separators=(",", ":")) + "\n")
     print(f"\r{folder}: {clips} clips of {DIM} values")
 

@@ -9,6 +9,7 @@ Written from the formulas (arXiv 2404.10904). ConCluGen over embeddings of 4096,
 values: gated embedding units, shared projection and cluster heads, reconstruction, masked margin
 softmax, online k-means with a queue of four batches, AdamW.
 """
+
 import argparse
 import json
 import resource
@@ -37,10 +38,20 @@ def torch_step(batch, representation, steps):
             return F.relu(self.output(h * torch.sigmoid(self.gate(h))))
 
     r, p, k, q = representation, 512, 32, 512
-    heads = nn.ModuleList([Gated(DIMS[0], r), nn.Sequential(Gated(DIMS[1], DIMS[1]), nn.Linear(DIMS[1], r)), Gated(DIMS[2], r)])
-    project = nn.Sequential(nn.Linear(r, r // 8), nn.BatchNorm1d(r // 8), nn.ReLU(), nn.Linear(r // 8, p), nn.ReLU())
+    heads = nn.ModuleList(
+        [
+            Gated(DIMS[0], r),
+            nn.Sequential(Gated(DIMS[1], DIMS[1]), nn.Linear(DIMS[1], r)),
+            Gated(DIMS[2], r),
+        ]
+    )
+    project = nn.Sequential(
+        nn.Linear(r, r // 8), nn.BatchNorm1d(r // 8), nn.ReLU(), nn.Linear(r // 8, p), nn.ReLU()
+    )
     cluster = nn.Linear(p, k, bias=False)
-    reconstruct = nn.ModuleList([nn.Sequential(nn.Linear(r, q), nn.ReLU(), nn.Linear(q, d), nn.ReLU()) for d in DIMS])
+    reconstruct = nn.ModuleList(
+        [nn.Sequential(nn.Linear(r, q), nn.ReLU(), nn.Linear(q, d), nn.ReLU()) for d in DIMS]
+    )
     modules = nn.ModuleList([heads, project, cluster, reconstruct])
     optimizer = torch.optim.AdamW(modules.parameters(), lr=1e-4, weight_decay=1e-3)
     inputs = [torch.relu(torch.randn(batch, d)) for d in DIMS]
@@ -76,7 +87,9 @@ def torch_step(batch, representation, steps):
             del queue[4:]
         s = fused @ centroids.T - 0.001 * F.one_hot(labels[-batch:], k)
         clustering = F.cross_entropy(s, labels[-batch:])
-        generative = sum(F.mse_loss(f(x), target) for f, x, target in zip(reconstruct, representations, inputs))
+        generative = sum(
+            F.mse_loss(f(x), target) for f, x, target in zip(reconstruct, representations, inputs)
+        )
         loss = (contrastive + 0.5 * clustering + 0.5 * generative) / 3
         optimizer.zero_grad()
         loss.backward()
@@ -91,7 +104,14 @@ def torch_step(batch, representation, steps):
             seconds.append(time.perf_counter() - started)
     weights = sum(w.numel() for w in modules.parameters())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"batch": batch, "representation": representation, "weights": weights, "median_s": statistics.median(seconds), "peak_mib": peak, "losses": losses}
+    return {
+        "batch": batch,
+        "representation": representation,
+        "weights": weights,
+        "median_s": statistics.median(seconds),
+        "peak_mib": peak,
+        "losses": losses,
+    }
 
 
 def main():
@@ -101,25 +121,46 @@ def main():
     parser.add_argument("--representation", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--torch-only", action="store_true", help="this process's own step, one JSON object")
+    parser.add_argument(
+        "--torch-only", action="store_true", help="this process's own step, one JSON object"
+    )
     args = parser.parse_args()
-    size = ["--batch", str(args.batch), "--representation", str(args.representation), "--steps", str(args.steps)]
+    size = [
+        "--batch",
+        str(args.batch),
+        "--representation",
+        str(args.representation),
+        "--steps",
+        str(args.steps),
+    ]
     if args.torch_only:
         print(json.dumps(torch_step(args.batch, args.representation, args.steps)))
         return
-    run = lambda command: json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    run = lambda command: json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[
+            -1
+        ]
+    )
     ours, theirs = [], []
     for _ in range(args.rounds):
         ours.append(run([args.trainer, "bench", "step", *size]))
         theirs.append(run([sys.executable, __file__, "--torch-only", *size]))
-        print(f"expressd-train {ours[-1]['median_s']:.2f} s {ours[-1]['peak_mib']} MiB; PyTorch {theirs[-1]['median_s']:.2f} s {theirs[-1]['peak_mib']} MiB", flush=True)
+        print(
+            f"expressd-train {ours[-1]['median_s']:.2f} s {ours[-1]['peak_mib']} MiB; "
+            f"PyTorch {theirs[-1]['median_s']:.2f} s {theirs[-1]['peak_mib']} MiB",
+            flush=True,
+        )
     best = lambda found, key: min(f[key] for f in found)
-    print(json.dumps({
-        "batch": args.batch,
-        "weights": [ours[0]["weights"], theirs[0]["weights"]],
-        "time_ratio": round(best(ours, "median_s") / best(theirs, "median_s"), 3),
-        "memory_ratio": round(best(ours, "peak_mib") / best(theirs, "peak_mib"), 3),
-    }))
+    print(
+        json.dumps(
+            {
+                "batch": args.batch,
+                "weights": [ours[0]["weights"], theirs[0]["weights"]],
+                "time_ratio": round(best(ours, "median_s") / best(theirs, "median_s"), 3),
+                "memory_ratio": round(best(ours, "peak_mib") / best(theirs, "peak_mib"), 3),
+            }
+        )
+    )
 
 
 main()

@@ -5,6 +5,7 @@ The values are random.
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install numpy h5py
     /tmp/venv/bin/python make_mosei_labels.py mosei_labels.csd
 """
+
 import json
 import sys
 

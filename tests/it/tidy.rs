@@ -6,7 +6,7 @@ use std::path::Path;
 mod modules;
 mod text;
 
-use text::{Text, names, none, texts};
+use text::{Text, assert_none, contains_word, texts};
 
 const LINES_AT_MOST: usize = 500;
 
@@ -66,14 +66,14 @@ fn a_dependency_is_used_in_its_modules_only() {
             }
         }
     }
-    none(found, "a dependency outside its modules");
+    assert_none(found, "a dependency outside its modules");
 }
 
 /// Whether `name` is the root of a path (`gstreamer::…`, `use gstreamer as gst`), not a part of
 /// another word.
 fn code_uses(code: &str, name: &str) -> bool {
     let root = name.trim_end_matches("::");
-    names(code, &format!("use {root}")) || {
+    contains_word(code, &format!("use {root}")) || {
         let path = format!("{root}::");
         let of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
         code.match_indices(&path)
@@ -105,11 +105,11 @@ fn pure_modules_use_no_thread_clock_or_socket() {
         found.extend(
             forbidden
                 .iter()
-                .filter(|name| names(&code, name))
+                .filter(|name| contains_word(&code, name))
                 .map(|name| format!("{} uses {name}", text.path)),
         );
     }
-    none(found, "pure modules get the time as an argument");
+    assert_none(found, "pure modules get the time as an argument");
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn lower_modules_import_no_higher_ones() {
         found.extend(
             forbidden
                 .iter()
-                .filter(|name| names(&code, name))
+                .filter(|name| contains_word(&code, name))
                 .map(|name| format!("{} names {name}", text.path)),
         );
     }
-    none(found, "imports of higher modules");
+    assert_none(found, "imports of higher modules");
 }
 
 /// Neither top-level modules nor sibling modules import each other in a cycle.
@@ -222,7 +222,7 @@ fn modules_form_a_ladder() {
         let imports = cycle.imports.join("\n    ");
         format!("in {}: {siblings}\n    {imports}", cycle.parent)
     });
-    none(
+    assert_none(
         cycles.collect(),
         "modules that import each other in a cycle",
     );
@@ -256,11 +256,11 @@ fn stages_write_no_json() {
         .iter()
         .filter(|text| text.lies_in(&stages) && !text.is_test() && !readers.contains(&&*text.path))
     {
-        if names(&text.code(), "serde_json") {
+        if contains_word(&text.code(), "serde_json") {
             found.push(text.path.clone());
         }
     }
-    none(found, "only event, serve and hub write JSON for clients");
+    assert_none(found, "only event, serve and hub write JSON for clients");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn files_stay_short() {
     let long = long
         .map(|text| (text, text.text.lines().count()))
         .filter(|(_, lines)| *lines > LINES_AT_MOST);
-    none(
+    assert_none(
         long.map(|(text, lines)| format!("{}: {lines} lines", text.path))
             .collect(),
         "split files over 500 lines by noun",
@@ -331,7 +331,7 @@ fn no_name_is_an_empty_word() {
             }
         }
     }
-    none(found, "a name must state the thing or its action");
+    assert_none(found, "a name must state the thing or its action");
 }
 
 /// The words of a name: `ClockMap` and `clock_map` are clock, map.
@@ -369,7 +369,7 @@ fn no_test_is_ignored_and_no_code_is_unfinished() {
                 .map(|word| format!("{}: {word}", text.path)),
         );
     }
-    none(found, "ignored tests and unfinished code");
+    assert_none(found, "ignored tests and unfinished code");
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn cited_documents_exist() {
             }
         }
     }
-    none(missing, "cited documents that do not exist");
+    assert_none(missing, "cited documents that do not exist");
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn no_file_holds_a_path_of_one_machine() {
             }
         }
     }
-    none(found, "paths of one machine");
+    assert_none(found, "paths of one machine");
 }
 
 /// Files are searched at run time (`src/assets.rs`).
@@ -425,7 +425,7 @@ fn no_program_holds_the_path_of_its_build() {
     let found = texts.iter().filter(|text| {
         text.is_rust() && text.path.starts_with("src/") && text.text.contains(compiled_in)
     });
-    none(
+    assert_none(
         found.map(|text| text.path.clone()).collect(),
         "paths of the build",
     );
@@ -441,7 +441,7 @@ fn the_rules_find_violations() {
             .into(),
     };
     let code = breaking.code();
-    assert!(names(&code, "Instant") && !names(&code, "Inst"));
+    assert!(contains_word(&code, "Instant") && !contains_word(&code, "Inst"));
     assert!(
         code_uses(&code, "gstreamer") && !code_uses(&code, "tokio::") && !code_uses(&code, "gst::")
     );

@@ -26,7 +26,7 @@ fn clip(folder: &Path) -> PathBuf {
 
 /// Counts over the events of a replay.
 #[derive(Debug, PartialEq)]
-struct Found {
+struct ReplaySummary {
     code: Option<i32>,
     faces: usize,
     voices: usize,
@@ -35,8 +35,8 @@ struct Found {
     span: [i64; 2],
 }
 
-fn find(file: &Path, more: &[&str]) -> (Found, String) {
-    let (code, events, said) = replay(file, more);
+fn summarise_replay(file: &Path, more: &[&str]) -> (ReplaySummary, String) {
+    let (code, events, stderr) = replay(file, more);
     let used = |modality: &str| {
         of_type(&events, "expression")
             .filter(|event| event["modalities"][modality]["used"] == true)
@@ -51,7 +51,7 @@ fn find(file: &Path, more: &[&str]) -> (Found, String) {
         let times = of_type(&events, "expression").map(|event: &Value| event[key].as_i64());
         times.map(Option::unwrap).collect()
     };
-    let found = Found {
+    let found = ReplaySummary {
         code,
         faces: used("face"),
         voices: used("voice"),
@@ -61,7 +61,7 @@ fn find(file: &Path, more: &[&str]) -> (Found, String) {
             times("end_ns").into_iter().max().unwrap_or(0),
         ],
     };
-    (found, said)
+    (found, stderr)
 }
 
 #[test]
@@ -98,29 +98,33 @@ fn the_default_sound_track_is_played_and_another_can_be_chosen() {
         ],
     );
     let two = folder.path().join("two.mkv");
-    let (played, said) = find(&two, &[]);
-    assert!(played.voices > 5 && played.faces > 5, "{played:?} {said}");
-    let (second, _) = find(&two, &["--set", "audio.track=2"]);
+    let (played, stderr) = summarise_replay(&two, &[]);
+    assert!(played.voices > 5 && played.faces > 5, "{played:?} {stderr}");
+    let (second, _) = summarise_replay(&two, &["--set", "audio.track=2"]);
     assert_eq!(second, played);
-    let (first, said) = find(&two, &["--set", "audio.track=1"]);
-    assert_eq!((first.code, first.voices), (Some(0), 0), "{first:?} {said}");
+    let (first, stderr) = summarise_replay(&two, &["--set", "audio.track=1"]);
+    assert_eq!(
+        (first.code, first.voices),
+        (Some(0), 0),
+        "{first:?} {stderr}"
+    );
     assert!(first.faces > 5);
-    let (third, said) = find(&two, &["--set", "audio.track=3"]);
-    assert_eq!(third.code, Some(2), "{said}");
+    let (third, stderr) = summarise_replay(&two, &["--set", "audio.track=3"]);
+    assert_eq!(third.code, Some(2), "{stderr}");
     for part in [
         "audio.track = \"3\"",
         "two.mkv",
         "\"1\" (audio/x-flac)",
         "\"2\" (audio/x-flac, default)",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
-    let (_, said) = find(&two, &["--set", "audio.channel=2"]);
-    assert!(said.contains("has 1 channels"), "{said}");
-    let (_, said) = find(&two, &["--set", "audio.channel=left"]);
+    let (_, stderr) = summarise_replay(&two, &["--set", "audio.channel=2"]);
+    assert!(stderr.contains("has 1 channels"), "{stderr}");
+    let (_, stderr) = summarise_replay(&two, &["--set", "audio.channel=left"]);
     assert!(
-        said.contains("\"auto\", \"mix\" or a number from 1 on"),
-        "{said}"
+        stderr.contains("\"auto\", \"mix\" or a number from 1 on"),
+        "{stderr}"
     );
 }
 
@@ -153,11 +157,11 @@ fn a_cover_is_not_the_video() {
         ],
     );
     let covered = folder.path().join("covered.mkv");
-    let (alone, _) = find(&clip, &[]);
+    let (alone, _) = summarise_replay(&clip, &[]);
     assert!(alone.faces > 15, "{alone:?}");
-    let (played, said) = find(&covered, &[]);
-    assert_eq!(played.faces, alone.faces, "{said}");
-    let (cover, _) = find(&covered, &["--set", "video.track=1"]);
+    let (played, stderr) = summarise_replay(&covered, &[]);
+    assert_eq!(played.faces, alone.faces, "{stderr}");
+    let (cover, _) = summarise_replay(&covered, &["--set", "video.track=1"]);
     assert!(cover.faces < 3, "{cover:?}");
 }
 
@@ -179,20 +183,20 @@ fn of_cancelling_channels_the_better_one_is_used() {
             "inverted.flac",
         ],
     );
-    let (expected, _) = find(&mono, &[]);
+    let (expected, _) = summarise_replay(&mono, &[]);
     assert!(expected.voices > 5, "{expected:?}");
-    let (played, said) = find(&inverted, &[]);
-    assert_eq!(played.voices, expected.voices, "{said}");
+    let (played, stderr) = summarise_replay(&inverted, &[]);
+    assert_eq!(played.voices, expected.voices, "{stderr}");
     assert_eq!(
-        said.matches("channels cancel each other").count(),
+        stderr.matches("channels cancel each other").count(),
         1,
-        "{said}"
+        "{stderr}"
     );
-    let (mixed, _) = find(&inverted, &["--set", "audio.channel=mix"]);
+    let (mixed, _) = summarise_replay(&inverted, &["--set", "audio.channel=mix"]);
     assert_eq!(mixed.voices, 0);
-    let (second, said) = find(&inverted, &["--set", "audio.channel=2"]);
+    let (second, stderr) = summarise_replay(&inverted, &["--set", "audio.channel=2"]);
     assert_eq!(second.voices, expected.voices);
-    assert!(!said.contains("cancel"), "{said}");
+    assert!(!stderr.contains("cancel"), "{stderr}");
 }
 
 #[test]
@@ -235,9 +239,9 @@ fn a_face_is_tracked_over_changes_of_the_frame_size() {
             "resized.webm",
         ],
     );
-    let (alone, _) = find(&clip, &[]);
-    let (played, said) = find(&folder.path().join("resized.webm"), &[]);
-    assert_eq!(played.subjects, alone.subjects, "{played:?} {said}");
+    let (alone, _) = summarise_replay(&clip, &[]);
+    let (played, stderr) = summarise_replay(&folder.path().join("resized.webm"), &[]);
+    assert_eq!(played.subjects, alone.subjects, "{played:?} {stderr}");
     assert!(played.faces + 1 >= alone.faces, "{played:?} {alone:?}");
 }
 
@@ -265,9 +269,9 @@ fn the_second_part_of_a_chained_stream_is_played() {
     let part = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     let chained = folder.path().join("chained.ogg");
     std::fs::write(&chained, [part("a.ogg"), part("b.ogg")].concat()).unwrap();
-    let (whole, _) = find(&folder.path().join("clip.mkv"), &[]);
-    let (played, said) = find(&chained, &[]);
-    assert_eq!(played.code, Some(0), "{said}");
+    let (whole, _) = summarise_replay(&folder.path().join("clip.mkv"), &[]);
+    let (played, stderr) = summarise_replay(&chained, &[]);
+    assert_eq!(played.code, Some(0), "{stderr}");
     assert!(
         (played.span[1] - whole.span[1]).abs() < 300_000_000,
         "{played:?} {whole:?}"
@@ -293,11 +297,11 @@ fn frames_without_stamps_get_an_assumed_rate() {
             "dump.mjpeg",
         ],
     );
-    let (alone, _) = find(&clip, &[]);
-    let (played, said) = find(&folder.path().join("dump.mjpeg"), &[]);
-    assert_eq!(played.code, Some(0), "{said}");
-    assert_eq!(played.faces, alone.faces, "{said}");
-    assert_eq!(said.matches("no stamps").count(), 1, "{said}");
+    let (alone, _) = summarise_replay(&clip, &[]);
+    let (played, stderr) = summarise_replay(&folder.path().join("dump.mjpeg"), &[]);
+    assert_eq!(played.code, Some(0), "{stderr}");
+    assert_eq!(played.faces, alone.faces, "{stderr}");
+    assert_eq!(stderr.matches("no stamps").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -317,10 +321,10 @@ fn a_frame_stamped_far_ahead_is_skipped() {
         ],
     );
     let ahead = folder.path().join("ahead.mkv");
-    let (alone, _) = find(&clip, &[]);
-    let (played, said) = find(&ahead, &[]);
-    assert_eq!(played, alone, "{said}");
-    assert_eq!(said.matches("far ahead").count(), 1, "{said}");
+    let (alone, _) = summarise_replay(&clip, &[]);
+    let (played, stderr) = summarise_replay(&ahead, &[]);
+    assert_eq!(played, alone, "{stderr}");
+    assert_eq!(stderr.matches("far ahead").count(), 1, "{stderr}");
     let board = Arc::new(SourceHealth::default());
     let decoded = play_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
     assert!(decoded.outcome.is_ok());

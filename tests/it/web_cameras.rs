@@ -15,17 +15,17 @@ use crate::live_source::{FIRST_FRAME, LiveSource, encoded, jpeg};
 
 /// A web server with its own thread. `answer` gets each connection after its request, and the
 /// number of earlier connections.
-struct Web {
+struct WebServer {
     port: u16,
     requests: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Web {
+impl WebServer {
     fn start(
         answer: impl Fn(&mut TcpStream, usize) -> std::io::Result<()> + Send + Sync + 'static,
-    ) -> Web {
+    ) -> WebServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -52,7 +52,7 @@ impl Web {
             }
         };
         let thread = std::thread::Builder::new().name("web server".into());
-        Web {
+        WebServer {
             port,
             requests,
             stop,
@@ -65,7 +65,7 @@ impl Web {
     }
 }
 
-impl Drop for Web {
+impl Drop for WebServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
@@ -146,7 +146,7 @@ fn motion_jpeg_over_http_is_decoded_with_every_framing() {
         Framing::DashesInHeader,
     ] {
         let picture = jpeg(320, 240);
-        let web = Web::start(move |stream, _| {
+        let web = WebServer::start(move |stream, _| {
             motion_jpeg(stream, framing, usize::MAX, |_| picture.clone())
         });
         let source = LiveSource::open(&web.uri(), "none");
@@ -170,7 +170,7 @@ fn motion_jpeg_over_http_is_decoded_with_every_framing() {
 #[test]
 fn frames_of_changing_size_are_delivered() {
     let sizes = [jpeg(320, 240), jpeg(640, 480)];
-    let web = Web::start(move |stream, _| {
+    let web = WebServer::start(move |stream, _| {
         motion_jpeg(stream, Framing::BoundaryFirst, usize::MAX, |index| {
             sizes[index / 10 % 2].clone()
         })
@@ -190,7 +190,7 @@ fn frames_of_changing_size_are_delivered() {
 #[test]
 fn a_server_that_closes_after_each_clip_is_reopened() {
     let picture = jpeg(320, 240);
-    let web = Web::start(move |stream, _| {
+    let web = WebServer::start(move |stream, _| {
         motion_jpeg(stream, Framing::BoundaryFirst, 10, |_| picture.clone())
     });
     let source = LiveSource::open(&web.uri(), "none");
@@ -211,7 +211,7 @@ fn a_refusing_server_is_retried_later_and_its_reason_is_reported() {
         ("404 Not Found", 3, "404"),
         ("500 Internal Server Error", 3, "500"),
     ] {
-        let web = Web::start(move |stream, _| {
+        let web = WebServer::start(move |stream, _| {
             write!(
                 stream,
                 "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -231,7 +231,7 @@ fn a_refusing_server_is_retried_later_and_its_reason_is_reported() {
 
 #[test]
 fn a_server_that_never_answers_does_not_delay_the_stop() {
-    let web = Web::start(|stream, _| {
+    let web = WebServer::start(|stream, _| {
         let _ = stream.read(&mut [0; 64]);
         Ok(())
     });
@@ -264,7 +264,7 @@ fn a_transport_stream_delivers_video_after_its_audio_stops() {
     for header in ["", "Content-Type: video/mp2t\r\n"] {
         let bytes = bytes.clone();
         // Without a length, at its original pace.
-        let web = Web::start(move |stream, _| {
+        let web = WebServer::start(move |stream, _| {
             write!(
                 stream,
                 "HTTP/1.1 200 OK\r\n{header}Connection: close\r\n\r\n"
@@ -298,7 +298,7 @@ fn video_does_not_wait_for_absent_audio() {
         .flatten()
         .copied()
         .collect();
-    let web = Web::start(move |stream, _| {
+    let web = WebServer::start(move |stream, _| {
         write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
         loop {
             for part in bytes.chunks(bytes.len() / 100) {

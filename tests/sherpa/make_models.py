@@ -5,10 +5,10 @@ Each model family has a folder.
     python3 -m venv VENV && VENV/bin/pip install onnx==1.23.2
     VENV/bin/python tests/sherpa/make_models.py
 
-The models are not trained; their tokens encode the loudness. Quiet sound is "so", louder sound "ft",
-the loudest "loud": sound that rises from quiet to louder gives the word "soft". Inputs, states,
-metadata and file names are those that sherpa-onnx 2.0.1 expects of the family's published models, so
-only the weights differ.
+The models are not trained; their tokens encode the loudness. Quiet sound is "so", louder sound
+"ft", the loudest "loud": sound that rises from quiet to louder gives the word "soft". Inputs,
+states, metadata and file names are those that sherpa-onnx 2.0.1 expects of the family's published
+models, so only the weights differ.
 """
 
 import pathlib
@@ -58,22 +58,31 @@ class Graph:
             self.output(f"new_{name}", kind, shape)
 
     def scores(self, level, levels, blank, sharpness=4.0):
-        """[…, 1] → […, 4]: the highest is blank below the first level, token k from the k-th level on."""
+        """[…, 1] → […, 4]: the highest is blank below the first level, and token k from the k-th
+        level on.
+        """
         slopes, offsets, total = [0.0], [0.0], 0.0
         for k, edge in enumerate(levels, 1):
-            # Lines that intersect at the edges. Their maximum is convex, so each line is the highest
-            # between its two edges.
+            # Lines that intersect at the edges. Their maximum is convex, so each line is the
+            # highest between its two edges.
             total += edge
             slopes.append(float(k))
             offsets.append(-total)
         order = [1, 2, 3, 0] if blank == 3 else [0, 1, 2, 3]
         slopes = [slopes[k] * sharpness for k in order]
         offsets = [offsets[k] * sharpness for k in order]
-        return self.node("Add", [self.node("Mul", [level, self.constant(slopes)]), self.constant(offsets)])
+        return self.node(
+            "Add", [self.node("Mul", [level, self.constant(slopes)]), self.constant(offsets)]
+        )
 
     def save(self, path, metadata):
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.constants)
-        model = helper.make_model(graph, producer_name="expressd tests", opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        model = helper.make_model(
+            graph,
+            producer_name="expressd tests",
+            opset_imports=[helper.make_opsetid("", 13)],
+            ir_version=8,
+        )
         helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
         path.parent.mkdir(exist_ok=True)
         save(model, path)
@@ -81,12 +90,22 @@ class Graph:
 
 def tokens(folder, table):
     (HERE / folder).mkdir(exist_ok=True)
-    (HERE / folder / "tokens.txt").write_text("".join(f"{token} {number}\n" for number, token in enumerate(table)), encoding="utf-8")
+    (HERE / folder / "tokens.txt").write_text(
+        "".join(f"{token} {number}\n" for number, token in enumerate(table)), encoding="utf-8"
+    )
 
 
 def level_of_frames(graph, x, frames, factor):
     """[1, frames', 80] → [1, frames / factor, 1]: the loudest frame of each `factor`."""
-    cut = graph.node("Slice", [x, graph.constant([0], np.int64), graph.constant([frames], np.int64), graph.constant([1], np.int64)])
+    cut = graph.node(
+        "Slice",
+        [
+            x,
+            graph.constant([0], np.int64),
+            graph.constant([frames], np.int64),
+            graph.constant([1], np.int64),
+        ],
+    )
     mean = graph.node("ReduceMean", [cut], axes=[2], keepdims=0)
     blocks = graph.node("Reshape", [mean, graph.constant([1, frames // factor, factor], np.int64)])
     return graph.node("ReduceMax", [blocks], axes=[2], keepdims=1)
@@ -142,7 +161,10 @@ def zipformer2_transducer():
     last = decoder.node("Gather", ["y", decoder.constant(1, np.int64)], axis=1)
     decoder.node("Gather", [decoder.constant(once(blank=0)), last], "decoder_out")
     decoder.output("decoder_out", F, ["N", 4])
-    decoder.save(folder / "decoder-epoch-99-avg-1-chunk-16-left-128.onnx", {"context_size": 2, "vocab_size": 4})
+    decoder.save(
+        folder / "decoder-epoch-99-avg-1-chunk-16-left-128.onnx",
+        {"context_size": 2, "vocab_size": 4},
+    )
 
     joiner = Graph("joiner")
     joiner.input("encoder_out", F, ["N", 4])
@@ -166,8 +188,12 @@ def join(graph, encoder_out, decoder_out, blank):
     others, floor = np.full(4, -20.0, np.float32), np.full(4, -1e5, np.float32)
     others[blank], floor[blank] = 0.0, -2.0
     best = graph.node("ReduceMax", [encoder_out], axes=[1], keepdims=1)
-    is_best = graph.node("Cast", [graph.node("Not", [graph.node("Less", [encoder_out, best])])], to=F)
-    lowered = graph.node("Mul", [graph.node("Sub", [graph.constant(1.0), is_best]), graph.constant(others)])
+    is_best = graph.node(
+        "Cast", [graph.node("Not", [graph.node("Less", [encoder_out, best])])], to=F
+    )
+    lowered = graph.node(
+        "Mul", [graph.node("Sub", [graph.constant(1.0), is_best]), graph.constant(others)]
+    )
     total = graph.node("Add", [graph.node("Add", [encoder_out, decoder_out]), lowered])
     graph.node("Max", [graph.node("Sub", [total, best]), graph.constant(floor)], "logit")
 
@@ -185,7 +211,11 @@ NEMO = {
     "cache_last_time_dim2": 3,
     "cache_last_time_dim3": 2,
 }
-NEMO_STATES = {"cache_last_channel": (F, [1, 1, 2, 3]), "cache_last_time": (F, [1, 1, 3, 2]), "cache_last_channel_len": (I64, [1])}
+NEMO_STATES = {
+    "cache_last_channel": (F, [1, 1, 2, 3]),
+    "cache_last_time": (F, [1, 1, 3, 2]),
+    "cache_last_channel_len": (I64, [1]),
+}
 
 
 def nemo_ctc():
@@ -210,12 +240,18 @@ def nemo_transducer():
     encoder.input("length", I64, [1])
     frames = encoder.node("Transpose", ["audio_signal"], perm=[0, 2, 1])
     level = level_of_frames(encoder, frames, 32, 8)
-    encoder.node("Transpose", [encoder.scores(level, NEMO_LEVELS, blank=3)], "outputs", perm=[0, 2, 1])
+    encoder.node(
+        "Transpose", [encoder.scores(level, NEMO_LEVELS, blank=3)], "outputs", perm=[0, 2, 1]
+    )
     encoder.output("outputs", F, [1, 4, 4])
     encoder.node("Identity", ["length"], "encoded_lengths")
     encoder.output("encoded_lengths", I64, [1])
     encoder.states(NEMO_STATES)
-    encoder.save(folder / "encoder.onnx", NEMO | {"model_type": "EncDecHybridRNNTCTCBPEModel", "pred_rnn_layers": 1, "pred_hidden": 2})
+    encoder.save(
+        folder / "encoder.onnx",
+        NEMO
+        | {"model_type": "EncDecHybridRNNTCTCBPEModel", "pred_rnn_layers": 1, "pred_hidden": 2},
+    )
 
     decoder = Graph("decoder")
     decoder.input("targets", I32, [1, 1])
@@ -233,7 +269,12 @@ def nemo_transducer():
     joiner.input("encoder_outputs", F, [1, 4, 1])
     joiner.input("decoder_outputs", F, [1, 4, 1])
     flat = joiner.constant([1, 4], np.int64)
-    join(joiner, joiner.node("Reshape", ["encoder_outputs", flat]), joiner.node("Reshape", ["decoder_outputs", flat]), blank=3)
+    join(
+        joiner,
+        joiner.node("Reshape", ["encoder_outputs", flat]),
+        joiner.node("Reshape", ["decoder_outputs", flat]),
+        blank=3,
+    )
     joiner.node("Reshape", ["logit", joiner.constant([1, 1, 1, 4], np.int64)], "outputs")
     joiner.output("outputs", F, [1, 1, 1, 4])
     joiner.save(folder / "joiner.onnx", {})
@@ -244,14 +285,18 @@ def t_one_ctc():
     graph = Graph("t-one-ctc")
     graph.input("signal", I32, [1, 2400, 1])
     graph.input("state", F16, [1, 5])
-    samples = graph.node("Reshape", [graph.node("Cast", ["signal"], to=F), graph.constant([1, 10, 240], np.int64)])
+    samples = graph.node(
+        "Reshape", [graph.node("Cast", ["signal"], to=F), graph.constant([1, 10, 240], np.int64)]
+    )
     square = graph.node("ReduceMean", [graph.node("Mul", [samples, samples])], axes=[2], keepdims=1)
     level = graph.node("Log", [graph.node("Add", [square, graph.constant(1.0)])])
     graph.node("LogSoftmax", [graph.scores(level, SQUARE_LEVELS, blank=3)], "logprobs", axis=2)
     graph.output("logprobs", F, [1, 10, 4])
     graph.node("Identity", ["state"], "new_state")
     graph.output("new_state", F16, [1, 5])
-    graph.save(HERE / "t-one-ctc/model.onnx", {"frame_length_ms": 300, "state_dim": 5, "sample_rate": 8000})
+    graph.save(
+        HERE / "t-one-ctc/model.onnx", {"frame_length_ms": 300, "state_dim": 5, "sample_rate": 8000}
+    )
     # Letters, and a separate token between words.
     tokens("t-one-ctc", ["s", "o", " ", "<blk>"])
 
@@ -265,8 +310,14 @@ def paraformer():
     encoder.output("enc", F, [1, "T", 4])
     encoder.node("Identity", ["speech_lengths"], "enc_len")
     encoder.output("enc_len", I32, [1])
-    voiced = encoder.node("Cast", [encoder.node("Greater", [level, encoder.constant(PARAFORMER_LEVELS[0])])], to=F)
-    encoder.node("Squeeze", [encoder.node("Mul", [voiced, encoder.constant(0.5)]), encoder.constant([2], np.int64)], "alphas")
+    voiced = encoder.node(
+        "Cast", [encoder.node("Greater", [level, encoder.constant(PARAFORMER_LEVELS[0])])], to=F
+    )
+    encoder.node(
+        "Squeeze",
+        [encoder.node("Mul", [voiced, encoder.constant(0.5)]), encoder.constant([2], np.int64)],
+        "alphas",
+    )
     encoder.output("alphas", F, [1, "T"])
     metadata = {
         "vocab_size": 4,

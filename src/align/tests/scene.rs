@@ -29,28 +29,30 @@ pub fn settings() -> AlignSettings {
     }
 }
 
-/// One person, with intervals in milliseconds: present in `there`, with moving lips in `talks`,
-/// with unusable faces in `blurred`.
+/// A simulated person. Intervals are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub id: u32,
-    pub there: std::ops::Range<i64>,
-    pub talks: Vec<std::ops::Range<i64>>,
+    /// The time in which the person is visible.
+    pub present: std::ops::Range<i64>,
+    /// The times in which the lips move.
+    pub talking: Vec<std::ops::Range<i64>>,
+    /// The time in which the face is unusable.
     pub blurred: std::ops::Range<i64>,
 }
 
 impl Person {
-    pub fn new(id: u32, there: std::ops::Range<i64>) -> Self {
+    pub fn new(id: u32, present: std::ops::Range<i64>) -> Self {
         Person {
             id,
-            there,
-            talks: Vec::new(),
+            present,
+            talking: Vec::new(),
             blurred: 0..0,
         }
     }
-    pub fn talking(self, talks: &[std::ops::Range<i64>]) -> Self {
+    pub fn talking(self, talking: &[std::ops::Range<i64>]) -> Self {
         Person {
-            talks: talks.to_vec(),
+            talking: talking.to_vec(),
             ..self
         }
     }
@@ -78,14 +80,14 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
             };
             let mut changes = Vec::new();
             for p in people {
-                let was = before.is_some_and(|b| p.there.contains(&b));
-                match (was, p.there.contains(&now)) {
+                let was = before.is_some_and(|b| p.present.contains(&b));
+                match (was, p.present.contains(&now)) {
                     (false, true) => changes.push(change(p, SubjectPhase::Appeared)),
                     (true, false) => changes.push(change(p, SubjectPhase::Lost)),
                     _ => {}
                 }
             }
-            let faces = people.iter().filter(|p| p.there.contains(&now)).map(|p| {
+            let faces = people.iter().filter(|p| p.present.contains(&now)).map(|p| {
                 let crop = (!p.blurred.contains(&now)).then(|| {
                     Arc::new(Crop {
                         size: 1,
@@ -93,7 +95,7 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
                         pixels: vec![0],
                     })
                 });
-                let lip_motion = if inside(&p.talks, now) {
+                let lip_motion = if inside(&p.talking, now) {
                     0.03 + 0.02 * ((i % 3) as f32)
                 } else {
                     0.008 + 0.002 * ((i % 2) as f32)

@@ -22,8 +22,8 @@ fn people() -> impl Strategy<Value = Vec<Person>> {
     prop::collection::vec(person, 0..4).prop_map(|people| {
         let person = |(i, (from, length, talks, blurred)): (usize, PersonTimes)| Person {
             id: i as u32 + 1,
-            there: from..from + length,
-            talks: talks
+            present: from..from + length,
+            talking: talks
                 .into_iter()
                 .map(|(from, length)| from..from + length)
                 .collect(),
@@ -90,7 +90,7 @@ fn check_invariants(
     // The end of the last frame, a little less where the frame rate does not divide a second.
     let video_end = ((video_ms * fps + 999) / 1000) * 1_000_000_000 / fps;
     let end = video_end.max(audio_ms * MS);
-    let (mut there, mut gone) = (
+    let (mut present, mut departed) = (
         std::collections::BTreeSet::new(),
         std::collections::BTreeSet::new(),
     );
@@ -99,11 +99,11 @@ fn check_invariants(
     for item in output {
         match item {
             Aligned::Subject(change) if is_end(change.phase) => {
-                prop_assert!(there.remove(&change.subject));
-                gone.insert(change.subject);
+                prop_assert!(present.remove(&change.subject));
+                departed.insert(change.subject);
             }
             Aligned::Subject(change) => {
-                there.insert(change.subject);
+                present.insert(change.subject);
             }
             Aligned::Speech(SpeechTurn {
                 start, end: None, ..
@@ -122,11 +122,11 @@ fn check_invariants(
             Aligned::Clip(clip) => {
                 let face = clip.subject != SubjectId::Voice;
                 prop_assert!(
-                    !gone.contains(&clip.subject),
+                    !departed.contains(&clip.subject),
                     "{} after its loss",
                     clip.subject
                 );
-                prop_assert_eq!(face, there.contains(&clip.subject));
+                prop_assert_eq!(face, present.contains(&clip.subject));
                 prop_assert!(
                     0 <= clip.span.start.nanos()
                         && clip.span.start < clip.span.end

@@ -7,7 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use super::bytes::{array, code, le32};
 use super::{ContainerTrack, Tables, TrackKind};
 
-/// Larger lists of headers are not read.
+/// Lists of headers with more bytes are not read.
 const HEADER_BYTES: u64 = 1 << 24;
 
 pub(super) fn is_avi(head: &[u8]) -> bool {
@@ -25,6 +25,7 @@ fn chunks(mut data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
+/// The tables of an AVI file of `length` bytes.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut head = [0u8; 24];
     file.seek(SeekFrom::Start(0)).ok()?;

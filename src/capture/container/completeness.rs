@@ -9,24 +9,24 @@ use crate::time::MediaTime;
 /// The media that was delivered for one kind of track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::capture) struct Delivered {
-    /// Whether it was requested.
+    /// Whether the track was requested.
     pub wanted: bool,
-    /// Pictures or samples.
+    /// Number of pictures or samples.
     pub count: u64,
     /// End of the last item, nanoseconds on the recording's timeline.
     pub end_nanos: i64,
 }
 
-/// A track that delivered nothing, or clearly less than its container states.
+/// A track of which nothing, or clearly less than its container states, was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shortfall {
     /// `picture` or `sound`.
     kind: &'static str,
     /// The container's name of the codec.
     codec: String,
-    /// The delivered part, as text.
+    /// What was delivered, as text.
     outcome: String,
-    /// Nothing was delivered.
+    /// Whether nothing was delivered.
     is_silent: bool,
 }
 

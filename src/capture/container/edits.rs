@@ -17,11 +17,12 @@ use crate::clip::SAMPLE_RATE_HZ;
 /// Stamps this close to the bound of an edit count as on it: 0.5 ms.
 const ROUNDING_NANOS: i64 = 500_000;
 
-/// A part of the media and where it is presented, nanoseconds.
+/// A part of the media and the time of its presentation, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Edit {
     pub media_start: i64,
     pub media_end: i64,
+    /// Presentation time of its start.
     pub presented: i64,
 }
 

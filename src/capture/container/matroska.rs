@@ -21,11 +21,11 @@ const TIMESTAMP_SCALE: u32 = 0x2a_d7b1;
 const DURATION: u32 = 0x4489;
 const TRACKS: u32 = 0x1654_ae6b;
 const TRACK_ENTRY: u32 = 0xae;
-/// Larger elements are not read.
+/// Elements with more bytes are not read.
 const TRACKS_BYTES: u64 = 1 << 26;
-/// Number of last blocks from which the end of a track is estimated.
+/// Number of blocks at the end of the file from which the end of a track is estimated.
 const LAST: usize = 32;
-/// A block this far ahead of the others has a wrong stamp.
+/// A block this far ahead of all others has a wrong stamp, in nanoseconds.
 const FAR_NANOS: i64 = 60_000_000_000;
 
 pub(super) fn is_matroska(head: &[u8]) -> bool {

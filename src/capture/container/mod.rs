@@ -40,11 +40,11 @@ pub(super) struct Tables {
     pub tracks: Vec<ContainerTrack>,
     /// Presentation time at which the recording's timeline starts.
     pub origin_nanos: i64,
-    /// Whether the file ends before its container does. `None`: this reader cannot detect it.
+    /// Whether the file ends before its container does; `None`: this reader cannot detect that.
     pub is_truncated: Option<bool>,
     /// Replacements for bytes that the demuxer reads.
     pub patches: Vec<Patch>,
-    /// Why the file cannot be presented as its tables require.
+    /// The reason why the file cannot be presented as its tables require, if there is one.
     pub unsupported: Option<String>,
     /// Direction for `videoflip` that turns the picture upright, where the demuxer does not report
     /// it.
@@ -70,21 +70,22 @@ pub(super) struct ContainerTrack {
     pub number: u64,
     /// The container's name of the codec: a four-character code or Matroska's codec identifier.
     pub codec: String,
+    /// Start of the first sample.
     pub start_nanos: i64,
     /// End of the last sample; `None` where the container does not state it.
     pub end_nanos: Option<i64>,
     /// Coded samples: pictures, or packets of sound.
     pub samples: Option<u64>,
-    /// The writer flagged it as a default track.
+    /// Whether the writer flagged it as a default track.
     pub default: bool,
-    /// A single still picture, such as a cover or a thumbnail.
+    /// Whether it is a single picture, such as a cover or a thumbnail.
     pub still: bool,
-    /// The edit list, where it is applied here and hidden from the demuxer.
+    /// The edit list, if it is hidden from the demuxer and applied to its output.
     pub edits: Option<Edits>,
 }
 
 impl Tables {
-    /// The tables of the regular file at `path`; `None` where it has none that can be read.
+    /// The tables of the regular file at `path`; `None` if they cannot be read.
     pub fn read(path: &Path) -> Option<Tables> {
         let metadata = std::fs::metadata(path).ok()?;
         if !metadata.is_file() {
@@ -94,11 +95,11 @@ impl Tables {
             return Some(wave.tables());
         }
         let mut file = BufReader::with_capacity(4096, File::open(path).ok()?);
-        Tables::of(&mut file, metadata.len())
+        Tables::read_from(&mut file, metadata.len())
     }
 
-    /// The tables of `length` bytes of media.
-    fn of(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
+    /// The tables of media of `length` bytes.
+    fn read_from(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
         let mut head = [0u8; 12];
         file.seek(SeekFrom::Start(0)).ok()?;
         file.read_exact(&mut head).ok()?;

@@ -3,7 +3,7 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// Bytes that replace those of the file.
+/// Bytes that replace those of the file from `offset` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Patch {
     pub offset: u64,

@@ -15,7 +15,7 @@ fn demo() -> Vec<u8> {
 }
 
 fn tables(bytes: &[u8]) -> Option<Tables> {
-    Tables::of(&mut Cursor::new(bytes), bytes.len() as u64)
+    Tables::read_from(&mut Cursor::new(bytes), bytes.len() as u64)
 }
 
 fn seconds(nanos: i64) -> f64 {

@@ -8,6 +8,7 @@ use rustix::param::clock_ticks_per_second;
 /// The running processes, and the total processor time of the ended ones in nanoseconds.
 static PROCESSES: Mutex<(BTreeSet<u32>, i64)> = Mutex::new((BTreeSet::new(), 0));
 
+/// Notes a started process.
 pub(super) fn began(process: u32) {
     PROCESSES.lock().expect("cost lock").0.insert(process);
 }

@@ -22,6 +22,7 @@ use crate::time::MediaTime;
 /// fault of the file.
 const OPENING: Duration = Duration::from_secs(30);
 
+/// A recording that GStreamer decodes in this process.
 #[derive(Debug)]
 pub(super) struct GstDecoder {
     path: PathBuf,

@@ -31,7 +31,8 @@ impl SlotStates {
         Ok(SlotStates(MmapOptions::new().len(PAGE).map_raw(file)?))
     }
 
-    fn of(&self, index: usize) -> &AtomicU32 {
+    /// The state word of a slot.
+    fn word(&self, index: usize) -> &AtomicU32 {
         assert!(index < MOST_SLOTS);
         // SAFETY: the mapping is one page, aligned, and lives as long as `self`; all accesses in
         // either process are atomic.
@@ -39,7 +40,7 @@ impl SlotStates {
     }
 }
 
-/// The child's end.
+/// The child's end of the shared memory.
 #[derive(Debug)]
 pub(super) struct Writer {
     file: File,
@@ -59,13 +60,13 @@ impl Writer {
         })
     }
 
-    /// Copies `bytes` into a free slot. The memory grows by need: there are as many slots as
-    /// pictures that the parent holds at a time. Blocks while all slots are taken.
-    pub fn put(&mut self, bytes: &[u8]) -> io::Result<Slot> {
+    /// Copies `bytes` into a free slot. Slots are added as needed, as many as pictures that the
+    /// parent holds at a time. Blocks while all slots are taken.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<Slot> {
         let at = loop {
             let free = self.slots.iter().position(|(slot, _)| {
                 slot.capacity >= bytes.len()
-                    && self.states.of(slot.index).load(Ordering::Acquire) == FREE
+                    && self.states.word(slot.index).load(Ordering::Acquire) == FREE
             });
             match free {
                 Some(at) => break at,
@@ -80,7 +81,7 @@ impl Writer {
             std::slice::from_raw_parts_mut(mapping.as_mut_ptr(), bytes.len())
                 .copy_from_slice(bytes);
         }
-        self.states.of(slot.index).store(TAKEN, Ordering::Release);
+        self.states.word(slot.index).store(TAKEN, Ordering::Release);
         Ok(*slot)
     }
 
@@ -99,7 +100,7 @@ impl Writer {
     }
 }
 
-/// The parent's end.
+/// The parent's end of the shared memory.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
@@ -125,6 +126,7 @@ impl Reader {
         })
     }
 
+    /// The file descriptor of the memory, for the child.
     pub fn memory(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -185,7 +187,7 @@ impl AsRef<[u8]> for SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.states.of(self.index).store(FREE, Ordering::Release);
+        self.states.word(self.index).store(FREE, Ordering::Release);
     }
 }
 
@@ -197,16 +199,16 @@ mod tests {
     fn slots_are_reused_and_the_memory_grows_by_need() {
         let mut reader = Reader::new().unwrap();
         let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
-        let first = writer.put(&[1; 5000]).unwrap();
-        let second = writer.put(&[2; 6000]).unwrap();
+        let first = writer.write(&[1; 5000]).unwrap();
+        let second = writer.write(&[2; 6000]).unwrap();
         assert_eq!((first.index, second.index), (0, 1));
         let taken = reader.take(first, 5000).unwrap();
         let held = reader.take(second, 6000).unwrap();
         assert_eq!(taken.as_ref(), [1; 5000]);
         drop(taken);
-        assert_eq!(writer.put(&[3; 4000]).unwrap(), first);
+        assert_eq!(writer.write(&[3; 4000]).unwrap(), first);
         assert_eq!(held.as_ref(), [2; 6000]);
-        let larger = writer.put(&[4; 20_000]).unwrap();
+        let larger = writer.write(&[4; 20_000]).unwrap();
         assert_eq!(larger.index, 2);
         assert_eq!(reader.take(larger, 20_000).unwrap().as_ref(), [4; 20_000]);
     }
@@ -215,7 +217,7 @@ mod tests {
     fn a_slot_beyond_the_memory_is_refused() {
         let mut reader = Reader::new().unwrap();
         let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
-        let slot = writer.put(&[1; 100]).unwrap();
+        let slot = writer.write(&[1; 100]).unwrap();
         for (index, offset, capacity, length) in [
             (MOST_SLOTS, slot.offset, slot.capacity, 100),
             (0, slot.offset + PAGE as u64, slot.capacity, 100),

@@ -96,7 +96,7 @@ pub(super) struct Undecodable {
     pub media_type: String,
 }
 
-/// Why decoding ended early, as one line of text.
+/// The reason why decoding ended early, as one line of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The demuxer or a decoder failed.
@@ -106,6 +106,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The reason as text.
     pub fn text(self) -> String {
         match self {
             Failure::Stream(text) | Failure::Crash(text) => text,

@@ -37,6 +37,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// Whether this program can be started as a decoder process.
 static IS_DECODER: AtomicBool = AtomicBool::new(false);
 
+/// Whether recordings can be decoded in child processes of this program.
 pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
@@ -195,7 +196,7 @@ fn play(
     );
     let mut decoder = match GstDecoder::open(path, choice, &sinks, events) {
         Ok(decoder) => decoder,
-        Err(error) => return reports.send(&Report::Refused(Refused::of(error))),
+        Err(error) => return reports.send(&Report::Refused(Refused::from_error(error))),
     };
     let tracks = sinks.tracks();
     reports.send(&Report::Opened {
@@ -229,7 +230,7 @@ fn play(
 struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Pictures that were sent and not yet taken.
+    /// Number of pictures that were sent and not yet taken.
     ahead: usize,
 }
 
@@ -244,7 +245,7 @@ impl Sink<DecodedPicture> for PictureSender {
             }
         }
         let picture = &decoded.picture;
-        let slot = self.memory.put(picture.bytes()).map_err(|_| Closed)?;
+        let slot = self.memory.write(picture.bytes()).map_err(|_| Closed)?;
         let head = PictureHead {
             running_nanos: decoded.running_nanos,
             duration_nanos: decoded.duration_nanos,

@@ -12,7 +12,7 @@ use super::DecoderEvents;
 /// Smallest difference that is a jump, nanoseconds.
 const JUMP_NANOS: u64 = 60_000_000_000;
 
-/// The stamps of one track.
+/// Corrects the stamps of one track. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct StampJumpCorrector {
     /// The earliest and the latest stamp before a jump, and the number of stamps until then.
@@ -24,8 +24,7 @@ struct StampJumpCorrector {
 }
 
 impl StampJumpCorrector {
-    /// The corrected stamp of the next packet, and whether a jump has just been found to be wrong.
-    /// All times are nanoseconds.
+    /// The corrected stamp of the next packet, and whether it shows that an earlier jump was wrong.
     fn correct(&mut self, stamp: u64) -> (u64, bool) {
         if let Some((jumped_to, count)) = &mut self.jump {
             if stamp == *jumped_to {

@@ -55,7 +55,7 @@ pub(super) enum Report {
     Stopped,
 }
 
-/// A [`CaptureError`] of opening.
+/// A [`CaptureError`] of opening a recording, in serialisable form.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Refused {
@@ -65,7 +65,8 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub fn of(error: CaptureError) -> Refused {
+    /// The serialisable form of an error; errors without a form of their own become text.
+    pub fn from_error(error: CaptureError) -> Refused {
         match error {
             CaptureError::Unreadable { reason, .. } => Refused::Unreadable { reason },
             CaptureError::Unsupported { what, remedy } => Refused::Unsupported { what, remedy },
@@ -76,6 +77,7 @@ impl Refused {
         }
     }
 
+    /// The error for the recording `path`.
     pub fn error(self, path: PathBuf) -> CaptureError {
         match self {
             Refused::Unreadable { reason } => CaptureError::Unreadable { path, reason },
@@ -87,13 +89,14 @@ impl Refused {
     }
 }
 
+/// The path of these bytes.
 pub(super) fn path_of(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Heads are rows of 64-bit integers.
+/// Number of 64-bit integers in the head of an item.
 const FIELDS: usize = 16;
-/// `None` as a number.
+/// The integer that stands for `None`.
 const NOTHING: i64 = i64::MIN;
 const ITEM: i64 = 1;
 const END: i64 = 2;
@@ -110,7 +113,7 @@ fn write_fields(out: &mut impl Write, fields: [i64; FIELDS]) -> io::Result<()> {
     out.write_all(&bytes)
 }
 
-/// `None`: the track's end.
+/// Reads the head of an item; `None`: the end of the stream.
 fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
     let mut bytes = [0u8; FIELDS * 8];
     from.read_exact(&mut bytes)?;
@@ -125,6 +128,7 @@ fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
     }
 }
 
+/// Writes the end of the track.
 pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
     let mut fields = [0; FIELDS];
     fields[0] = END;
@@ -137,7 +141,7 @@ pub(super) struct PictureHead {
     pub running_nanos: Option<i64>,
     pub duration_nanos: Option<i64>,
     pub slot: Slot,
-    /// Bytes of the slot that the picture takes.
+    /// Bytes of the picture in its slot.
     pub length: usize,
     pub width: usize,
     pub height: usize,
@@ -156,6 +160,7 @@ pub(super) struct Slot {
 }
 
 impl PictureHead {
+    /// Writes the head of a picture.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let plane = |plane: &Plane| [plane.offset as i64, plane.stride as i64];
         let ([y, sy], [u, su], [v, sv]) = (
@@ -188,8 +193,8 @@ impl PictureHead {
         )
     }
 
-    /// `None`: the track's end. The decoder process is not trusted: a picture that does not fit its
-    /// slot is an error.
+    /// Reads the head of a picture; `None`: the end of the track. The decoder process is not
+    /// trusted: a picture that does not fit its slot is an error.
     pub fn read(from: &mut impl Read) -> io::Result<Option<PictureHead>> {
         let Some(fields) = read_fields(from)? else {
             return Ok(None);
@@ -254,6 +259,7 @@ impl PictureHead {
 /// Maximum number of samples in one buffer: an hour.
 const MOST_SAMPLES: usize = 3600 * 16_000;
 
+/// Writes one buffer of sound.
 pub(super) fn write_sound(
     out: &mut impl Write,
     running_nanos: Option<i64>,
@@ -268,7 +274,8 @@ pub(super) fn write_sound(
     out.write_all(&bytes)
 }
 
-/// `None`: the track's end.
+/// Reads one buffer of sound: running time in nanoseconds, and samples; `None`: the end of the
+/// track.
 pub(super) fn read_sound(from: &mut impl Read) -> io::Result<Option<(Option<i64>, Vec<f32>)>> {
     let Some(fields) = read_fields(from)? else {
         return Ok(None);

@@ -6,12 +6,13 @@ use super::{MAX_WORDS, TranscriptRequest, refuse_unknown, subject};
 use crate::event::{ErrorCode, Refusal};
 use crate::time::{MediaTime, Span};
 
-/// Most tokens of one transcript, as estimated by [`tokens`].
+/// Largest number of tokens of one transcript, as estimated by [`tokens`].
 const MAX_TOKENS: usize = 2048;
 /// Longest transcript, in nanoseconds. A final transcript excludes others of the same subject in
 /// its span.
 const MAX_NANOS: i64 = 60_000_000_000;
 
+/// Parses the fields of a `transcript` request and checks their bounds.
 pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptRequest, Refusal> {
     const KIND: &str = "transcript";
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));

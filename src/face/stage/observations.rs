@@ -15,14 +15,14 @@ const SEEN: f32 = 0.6;
 pub(super) const RETURNED: f32 = 0.8;
 /// Lowest score of a new face, or of a tracked one at another place.
 pub(super) const ACCEPTED: f32 = 0.7;
-/// Lowest likeness to the previous frame of the same face.
+/// Lowest similarity to the previous frame of the same face.
 const SAME: f32 = 0.3;
-/// Lowest likeness of a hidden face at its expected place.
+/// Lowest similarity of a hidden face at its expected position.
 const LIKE_EXPECTED: f32 = 0.5;
-/// A track is doubted after this many detections in a row without it, and then needs this score.
+/// A track that so many consecutive detections do not confirm needs the score below.
 const DOUBTED_AFTER: u32 = 6;
 const DOUBTED: f32 = 0.9;
-/// Side of the refining network's square, over the face's longer side.
+/// Side of the refining network's square, in longer sides of the face.
 pub(super) const SQUARE: f32 = 1.0;
 
 impl FaceStage {

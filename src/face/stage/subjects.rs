@@ -187,6 +187,7 @@ impl FaceStage {
         }));
     }
 
+    /// Removes the selected tracks and returns the `lost` changes of those with a subject.
     pub(super) fn lose(
         &mut self,
         now: MediaTime,

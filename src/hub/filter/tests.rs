@@ -96,7 +96,7 @@ fn a_confidence_counts_as_the_client_reads_it() {
     });
     let mut passes = |confidence| {
         let event = expression(1, "happy", confidence, 0);
-        filter.passes(FilterKeys::of(&event))
+        filter.passes(FilterKeys::from_event(&event))
     };
     assert!(passes(0.69999) && !passes(0.6999));
 }
@@ -114,8 +114,8 @@ proptest! {
         for event in &events {
             let frame = event.to_json(1, Form::Live);
             let expected = reference.passes(&wanted, &serde_json::from_str(&frame).unwrap());
-            prop_assert_eq!(typed.passes(FilterKeys::of(event)), expected, "{}", frame);
-            let evicted = EvictedKeys::of(event);
+            prop_assert_eq!(typed.passes(FilterKeys::from_event(event)), expected, "{}", frame);
+            let evicted = EvictedKeys::from_event(event);
             prop_assert_eq!(without_frames.passes(evicted.keys()), expected, "{}", frame);
         }
     }

@@ -98,7 +98,7 @@ fn a_line_never_joins_the_last_line_of_the_file() {
     ] {
         std::fs::write(&path, before).unwrap();
         let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
-        out.put(b"{\"b\":2}\n", NOW).unwrap();
+        out.write_line(b"{\"b\":2}\n", NOW).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before:?}");
     }
 }
@@ -112,9 +112,9 @@ fn a_line_of_another_process_is_not_removed() {
     ours.write_all(b"{\"a\":").unwrap();
     let mut stream = Stream::new(ours.try_clone().unwrap()).unwrap();
     theirs.write_all(b"x\n").unwrap();
-    assert!(!stream.take_back(5));
+    assert!(!stream.undo_write(5));
     ours.write_all(b"{\"b\":").unwrap();
-    assert!(stream.take_back(5));
+    assert!(stream.undo_write(5));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":x\n");
 }
 
@@ -137,17 +137,17 @@ fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     let path = folder.path().join("events");
     fifo(&path);
     let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
-    let refused = out.put(b"{\"a\":1}\n", NOW).unwrap_err();
+    let refused = out.write_line(b"{\"a\":1}\n", NOW).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
     let open = || reader(&path);
     let mut read = [0; 100];
     let first = open();
-    out.put(b"{\"a\":2}\n", NOW).unwrap();
+    out.write_line(b"{\"a\":2}\n", NOW).unwrap();
     drop(first);
-    let refused = out.put(b"{\"a\":3}\n", NOW).unwrap_err();
+    let refused = out.write_line(b"{\"a\":3}\n", NOW).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::NotConnected);
     let mut second = open();
-    out.put(b"{\"a\":4}\n", NOW).unwrap();
+    out.write_line(b"{\"a\":4}\n", NOW).unwrap();
     let n = io::Read::read(&mut second, &mut read).unwrap();
     // The line that the first reader did not read is there too.
     assert_eq!(&read[..n], b"{\"a\":2}\n{\"a\":4}\n");
@@ -164,20 +164,23 @@ fn unread_lines_of_a_fifo_are_not_lost() {
     for taken in 0..60 {
         let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
         let mut first = open();
-        (0..4).for_each(|number| out.put(line(number).as_bytes(), NOW).unwrap());
+        (0..4).for_each(|number| out.write_line(line(number).as_bytes(), NOW).unwrap());
         let mut read = vec![0; taken];
         let n = io::Read::read(&mut first, &mut read).unwrap();
         drop(first);
-        assert!(out.put(line(4).as_bytes(), NOW).is_err(), "no reader");
+        assert!(
+            out.write_line(line(4).as_bytes(), NOW).is_err(),
+            "no reader"
+        );
         let wholly_taken = n / line(0).len();
         let mut second = open();
-        out.put(line(5).as_bytes(), NOW).unwrap();
+        out.write_line(line(5).as_bytes(), NOW).unwrap();
         let mut read = vec![0; 1000];
         let n = io::Read::read(&mut second, &mut read).unwrap();
         let expected: String = (wholly_taken..4).chain([5]).map(line).collect();
         assert_eq!(String::from_utf8_lossy(&read[..n]), expected, "{taken}");
         assert_eq!(out.unread_lines(), 0, "there is a reader");
-        out.put(line(6).as_bytes(), NOW).unwrap();
+        out.write_line(line(6).as_bytes(), NOW).unwrap();
         drop(second);
         assert_eq!(out.unread_lines(), 1, "taken {taken}");
     }
@@ -197,8 +200,8 @@ fn a_stalled_reader_is_not_waited_for_past_the_limit_and_gets_whole_lines() {
     let mut out = OutFile::open(&path, OpenMode::Append, []).unwrap();
     // The pipe is made larger for a line; no part of the next one goes into it.
     let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(12_000));
-    out.put(long.as_bytes(), NOW).unwrap();
-    let stalled = out.put(long.as_bytes(), NOW).unwrap_err();
+    out.write_line(long.as_bytes(), NOW).unwrap();
+    let stalled = out.write_line(long.as_bytes(), NOW).unwrap_err();
     assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
     let mut read = vec![0; 4096];
     let mut all = Vec::new();
@@ -209,6 +212,6 @@ fn a_stalled_reader_is_not_waited_for_past_the_limit_and_gets_whole_lines() {
         all.clone()
     };
     assert_eq!(drain(), long.as_bytes(), "a whole line and nothing else");
-    out.put(b"{\"b\":2}\n", NOW).unwrap();
+    out.write_line(b"{\"b\":2}\n", NOW).unwrap();
     assert_eq!(drain(), [long.as_bytes(), b"{\"b\":2}\n"].concat());
 }

@@ -33,7 +33,7 @@ struct StoredEvent {
     bytes: usize,
 }
 
-/// Events that compete for bytes among themselves before they compete with others.
+/// Events that compete with each other for bytes before they compete with other shares.
 #[derive(Default)]
 struct Share {
     /// Oldest first.
@@ -50,8 +50,8 @@ pub struct EvictedKeys {
 }
 
 impl EvictedKeys {
-    pub fn of(event: &Event) -> EvictedKeys {
-        let keys = FilterKeys::of(event);
+    pub fn from_event(event: &Event) -> EvictedKeys {
+        let keys = FilterKeys::from_event(event);
         EvictedKeys {
             kind: keys.kind,
             subject: keys.subject,
@@ -62,6 +62,7 @@ impl EvictedKeys {
         }
     }
 
+    /// The keys, for a filter.
     pub fn keys(&self) -> FilterKeys<'_> {
         let expression = self.expression.as_ref();
         FilterKeys {
@@ -118,7 +119,8 @@ impl RingContent {
         self.bytes
     }
 
-    /// `None` also where the event has lost its frame.
+    /// The event with this sequence number; `None` if the ring does not hold it, or not with its
+    /// frame.
     pub fn get(&self, seq: u64) -> Option<&Published> {
         match self.slot(seq)? {
             Slot::Stored(stored) => Some(&stored.published),
@@ -126,11 +128,10 @@ impl RingContent {
         }
     }
 
-    /// The filter keys of every event from the oldest to the newest, also of those that have lost
-    /// their frames.
+    /// The filter keys of an event that the ring holds, also without its frame.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
         match self.slot(seq)? {
-            Slot::Stored(stored) => Some(FilterKeys::of(&stored.published.event)),
+            Slot::Stored(stored) => Some(FilterKeys::from_event(&stored.published.event)),
             Slot::Evicted(keys) => Some(keys.keys()),
         }
     }
@@ -190,7 +191,7 @@ impl RingContent {
         let Slot::Stored(stored) = slot else {
             unreachable!("shares name stored events");
         };
-        let keys = Slot::Evicted(EvictedKeys::of(&stored.published.event));
+        let keys = Slot::Evicted(EvictedKeys::from_event(&stored.published.event));
         let Slot::Stored(stored) = std::mem::replace(slot, keys) else {
             unreachable!("matched above");
         };

@@ -80,12 +80,12 @@ impl<O: LineOutput> Sink for LineSink<O> {
 
     fn write(&mut self, event: &Published, may_wait: MayWait) -> Result<(), SinkError> {
         let line = (self.format.event)(event) + "\n";
-        Ok(self.out.put(line.as_bytes(), may_wait)?)
+        Ok(self.out.write_line(line.as_bytes(), may_wait)?)
     }
 
     fn missed(&mut self, missed: Missed, may_wait: MayWait) -> Result<(), SinkError> {
         let line = (self.format.missed)(missed) + "\n";
-        Ok(self.out.put(line.as_bytes(), may_wait)?)
+        Ok(self.out.write_line(line.as_bytes(), may_wait)?)
     }
 
     fn finish(&mut self, _may_wait: MayWait) -> u64 {
@@ -115,7 +115,7 @@ mod tests {
         room: Arc<AtomicU64>,
     }
     impl LineOutput for Disk {
-        fn put(&mut self, line: &[u8], _: &dyn Fn() -> bool) -> io::Result<()> {
+        fn write_line(&mut self, line: &[u8], _: &dyn Fn() -> bool) -> io::Result<()> {
             let take = |room: u64| room.checked_sub(1);
             if self
                 .room
@@ -133,7 +133,7 @@ mod tests {
     /// Accepts no line.
     struct Stalled;
     impl LineOutput for Stalled {
-        fn put(&mut self, _: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        fn write_line(&mut self, _: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
             while goes_on() {
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -28,7 +28,7 @@ type Open = fn(&mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError>;
 /// lines has taken it.
 const OPEN: &[Open] = &[lines::open, terminal::open];
 
-/// The context in which sinks are opened.
+/// The inputs for opening a sink.
 struct Opening<'a> {
     config: &'a PublishConfig,
     /// The recording that the events come from. It is never written to.
@@ -37,6 +37,7 @@ struct Opening<'a> {
     stdout_is_taken: bool,
 }
 
+/// Errors of opening the sinks, and losses at their end.
 #[derive(Debug, thiserror::Error)]
 pub enum SinksError {
     #[error(transparent)]

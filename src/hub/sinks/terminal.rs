@@ -29,7 +29,7 @@ pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksErr
             unicode: speaks_utf8(|name| std::env::var(name).ok()),
         })
     };
-    Ok(Stream::of(io::stdout())
+    Ok(Stream::from_fd(io::stdout())
         .ok()
         .map(sink)
         .into_iter()
@@ -43,10 +43,10 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn put(&mut self, line: &str, may_wait: MayWait) -> Result<(), SinkError> {
+    fn write_line(&mut self, line: &str, may_wait: MayWait) -> Result<(), SinkError> {
         // A lost terminal ends the sink, not the daemon.
         self.stream
-            .put(format!("{line}\n").as_bytes(), may_wait)
+            .write_all(format!("{line}\n").as_bytes(), may_wait)
             .map_err(|_| SinkError::Ended)
     }
 }
@@ -58,7 +58,7 @@ impl Sink for Terminal {
 
     fn write(&mut self, event: &Published, may_wait: MayWait) -> Result<(), SinkError> {
         match line(&event.event, self.unicode) {
-            Some(line) => self.put(&line, may_wait),
+            Some(line) => self.write_line(&line, may_wait),
             None => Ok(()),
         }
     }
@@ -68,7 +68,7 @@ impl Sink for Terminal {
             "          … {} events are not shown: the terminal is too slow",
             missed.count
         );
-        self.put(&line, may_wait)
+        self.write_line(&line, may_wait)
     }
 }
 

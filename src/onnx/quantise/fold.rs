@@ -4,8 +4,8 @@ use anyhow::Context;
 
 use super::*;
 
-/// The same graph with each BatchNormalization folded into the convolution before it, if that has
-/// constant weights and no other reader.
+/// Folds each BatchNormalization into the convolution before it, if that has constant weights and
+/// no other reader.
 pub(super) fn fold(mut model: ModelProto) -> anyhow::Result<ModelProto> {
     let graph = model.graph.as_mut().context("the file holds no graph")?;
     let mut place = 0;

@@ -9,10 +9,10 @@ use super::*;
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
-/// The greatest weight: seven bits (see the documentation of the parent module).
+/// Largest absolute value of a weight: seven bits (see the documentation of the parent module).
 const LARGEST: f32 = 64.0;
 
-/// Nodes by index in the graph, tensors by name.
+/// The nodes and tensors that run on integers: nodes by index in the graph, tensors by name.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// Nodes with integer inputs and outputs.
@@ -42,9 +42,9 @@ fn activation_output(graph: &GraphProto, place: usize) -> Option<&str> {
 }
 
 impl Plan {
-    /// Convolutions with constant weights; sums and maxima of their outputs. Nodes that no
-    /// convolution reads stay float: int8 gains nothing there and adds error.
-    pub fn of(graph: &GraphProto) -> anyhow::Result<Plan> {
+    /// Selects convolutions with constant weights, and sums and maxima of their outputs. Nodes that
+    /// no convolution reads stay float, where int8 would add error without gain.
+    pub fn new(graph: &GraphProto) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
         for (place, node) in graph.node.iter().enumerate() {
             let Some(output) = activation_output(graph, place) else {
@@ -100,7 +100,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The tensors that define the steps.
+    /// Names of the tensors whose value ranges define the steps.
     pub fn observed(&self) -> Vec<String> {
         self.entries
             .iter()
@@ -111,7 +111,7 @@ impl Plan {
             .collect()
     }
 
-    /// The graph with the steps of [`Plan::observed`].
+    /// The graph with QuantizeLinear and DequantizeLinear, by the steps of [`Plan::observed`].
     pub fn write(
         &self,
         model: &ModelProto,
@@ -157,7 +157,7 @@ impl Plan {
         Ok(written)
     }
 
-    /// Quantises and dequantises a tensor.
+    /// Adds the quantisation and dequantisation of a tensor.
     fn round(&self, graph: &mut GraphProto, tensor: &str, step: Step) {
         let (scale, zero) = (format!("{tensor}.scale"), format!("{tensor}.zero"));
         graph.initializer.push(tensor_of(

@@ -7,16 +7,18 @@ use super::*;
 /// Histogram bins between a tensor's least and greatest value.
 const BINS: usize = 4096;
 
-/// A tensor's scale and zero point: `value = scale * (q - zero)`, `q` of 0..255.
+/// Quantisation step of a tensor: `value = scale * (q - zero)` with `q` in 0..255.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
     pub scale: f32,
+    /// The quantised value of 0.
     pub zero: u8,
 }
 
 impl Step {
-    /// 0 is exact. It is the lowest value if none is negative, so that a Relu before it is fused.
-    pub fn of(low: f32, high: f32) -> Step {
+    /// The step for values from `low` to `high`. 0 is represented exactly. If no value is negative,
+    /// 0 is the lowest value, so that a preceding Relu is fused.
+    pub fn for_range(low: f32, high: f32) -> Step {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
         if scale < f32::MIN_POSITIVE {
@@ -54,7 +56,7 @@ impl Histogram {
         }
     }
 
-    /// The step of the range that clips at most a share of `beyond` at each end.
+    /// The step for a range that clips at most the share `beyond` of the values at each end.
     pub fn step(&self, beyond: f64) -> Step {
         let most = (self.counts.iter().sum::<u64>() as f64 * beyond) as u64;
         let empty = |counts: &mut dyn Iterator<Item = &u64>| {
@@ -71,14 +73,14 @@ impl Histogram {
                 empty(&mut self.counts.iter().rev()),
             ),
         };
-        Step::of(
+        Step::for_range(
             self.low + below as f32 * width,
             self.high - above as f32 * width,
         )
     }
 }
 
-/// The values of the tensors `names` of a float graph for `inputs`.
+/// Histograms of the tensors `names` of a float graph over `inputs`.
 pub(super) fn observe(
     runtime: &Runtime,
     model: &ModelProto,

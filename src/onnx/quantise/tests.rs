@@ -204,7 +204,7 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
     );
     let (bytes, all) = (graph.into_bytes("test"), examples(12));
     let folded = fold::fold(read(&bytes).unwrap()).unwrap();
-    let plan = plan::Plan::of(folded.graph.as_ref().unwrap()).unwrap();
+    let plan = plan::Plan::new(folded.graph.as_ref().unwrap()).unwrap();
     let spread = ranges::observe(
         &runtime(),
         &folded,
@@ -273,19 +273,19 @@ fn a_residual_graph_keeps_its_output_and_its_tail_stays_float() {
 fn steps_represent_zero_exactly_and_clip_outliers() {
     use ranges::Step;
     assert_eq!(
-        Step::of(0.0, 2.55),
+        Step::for_range(0.0, 2.55),
         Step {
             scale: 0.01,
             zero: 0
         }
     );
-    let both = Step::of(-1.0, 1.0);
+    let both = Step::for_range(-1.0, 1.0);
     assert!(
-        (127..=128).contains(&both.zero) && Step::of(0.5, 2.55).zero == 0,
+        (127..=128).contains(&both.zero) && Step::for_range(0.5, 2.55).zero == 0,
         "{both:?}"
     );
     assert_eq!(
-        Step::of(0.0, 0.0),
+        Step::for_range(0.0, 0.0),
         Step {
             scale: 1.0,
             zero: 0

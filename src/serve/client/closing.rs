@@ -13,14 +13,14 @@ use super::super::ending::End;
 use super::Client;
 use crate::event::ErrorCode;
 
-/// While a connection closes, input is read and discarded. Unread input would make the kernel
-/// discard the last frames. The rate is at most 12.8 MB a second, until the time limit of the
-/// close.
+/// Input that is read and discarded between two pauses while a connection closes, in bytes: at most
+/// 12.8 MB per second, until the time limit of the close. Unread input would make the kernel
+/// discard the last frames.
 const DRAINED_BYTES_A_PAUSE: usize = 128 << 10;
 const DRAINING_PAUSE: Duration = Duration::from_millis(10);
 const DRAINED_AT_ONCE: usize = 16 << 10;
-/// Our end of a refused client's connection is closed after this much silence. Some clients take a
-/// close while they send for a loss of the connection.
+/// The connection of a refused client is closed after this much silence. Some clients treat a close
+/// while they send as a loss of the connection.
 const QUIET: Duration = Duration::from_millis(100);
 
 impl Client {

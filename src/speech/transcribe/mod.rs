@@ -61,7 +61,7 @@ pub enum TranscribeError {
 #[derive(Clone, PartialEq)]
 pub struct WordHypothesis {
     pub text: String,
-    /// Its range of samples in the utterance.
+    /// Range of the word's samples in the utterance.
     pub samples: Range<usize>,
     /// Posterior probability, 0..1; `None` if it is not available (yet).
     pub confidence: Option<f32>,
@@ -85,7 +85,7 @@ pub trait Transcriber: Send {
     fn begin(&mut self) -> Result<(), TranscribeError>;
     /// Takes the next samples, mono at [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in -1..1.
     fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
-    /// The words so far; all of them may still change.
+    /// The words so far; each may still change.
     fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
     /// Ends the utterance and returns its words.
     fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
@@ -118,7 +118,7 @@ impl TranscriberChoice {
         }
     }
 
-    /// Maps the model folder, if there is one, by `locate`.
+    /// Replaces the path of the model folder, if there is one, by `locate` of it.
     pub fn located(self, locate: impl Fn(&Path) -> PathBuf) -> Self {
         match self {
             TranscriberChoice::Sherpa(folder) => TranscriberChoice::Sherpa(locate(&folder)),

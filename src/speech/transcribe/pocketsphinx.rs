@@ -15,7 +15,7 @@ const FRAME_SAMPLES: usize = 160;
 const LIBRARY: &str = "libpocketsphinx.so";
 const COMMAND: &str = "make setup-words";
 
-/// The used functions of `pocketsphinx.h` 5.1.
+/// The functions of `pocketsphinx.h` 5.1 that are used.
 struct Functions {
     err_set_callback: unsafe extern "C" fn(*mut c_void, *mut c_void),
     config_init: unsafe extern "C" fn(*const c_void) -> *mut c_void,
@@ -41,7 +41,7 @@ struct Functions {
 impl Functions {
     /// # Safety
     /// `library` is PocketSphinx 5.
-    unsafe fn of(library: &Library) -> Result<Functions, libloading::Error> {
+    unsafe fn load(library: &Library) -> Result<Functions, libloading::Error> {
         // SAFETY: the types are those of pocketsphinx.h; pointers to its structures are opaque
         // here.
         unsafe {
@@ -69,7 +69,7 @@ impl Functions {
     }
 }
 
-/// One decoder; it takes about 0.3 s to open.
+/// A decoder of PocketSphinx. Opening it takes about 0.3 s.
 pub struct PocketSphinx {
     functions: Functions,
     /// `ps_decoder_t`, owned by this value.
@@ -126,7 +126,7 @@ impl PocketSphinx {
         // its header.
         let (functions, library) = unsafe {
             let library = Library::new(&path).map_err(failed)?;
-            (Functions::of(&library).map_err(failed)?, library)
+            (Functions::load(&library).map_err(failed)?, library)
         };
         let model = folder.join("en-us");
         // A missing file would make the library exit the process.

@@ -9,8 +9,8 @@ use crate::clip::{
 use crate::speech::{SLIP_NANOS, WINDOW_SAMPLES};
 use crate::time::{MediaTime, Span};
 
-/// Thresholds for utterances and words. Voice-activity detection alone sometimes passes music, and
-/// a transcriber always finds some word.
+/// Thresholds for utterances and words. Voice-activity detection alone sometimes accepts music, and
+/// a transcriber always recognises some word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordRule {
     /// Least posterior of a word, 0..1.
@@ -45,7 +45,7 @@ impl Default for WordRule {
 /// Audio before a turn that belongs to its utterance: the first consonant is often not detected as
 /// voice.
 const LEAD_NANOS: i64 = 250_000_000;
-/// Windows kept outside utterances: a turn is detected only after its minimum length.
+/// Number of windows kept outside utterances: a turn is detected only after its minimum length.
 const KEPT_WINDOWS: usize = 40;
 const FULL_WINDOW_NANOS: i64 = samples_to_nanos(WINDOW_SAMPLES as i64);
 
@@ -63,7 +63,7 @@ struct Utterance {
     windows: Vec<(usize, VoiceActivity)>,
     samples: usize,
     next_partial: MediaTime,
-    /// A partial was emitted: an empty final has to supersede it if no word is left.
+    /// Whether a partial was emitted: if no word is left, an empty final supersedes it.
     has_partial: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct TranscribeStage {
     kept: VecDeque<Window>,
     utterance: Option<Utterance>,
     received_until: Option<MediaTime>,
-    /// The next block does not continue the last one.
+    /// Whether the next block does not continue the last one.
     interrupted: bool,
     /// Audio before this time was lost: turns that began before it are skipped.
     complete_since: MediaTime,
@@ -105,8 +105,8 @@ impl TranscribeStage {
         }
     }
 
-    /// The stage for the next recording. Only the transcriber keeps state: its adaptation to
-    /// voices.
+    /// Returns the stage with cleared state, for the next recording. The transcriber keeps its
+    /// adaptation to voices.
     pub fn reset(self) -> Self {
         TranscribeStage::new(self.transcriber, self.rule)
     }

@@ -7,9 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Longest input.
+/// Largest size of an input, in bytes.
 const BYTES_AT_MOST: usize = 1 << 18;
-/// Most edits of one input.
+/// Largest number of edits of one input.
 const EDITS: usize = 8;
 
 /// Words that break assumptions of text formats.
@@ -80,11 +80,13 @@ const BORDERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// The words that replace others: of the seeds, of the format, and hostile ones.
-pub struct Words(Vec<Vec<u8>>);
+/// Words that replace others: those of the seeds, those of the format, and words that break
+/// assumptions of text formats.
+pub struct Dictionary(Vec<Vec<u8>>);
 
-impl Words {
-    pub fn of(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Words {
+impl Dictionary {
+    /// A dictionary from the words of `seeds` and the format's `own` words.
+    pub fn new(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Dictionary {
         let of_seeds = seeds
             .iter()
             .flat_map(|seed| spans(seed).map(|span| seed[span].to_vec()))
@@ -96,7 +98,7 @@ impl Words {
         let hostile = HOSTILE_WORDS.iter().cycle();
         let count = HOSTILE_WORDS.len().max(words.len() / 3);
         words.extend(hostile.take(count).map(|word| (*word).into()));
-        Words(words)
+        Dictionary(words)
     }
 }
 
@@ -112,7 +114,7 @@ fn spans(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// One change of an input. Places and choices are taken modulo what is there.
+/// One edit of an input. Positions and choices are taken modulo the available number.
 #[derive(Clone, Debug)]
 enum Edit {
     FlipBit(u32, u8),
@@ -133,7 +135,7 @@ enum Edit {
     CopyLine(u32, u32),
 }
 
-/// A mutated input: index of its seed, edits in order.
+/// A mutated input: the index of its seed, and its edits in order.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     seed: usize,
@@ -143,13 +145,13 @@ pub struct Mutation {
 /// The mutations of the seeds.
 pub struct Mutations {
     seeds: Vec<Vec<u8>>,
-    words: Words,
+    words: Dictionary,
     is_text: bool,
 }
 
 impl Mutations {
     /// `is_text`: words and lines are edited more often than bytes.
-    pub fn new(seeds: Vec<Vec<u8>>, words: Words, is_text: bool) -> Mutations {
+    pub fn new(seeds: Vec<Vec<u8>>, words: Dictionary, is_text: bool) -> Mutations {
         assert!(!seeds.is_empty(), "a target needs a seed");
         Mutations {
             seeds,
@@ -158,6 +160,7 @@ impl Mutations {
         }
     }
 
+    /// A strategy for mutations.
     pub fn strategy(&self) -> impl Strategy<Value = Mutation> + use<> {
         let seed = 0..self.seeds.len();
         let edits = vec(edit(self.is_text), 1..=EDITS);
@@ -303,7 +306,7 @@ mod tests {
             seed in vec(any::<u8>(), 0..40),
             edits in vec(edit(true), 1..20),
         ) {
-            let words = Words::of(std::slice::from_ref(&seed), &[]);
+            let words = Dictionary::new(std::slice::from_ref(&seed), &[]);
             let mutations = Mutations::new(vec![seed], words, true);
             let input = mutations.apply(&Mutation { seed: 0, edits });
             prop_assert!(input.len() <= BYTES_AT_MOST);

@@ -15,31 +15,37 @@ use crate::train::features::Features;
 use crate::train::fit::{device, values};
 use crate::train::report::{Line, LineChart, Training};
 
-/// Gives logits for rows of a store.
+/// Maps rows of a feature store to logits.
 pub trait Predictor {
+    /// The title of the report.
     fn title(&self) -> String;
     fn task(&self) -> Task;
     fn labels(&self) -> &[String];
+    /// The modalities that the predictor takes.
     fn modalities(&self) -> Vec<Modality>;
-    /// Fingerprint of the encoders that made its embeddings.
+    /// Fingerprint of the encoders of its input embeddings.
     fn fingerprint(&self) -> &str;
-    /// The stores that it was trained on.
-    fn own_stores(&self) -> Vec<PathBuf>;
-    /// Maps a store's label names to [`Predictor::labels`]; clips of a label mapped to "" are left
-    /// out.
+    /// The stores that the predictor was trained on.
+    fn training_stores(&self) -> Vec<PathBuf>;
+    /// Maps label names of a store to [`Predictor::labels`]. Clips with a label that maps to "" are
+    /// left out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
-    /// `[rows, labels]`, before the temperature, of the features' modalities that are `shown`.
+    /// Logits `[rows, labels]`, row by row, before the temperature. Only modalities of the features
+    /// that are marked in `shown` are used.
     fn logits(
         &mut self,
         features: &Features,
         rows: &[usize],
         shown: &[bool],
     ) -> anyhow::Result<Vec<f32>>;
+    /// The temperature of the subset of modalities with this name.
     fn temperature(&self, subset: &str) -> f32;
+    /// Confidence below which the predictor abstains, 0..1.
     fn abstain_threshold(&self) -> f32;
-    /// The name of [`Predictor::representations`].
-    fn represented(&self) -> &'static str;
-    /// Their length, and `[rows, length]` of one modality.
+    /// Name of the vectors that [`Predictor::representations`] returns.
+    fn representation_name(&self) -> &'static str;
+    /// The representations of the modality with index `modality`: their length, and `[rows,
+    /// length]` row by row.
     fn representations(
         &mut self,
         features: &Features,
@@ -52,7 +58,7 @@ pub trait Predictor {
     fn training(&self) -> Option<Training>;
 }
 
-/// A run that `finetune` made over stores.
+/// The classifier of a run that `finetune` made over stores.
 pub struct RunPredictor {
     pub run: ClassifierRun,
     net: Recognition,
@@ -61,8 +67,10 @@ pub struct RunPredictor {
 }
 
 impl RunPredictor {
+    /// Opens the run in `folder`.
+    ///
     /// # Errors
-    /// Where the folder is no finished run.
+    /// The folder holds no finished run.
     pub fn open(folder: &Path) -> anyhow::Result<RunPredictor> {
         let (run, net, calibration, progress) = classify::load(folder)?;
         Ok(RunPredictor {
@@ -95,7 +103,7 @@ impl Predictor for RunPredictor {
     fn fingerprint(&self) -> &str {
         &self.run.fingerprint
     }
-    fn own_stores(&self) -> Vec<PathBuf> {
+    fn training_stores(&self) -> Vec<PathBuf> {
         classify::stores_of(&self.run)
     }
     fn label_map(&self, _: &[String]) -> BTreeMap<String, String> {
@@ -120,7 +128,7 @@ impl Predictor for RunPredictor {
     fn abstain_threshold(&self) -> f32 {
         self.calibration.abstain_threshold
     }
-    fn represented(&self) -> &'static str {
+    fn representation_name(&self) -> &'static str {
         "representations"
     }
 
@@ -192,14 +200,16 @@ impl Predictor for RunPredictor {
     }
 }
 
-/// A bundle: its head as the daemon runs it on a CPU.
+/// The head of a bundle, as the daemon runs it on a CPU.
 pub struct BundlePredictor {
     bundle: Bundle,
 }
 
 impl BundlePredictor {
+    /// Opens the bundle in `folder`.
+    ///
     /// # Errors
-    /// Where the daemon would refuse the bundle.
+    /// The daemon would refuse the bundle.
     pub fn open(folder: &Path) -> anyhow::Result<BundlePredictor> {
         Ok(BundlePredictor {
             bundle: Bundle::open(&Runtime::load()?, folder, Provider::Cpu, 1)?,
@@ -232,11 +242,11 @@ impl Predictor for BundlePredictor {
     fn fingerprint(&self) -> &str {
         &self.bundle.manifest.fingerprint
     }
-    fn own_stores(&self) -> Vec<PathBuf> {
+    fn training_stores(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// A name maps to the bundle's label of that name or with that meaning; otherwise to "".
+    /// Maps a name to the bundle's label of the same name or meaning, else to "".
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String> {
         let ours = |name: &String| {
             let known = |wanted: &str| {
@@ -281,7 +291,7 @@ impl Predictor for BundlePredictor {
     fn abstain_threshold(&self) -> f32 {
         self.bundle.manifest.head.abstain_threshold
     }
-    fn represented(&self) -> &'static str {
+    fn representation_name(&self) -> &'static str {
         "embeddings"
     }
 

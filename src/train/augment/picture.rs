@@ -1,4 +1,4 @@
-//! Faces as other cameras would show them.
+//! Augmentation of face crops, as by other cameras.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,38 +6,38 @@ use rand::rngs::StdRng;
 use super::normal;
 use crate::clip::Crop;
 
-/// Variation of a face, drawn once and applied to one crop or to all of a clip.
+/// An augmentation of a face, drawn once and applied to one crop or to all crops of a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CropVariation {
     flip: bool,
     angle_radians: f32,
     scale: f32,
-    /// In shares of the side.
+    /// Shift as a share of the side.
     shift: [f32; 2],
-    /// The head turned aside: how far the middle of the face moves, in shares of half the side; its
-    /// edges stay.
+    /// Half-profile: shift of the middle of the face, as a share of half the side; the edges of the
+    /// picture stay.
     turn: Option<f32>,
     contrast: f32,
     brightness: f32,
-    /// Red, green, blue; grey has none.
+    /// Factors on red, green and blue; a grey crop has none.
     gains: [f32; 3],
-    /// A dim or a glaring camera.
+    /// Exponent of the brightness, as of a dark or an overexposed camera.
     gamma: Option<f32>,
-    /// Light from one side: its direction in radians, and how much more there is at the edge.
+    /// Light from one side: its direction in radians, and the added brightness at the edge.
     light: Option<[f32; 2]>,
     blur: Option<f32>,
     noise: Option<f32>,
-    /// Light on glasses.
+    /// Reflections on glasses.
     glare: Vec<Glare>,
     erased: Option<Erased>,
 }
 
-/// A soft bright spot, in shares of the side.
+/// A soft bright spot; its position and size are shares of the side.
 #[derive(Clone, Debug, PartialEq)]
 struct Glare {
     centre: [f32; 2],
     radii: [f32; 2],
-    /// Added at its centre, of 255.
+    /// Brightness added at its centre, of 255.
     light: f32,
 }
 
@@ -46,16 +46,17 @@ struct Glare {
 const EYES: [[f32; 2]; 2] = [[0.32, 0.39], [0.68, 0.39]];
 const NEAR_EYE: f32 = 0.08;
 
-/// A rectangle of one shade, in shares of the side.
+/// A rectangle of one brightness; its position and size are shares of the side.
 #[derive(Clone, Debug, PartialEq)]
 struct Erased {
     size: [f32; 2],
-    /// Position within the free space, as a share of it.
+    /// Position within the free space, as a share of that space.
     place: [f32; 2],
     shade: f32,
 }
 
 impl CropVariation {
+    /// Draws an augmentation.
     pub fn draw(rng: &mut StdRng) -> CropVariation {
         CropVariation {
             flip: rng.random_bool(0.5),
@@ -92,7 +93,7 @@ impl CropVariation {
         }
     }
 
-    /// Its flip, rotation, scale and shift alone.
+    /// Keeps only flip, rotation, scale and shift.
     fn placement_only(self) -> CropVariation {
         CropVariation {
             turn: None,
@@ -109,8 +110,8 @@ impl CropVariation {
         }
     }
 
-    /// Returns a crop of `side` pixels with the same channels. `rng` gives the noise, if any: a
-    /// different one for each crop of a clip, as with cameras.
+    /// Applies the augmentation to a crop. The result has `side` pixels and the same channels.
+    /// `rng` draws the noise, which differs from crop to crop of a clip, as with cameras.
     pub fn apply(&self, crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
         let channels = crop.channels;
         let size = side as f32;
@@ -203,7 +204,7 @@ impl CropVariation {
 }
 
 impl Glare {
-    /// A spot near `eye`, with probability 3/4.
+    /// Draws a spot near `eye`, with probability 3/4.
     fn draw(eye: [f32; 2], rng: &mut StdRng) -> Option<Glare> {
         rng.random_bool(0.75).then(|| Glare {
             centre: eye.map(|at| at + rng.random_range(-NEAR_EYE..NEAR_EYE)),
@@ -213,15 +214,16 @@ impl Glare {
     }
 }
 
-/// A face as another camera, pose or crop might have shown it: flip, shift up to 4 of 48 pixels,
-/// rotation up to 10 degrees, scale up to a tenth, half-profile (of a kind: the picture is bent,
-/// not the head turned), light on glasses, brightness, contrast, gamma and (in colour) tint, light
-/// from one side, blur, noise, and a rectangle erased. `side` pixels wide; channels stay.
+/// Augments a face as if by another camera, pose or crop: flip, shift up to 4 of 48 pixels,
+/// rotation up to 10 degrees, scale up to a tenth, an approximated half-profile (the picture is
+/// bent), reflections on glasses, brightness, contrast, gamma, tint (colour only), light from one
+/// side, blur, noise, and an erased rectangle. The result is `side` pixels wide, with the same
+/// channels.
 pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
     CropVariation::draw(rng).apply(crop, side, rng)
 }
 
-/// [`vary_crop`] with this probability; else only flip, shift, rotation and scale.
+/// [`vary_crop`] with probability `camera_variation`; else only flip, shift, rotation and scale.
 pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut StdRng) -> Crop {
     // At 1 no number is drawn: earlier runs are repeated bit by bit.
     if camera_variation >= 1.0 || rng.random_bool(camera_variation) {
@@ -232,7 +234,7 @@ pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut S
         .apply(crop, side, rng)
 }
 
-/// Between the pixels of one channel; outside repeats the border.
+/// Bilinear interpolation in one channel; the border is repeated outside.
 pub(crate) fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     let last = crop.size - 1;
     let (x, y) = (x.clamp(0.0, last as f32), y.clamp(0.0, last as f32));
@@ -245,7 +247,7 @@ pub(crate) fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     top + (bottom - top) * (y - y0 as f32)
 }
 
-/// The mean over 3x3.
+/// The mean over 3x3 pixels.
 fn blur(values: &[f32], size: usize) -> Vec<f32> {
     let near = |i: usize| i.saturating_sub(1)..=(i + 1).min(size - 1);
     (0..size * size)

@@ -1,20 +1,20 @@
-//! Variation of log-mel spectrograms, as by other vocal tracts and microphones.
+//! Augmentation of log-mel spectrograms, as by other vocal tracts and microphones.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::normal;
 
-/// Largest stretch of the mel axis, up or down.
+/// Largest stretch or compression of the mel axis, as a share.
 const WARP: f32 = 0.12;
 /// Points of a microphone's frequency response, spread over the mels, and their deviation in units
 /// of a normalised spectrogram: some 4 dB.
 const CURVE: usize = 5;
 const CURVE_DEVIATION: f32 = 0.35;
 
-/// Varies a normalised spectrogram `[mels, frames]`, row-major. The vocal tract gets longer or
-/// shorter (the mel axis is stretched, Jaitly and Hinton 2013). A smooth curve over the mels is
-/// added as another microphone's response, the same in every frame. The result is normalised again.
+/// Augments a normalised spectrogram `[mels, frames]`, row by row. The mel axis is stretched, as by
+/// a longer or shorter vocal tract (Jaitly and Hinton 2013). A smooth curve over the mel bands is
+/// added to every frame, as the response of another microphone. The result is normalised again.
 pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     let warp = rng.random_range(1.0 - WARP..1.0 + WARP);
     let curve: [f32; CURVE] = std::array::from_fn(|_| CURVE_DEVIATION * normal(rng));
@@ -29,7 +29,7 @@ pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mu
     normalise(values);
 }
 
-/// Row `i` becomes row `i * warp`, between rows by a straight line; beyond the last row that is
+/// Moves row `i` to row `i * warp`, with linear interpolation between rows. The last row is
 /// repeated.
 fn stretch(values: &mut [f32], mels: usize, frames: usize, warp: f32) {
     let original = values.to_vec();
@@ -45,7 +45,7 @@ fn stretch(values: &mut [f32], mels: usize, frames: usize, warp: f32) {
     }
 }
 
-/// Mean 0 and deviation 1, as the window's normalisation gives them.
+/// Scales the values to mean 0 and deviation 1, as the manifest's normalisation does.
 fn normalise(values: &mut [f32]) {
     let n = values.len().max(1) as f32;
     let mean = values.iter().sum::<f32>() / n;

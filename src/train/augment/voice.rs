@@ -1,4 +1,4 @@
-//! Voices as other rooms and microphones would give them.
+//! Augmentation of voices, as by other rooms and microphones.
 
 use std::cell::RefCell;
 
@@ -7,39 +7,40 @@ use rand::{Rng, SeedableRng};
 
 use super::noise;
 
-/// Variation of a voice, drawn once and applied to one window or to a whole recording.
+/// An augmentation of a voice, drawn once and applied to one window or to a whole recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VoiceVariation {
     speed: f32,
     room: Option<Room>,
     below_hz: Option<f32>,
     above_hz: Option<f32>,
-    /// Signal over noise in dB, and the noise's colour: from white to brownish, since rooms hum
-    /// more than they hiss.
+    /// Signal-to-noise ratio in dB, and the colour of the noise from white to brownian: rooms have
+    /// more low than high frequencies.
     noise: Option<(f32, f32)>,
     gain_db: f32,
-    /// Bits of each sample after companding (G.711 has eight): a coarse codec.
+    /// Number of bits of each companded sample, as of a coarse codec (G.711 has eight).
     bits: Option<u32>,
 }
 
 thread_local! {
     /// Caches its plans: there are few sizes.
-    static PLANNER: RefCell<realfft::RealFftPlanner<f32>> = RefCell::new(realfft::RealFftPlanner::new());
+    static PLANNER: RefCell<realfft::RealFftPlanner<f32>> =
+        RefCell::new(realfft::RealFftPlanner::new());
 }
 
-/// A room: its echoes are noise that dies away.
+/// A room, simulated by decaying noise as its impulse response.
 #[derive(Clone, Debug, PartialEq)]
 struct Room {
-    /// Until echoes are 60 dB lower (RT60).
+    /// Reverberation time in seconds, until echoes are 60 dB lower (RT60).
     seconds: f32,
-    /// The direct sound's energy over that of all echoes.
+    /// Energy of the direct sound over that of all echoes, in dB.
     direct_db: f32,
-    /// Seed of the echoes: the room is the same throughout a recording.
+    /// Seed of the impulse response: the room is the same throughout a recording.
     seed: u64,
 }
 
 impl Room {
-    /// Adds echoes to `samples` by multiplying spectra.
+    /// Adds echoes to `samples`, by multiplication of spectra.
     fn sound(&self, samples: &mut [f32]) {
         let rate = crate::clip::SAMPLE_RATE_HZ as f32;
         let mut rng = StdRng::seed_from_u64(self.seed);
@@ -90,6 +91,7 @@ impl Room {
 }
 
 impl VoiceVariation {
+    /// Draws an augmentation.
     pub fn draw(rng: &mut StdRng) -> VoiceVariation {
         VoiceVariation {
             speed: rng.random_range(0.85f32..1.18),
@@ -115,8 +117,8 @@ impl VoiceVariation {
         }
     }
 
-    /// `length` samples of `clip` that begin near `start`, silent beyond the clip's end. `rng`
-    /// gives the noise.
+    /// Augments `length` samples of `clip` from about `start` on. Beyond the end of the clip they
+    /// are silent. `rng` draws the noise.
     pub fn apply(&self, clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
         let mut samples: Vec<f32> = (0..length)
             .map(|i| {
@@ -158,8 +160,8 @@ impl VoiceVariation {
     }
 }
 
-/// Keeps `bits` bits of each sample's companded value (mu-law, mu = 255), so that the relative
-/// error is the same for quiet and loud sounds.
+/// Keeps `bits` bits of each companded sample (mu-law, mu = 255), so that the relative error is the
+/// same for quiet and loud sounds.
 fn compand(samples: &mut [f32], bits: u32) {
     const MU: f32 = 255.0;
     let steps = (1u32 << (bits - 1)) as f32;
@@ -170,7 +172,7 @@ fn compand(samples: &mut [f32], bits: u32) {
     }
 }
 
-/// Varies a voice: `length` samples of `clip` that begin near `start`, a little faster or slower
+/// Augments a voice: `length` samples of `clip` from about `start` on, slightly faster or slower
 /// (and so higher or lower), with room, gain, band limits and noise.
 pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
     VoiceVariation::draw(rng).apply(clip, start, length, rng)
@@ -186,8 +188,8 @@ fn low_pass(samples: &mut [f32], cut_hz: f32) {
     }
 }
 
-/// Masks bands of mels and stretches of time with the mean, which is 0 (SpecAugment, Park et al.
-/// 2019). `[mels, frames]`, row by row.
+/// Replaces bands of mels and intervals of time by the mean, which is 0 (SpecAugment, Park et al.
+/// 2019). `values`: `[mels, frames]`, row by row.
 pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     for _ in 0..rng.random_range(0..=2) {
         let height = rng.random_range(1..=(mels / 8).max(1));

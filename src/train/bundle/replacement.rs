@@ -1,4 +1,4 @@
-//! The replacement of a bundle by `export`.
+//! Tests of replacing a bundle by `export`.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -34,10 +34,10 @@ fn encoder_set(folder: &Path, graph: Option<&[u8]>) {
     seal(folder).unwrap();
 }
 
-/// A run over a store of random embeddings of that set. Returns the run's folder.
+/// Fine-tunes on a store of random embeddings of that set. Returns the run's folder.
 fn run_over(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
-    let files = SetFiles::read(&[encoders.to_owned()]).unwrap();
-    let face = &files.rules().encoders[0];
+    let files = EncoderSetFiles::read(&[encoders.to_owned()]).unwrap();
+    let face = &files.manifest().encoders[0];
     let spec = StoreSpec {
         schema: SCHEMA,
         fingerprint: files.fingerprint().to_owned(),

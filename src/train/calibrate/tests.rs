@@ -106,14 +106,14 @@ fn nll_is_the_reports() {
     ] {
         let predictions =
             Predictions::from_logits(names.clone(), logits.clone(), 1.7, truth.clone()).unwrap();
-        let counts = TallyCounts::new(Marks::new(&predictions, 0.0).tally(|_| 1));
+        let counts = TallyCounts::new(ItemCounts::new(&predictions, 0.0).tally(|_| 1));
         let reported = Metric::named(predictions.task(), "nll")
             .unwrap()
             .compute(&counts)
             .unwrap();
         assert!((log_loss(3, &logits, &truth, f64::from(1.7f32)) - reported).abs() < 1e-6);
     }
-    let verdicts = verdicts(
+    let verdicts = scored_predictions(
         &Predictions::from_logits(
             names,
             vec![0.0, 3.0, -3.0],
@@ -154,12 +154,12 @@ fn shares_of_items_weigh_as_much_of_them() {
     assert_eq!(predictions.recalls(), [Some(1.0), Some(0.0)]);
     assert!((predictions.recall() - 0.5).abs() < 1e-9);
     let loss = -(0.75 * 0.8f64.ln() + 1.25 * 0.2f64.ln()) / 2.0;
-    assert!((predictions.as_counted().loss(1.0) - loss).abs() < 1e-6);
+    assert!((predictions.unweighted().loss(1.0) - loss).abs() < 1e-6);
 }
 
 #[test]
 fn it_abstains_below_half_accuracy() {
-    let at = |confidence: f64, right| Verdict {
+    let at = |confidence: f64, right| ScoredPrediction {
         confidence,
         right,
         weight: 1.0,

@@ -5,15 +5,15 @@ use std::fmt::Write;
 use crate::train::annotators::AnnotatorAgreement;
 use crate::train::figure::Figure;
 
-/// Agreement with the ten annotators of each picture. Empty if no figure has it.
+/// The section on agreement with the ten annotators of each picture; empty without such figures.
 pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
-    let crowds = || {
+    let agreements = || {
         figures
             .iter()
-            .filter_map(|f| Some((&f.what, f.crowd.as_ref()?)))
+            .filter_map(|f| Some((&f.name, f.annotators.as_ref()?)))
     };
     let mut text = String::new();
-    if crowds().next().is_none() {
+    if agreements().next().is_none() {
         return Ok(text);
     }
     writeln!(
@@ -32,20 +32,20 @@ pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
          against the votes | pictures with a majority label | accuracy on these (95 % interval) \
          |\n|---|---|---|---|---|---|---|---|---|"
     )?;
-    for (what, crowd) in crowds() {
-        let [low, high] = crowd.interval;
+    for (name, agreement) in agreements() {
+        let [low, high] = agreement.interval;
         writeln!(
             text,
-            "| {what} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {:.3} \
+            "| {name} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {:.3} \
              ({low:.3}–{high:.3}) |",
-            crowd.n,
-            crowd.agreement,
-            crowd.among_themselves,
-            crowd.cross_entropy,
-            crowd.entropy,
-            crowd.calibration_error,
-            crowd.clear,
-            crowd.accuracy,
+            agreement.n,
+            agreement.agreement,
+            agreement.inter_annotator,
+            agreement.cross_entropy,
+            agreement.entropy,
+            agreement.calibration_error,
+            agreement.clear,
+            agreement.accuracy,
         )?;
     }
     writeln!(
@@ -55,24 +55,24 @@ pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
          head's abstention threshold is applied, also to the face encoder's own confidences. The \
          other columns contain all predictions."
     )?;
-    for (what, AnnotatorAgreement { of_labels, .. }) in crowds() {
+    for (name, AnnotatorAgreement { labels, .. }) in agreements() {
         writeln!(
             text,
-            "\n{what}:\n\n| label | pictures with this majority label | recall | precision | \
+            "\n{name}:\n\n| label | pictures with this majority label | recall | precision | \
              agreement with the prediction | agreement among annotators | of 1,000 neutral \
              |\n|---|---|---|---|---|---|---|"
         )?;
-        for of in of_labels {
+        for label in labels {
             writeln!(
                 text,
                 "| {} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.0} |",
-                of.label,
-                of.n,
-                of.recall,
-                of.precision,
-                of.agreement,
-                of.among_themselves,
-                of.of_1000_neutral
+                label.label,
+                label.n,
+                label.recall,
+                label.precision,
+                label.agreement,
+                label.inter_annotator,
+                label.per_1000_neutral
             )?;
         }
     }

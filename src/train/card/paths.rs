@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::assets::project_above;
 
-/// A path without the folders of one machine: relative to the project's folder if it lies there,
-/// otherwise its last component.
+/// A path without the folders of one machine: relative to the project's folder if the path is
+/// inside it, otherwise its last component.
 pub fn shown_path(path: &Path) -> String {
     let full = resolved(path).unwrap_or_else(|| path.to_owned());
     let inside = project_above(&full).and_then(|project| full.strip_prefix(project).ok());
@@ -13,7 +13,7 @@ pub fn shown_path(path: &Path) -> String {
     shown.unwrap_or(Path::new("")).display().to_string()
 }
 
-/// The absolute path without links and `..`. The last component need not exist.
+/// The absolute path without links and `..`. The last component may not exist.
 fn resolved(path: &Path) -> Option<PathBuf> {
     let full = std::fs::canonicalize(path).ok();
     full.or_else(|| {

@@ -3,11 +3,11 @@
 use crate::train::encoder_runs::{VoiceRun, face_parts};
 use crate::train::recipe::Recipe;
 
-/// The runs of a recipe, in order: each one's folder name and its label in the card.
+/// The runs of a recipe, in order: folder name and label in the card.
 pub(super) fn labelled(recipe: &Recipe) -> Vec<(String, String)> {
     let faces =
         (face_parts(recipe).into_iter().enumerate()).map(|(round, part)| (part, face_label(round)));
-    let voices = VoiceRun::of(recipe).into_iter().map(|run| {
+    let voices = VoiceRun::all(recipe).into_iter().map(|run| {
         let part = run.part().to_owned();
         let label = match (run, recipe.voice.calibration_corpus) {
             (VoiceRun::OtherCorpus, Some(corpus)) => {

@@ -2,7 +2,7 @@
 
 use crate::manifest::Manifest;
 
-/// The definitions, a list.
+/// The definitions as a Markdown list.
 pub(super) fn list(manifest: &Manifest) -> String {
     let min_speech_ms = (manifest.audio.as_ref()).map_or(0, |audio| audio.min_speech_ms);
     [

@@ -31,7 +31,7 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
         writeln!(
             text,
             "| {} | {} | {} | {:.3} ({:.3}–{:.3}) | {:.3} | {} | {} | {} | {} |",
-            figure.what,
+            figure.name,
             figure.n,
             figure.recalls.len(),
             figure.accuracy,
@@ -51,12 +51,12 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
 /// it.
 pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
-    let misled = || {
+    let conflicts = || {
         figures
             .iter()
-            .filter_map(|figure| Some((figure, figure.misled.as_ref()?)))
+            .filter_map(|figure| Some((figure, figure.conflict.as_ref()?)))
     };
-    if misled().next().is_none() {
+    if conflicts().next().is_none() {
         return Ok(text);
     }
     writeln!(
@@ -72,11 +72,16 @@ pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
          fusion | fusion follows the misleading modality | fusion abstains \
          |\n|---|---|---|---|---|---|"
     )?;
-    for (figure, misled) in misled() {
+    for (figure, conflict) in conflicts() {
         writeln!(
             text,
             "| {} | {} | {:.3} | {:.3} | {:.3} | {:.3} |",
-            figure.what, figure.n, misled.alone, figure.accuracy, misled.follows, misled.abstained
+            figure.name,
+            figure.n,
+            conflict.other_accuracy,
+            figure.accuracy,
+            conflict.follow_share,
+            conflict.abstention_share
         )?;
     }
     Ok(text)
@@ -96,23 +101,20 @@ mod tests {
             [[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]; 2].concat(),
             vec![1, 2],
         );
-        let figure = Figure::of("voice encoder", &predictions, &LABELS).with_confidence(
-            &predictions,
-            1.0,
-            0.2,
-        );
+        let figure = Figure::from_predictions("voice encoder", &predictions, &LABELS)
+            .with_confidence(&predictions, 1.0, 0.2);
         let text = unseen_speakers_section(std::slice::from_ref(&figure)).unwrap();
         assert!(text.contains("| voice encoder | 2 | 2 | 0.500 ("), "{text}");
         assert!(text.trim_end().ends_with("| 1.000 | 0.500 |"), "{text}");
         assert_eq!(conflict_section(std::slice::from_ref(&figure)).unwrap(), "");
-        let misled = ModalityConflict {
-            wrong: "face".into(),
-            follows: 0.25,
-            abstained: 0.5,
-            alone: 0.75,
+        let conflict = ModalityConflict {
+            wrong_modality: "face".into(),
+            follow_share: 0.25,
+            abstention_share: 0.5,
+            other_accuracy: 0.75,
         };
         let figure = Figure {
-            misled: Some(misled),
+            conflict: Some(conflict),
             ..figure
         };
         let text = conflict_section(&[figure]).unwrap();

@@ -7,6 +7,7 @@ use crate::train::metrics::{Truth, weights};
 
 use super::{ClassWeights, FinetuneRecipe};
 
+/// The class weights of the recipe, one per label; `None` without class weights.
 pub(super) fn class_weights(
     recipe: &FinetuneRecipe,
     dataset: &str,

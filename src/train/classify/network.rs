@@ -1,4 +1,4 @@
-//! The classifier over representations, its inputs and its logits.
+//! The classifier over representations, its input tensors and its logits.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,8 +9,7 @@ use crate::train::features::Features;
 use crate::train::fit::{device, tensor, values};
 use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
 
-/// Representation heads and classifier, which `evaluate` measures and `export` writes. Both use the
-/// same `forward`.
+/// Representation heads and classifier. `evaluate` and `export` use the same `forward`.
 #[derive(Module, Debug)]
 pub struct Recognition {
     pub heads: RepresentationHeads,
@@ -37,8 +36,8 @@ impl Recognition {
         }
     }
 
-    /// Embeddings per modality `[batch, dim]`, zeros where absent, and presence `[batch,
-    /// modalities]` to logits `[batch, labels]`.
+    /// Maps the embeddings of each modality, `[batch, dim]` with zeros where absent, and the
+    /// presence, `[batch, modalities]`, to logits `[batch, labels]`.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let modalities = embeddings.len();
         let representations = embeddings.into_iter().enumerate().map(|(modality, x)| {
@@ -60,8 +59,8 @@ impl Recognition {
     }
 }
 
-/// Embeddings of full width and presence, of rows. `shown` selects the modalities; with a generator
-/// some of them are hidden at random.
+/// The embeddings of all encoders and the presence, for `rows` of the features. Only modalities
+/// marked in `shown` are present; with a generator, some of them are hidden at random.
 pub fn inputs(
     features: &Features,
     rows: &[usize],
@@ -108,7 +107,7 @@ pub fn inputs(
     ))
 }
 
-/// The logits of clips, of the modalities shown.
+/// The logits of clips, `[clips, labels]`, from the modalities marked in `shown`.
 pub fn logits(
     net: &Recognition,
     features: &Features,

@@ -13,7 +13,7 @@ use crate::train::pretrain::Profile;
 use crate::train::recipe::{self, RecipeKind};
 use crate::train::schedule::RateSchedule;
 
-/// `config/train/*.toml` of kind `finetune`.
+/// A recipe of kind `finetune` (`config/train/*.toml`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneRecipe {
@@ -22,51 +22,56 @@ pub struct FinetuneRecipe {
     pub profile: Profile,
     pub seed: u64,
     pub task: Task,
-    /// The heads are trained too (fine-tuning), not the classifier alone (linear evaluation).
+    /// Whether the heads are trained too (fine-tuning) or the classifier alone (linear evaluation).
     pub train_heads: bool,
-    /// Without `--from`: heads begin at random, of these modalities and this length.
+    /// Modalities of the random initial heads, without `--from`.
     pub modalities: Vec<Modality>,
+    /// Length of a representation of these heads.
     pub representation: usize,
+    /// Whether embeddings are standardised first to mean 0 and deviation 1.
     pub standardise: bool,
-    /// Store's label to ours, where names differ. One that maps to "" is left out.
+    /// Our label for each label of a store with another name. A label that maps to "" is left out.
     #[serde(default)]
     pub label_map: BTreeMap<String, String>,
-    /// Our labels, in order. Empty: the stores', by the names that `label_map` gives them.
+    /// Our labels, in order. Empty: the labels of the stores, renamed by `label_map`.
     #[serde(default)]
     pub labels: Vec<String>,
     pub classifier: ClassifierShape,
     pub class_weights: ClassWeights,
-    /// Each modality of a training clip is hidden with this probability (never the last one): so
-    /// every subset is trained.
+    /// Probability of hiding each modality of a training clip, but never the last one. So the
+    /// classifier is trained on every subset.
     pub modality_dropout: f64,
     pub epochs: usize,
-    /// Early stopping: the number of epochs without a better selection figure.
+    /// Early stopping after this number of epochs without a better selection metric.
     pub patience: usize,
     pub batch: usize,
     pub learning_rate: f64,
     pub weight_decay: f32,
     pub schedule: RateSchedule,
-    /// Only this share of the labelled training clips is used, drawn by class (label scarcity).
+    /// Share of the labelled training clips that is used, drawn by class (label scarcity).
     pub label_share: f64,
 }
 
+/// The value of the key `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinetuneKind {
     Finetune,
 }
 
+/// Weights of the classes in the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassWeights {
     None,
-    /// Rare classes weigh more; for several labels, negatives over positives.
+    /// Inverse class frequencies; with several labels, negatives over positives.
     Inverse,
-    /// The reference's numbers for the data set, errors included.
+    /// The reference's weights for the data set, errors included.
     Reference,
 }
 
 impl FinetuneRecipe {
+    /// Reads and checks a recipe.
     pub fn read(path: &Path) -> anyhow::Result<FinetuneRecipe> {
         let recipe: FinetuneRecipe = recipe::parse(path, RecipeKind::Finetune)?;
         recipe::check(path, &recipe.faults())?;
@@ -75,13 +80,12 @@ impl FinetuneRecipe {
 
     /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
-        let mut faults = [
-            self.schedule.faults(),
-            optimizer,
-            recipe::modality_faults(&self.modalities),
-        ]
-        .concat();
+        let mut faults = recipe::store_training_faults(
+            &self.schedule,
+            self.learning_rate,
+            self.weight_decay,
+            &self.modalities,
+        );
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         fault(
             self.batch == 0 || self.epochs == 0 || self.patience == 0,

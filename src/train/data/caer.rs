@@ -1,6 +1,6 @@
 //! CAER (Lee et al. 2019): clips of television as `{train,validation,test}/<Class>/<clip>.avi`.
 //!
-//! Clips are numbered anew in every split, so an id outside `train` ends in its split:
+//! The numbers of the clips restart in every split, so an id outside `train` ends in its split:
 //! `Anger_0001`, `Anger_0001_validation`, `Anger_0001_test`. The actors are unknown: groups are
 //! empty.
 
@@ -10,8 +10,8 @@ use super::catalogue::Catalogue;
 use super::tree::{VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-/// In the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its configuration
-/// (`src/train/method.md` a.2).
+/// The labels in the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its
+/// configuration (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
 ];
@@ -19,6 +19,7 @@ pub const LABELS: [&str; 7] = [
 const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, \
                       Fear, Happy, Neutral, Sad and Surprise";
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     for file in walk(root, &VIDEO, &mut catalogue)? {

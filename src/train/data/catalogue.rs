@@ -1,4 +1,4 @@
-//! A listing while it is being made: keeps ids unique and faults apart from items.
+//! Builds a listing: keeps ids unique, and collects faults beside the items.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{DataError, Fault, Item, Listing, Media, Picture};
 
+/// A listing under construction.
 #[derive(Default)]
 pub struct Catalogue {
     items: BTreeMap<String, Item>,
@@ -13,8 +14,8 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Adds an item that was found `at` (a file, or a line of one). A second item with the same id
-    /// is a fault: the first stays.
+    /// Adds an item that was found `at` (a file, or a line of a file). A second item with the same
+    /// id becomes a fault; the first one stays.
     pub fn add(&mut self, item: Item, at: impl Into<String>) {
         match self.items.entry(item.id.clone()) {
             Entry::Vacant(entry) => {
@@ -28,6 +29,7 @@ impl Catalogue {
         }
     }
 
+    /// Adds a fault that was found `at`; `what` is the fault in one sentence.
     pub fn fault(&mut self, at: impl Into<String>, what: impl Into<String>) {
         self.faults.push(Fault {
             at: at.into(),
@@ -35,7 +37,7 @@ impl Catalogue {
         });
     }
 
-    /// The first fault found.
+    /// The first fault, if there is one.
     pub fn first_fault(&self) -> Option<&Fault> {
         self.faults.first()
     }
@@ -45,8 +47,9 @@ impl Catalogue {
         self.faults.iter().map(|fault| fault.at.as_str())
     }
 
-    /// Moves the wanted faults to another catalogue, and no items.
-    pub fn hand_faults_to(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
+    /// Moves the faults for which `is_wanted` is true to another catalogue, and drops the rest and
+    /// all items.
+    pub fn move_faults(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other
             .faults
             .extend(self.faults.into_iter().filter(is_wanted));
@@ -80,7 +83,7 @@ fn place(media: &Media) -> Option<String> {
     match media {
         Media::Recording(path)
         | Media::Picture(Picture::File(path))
-        | Media::Apart { video: path, .. } => Some(path.display().to_string()),
+        | Media::Separate { video: path, .. } => Some(path.display().to_string()),
         Media::Picture(Picture::Grey { .. }) | Media::None => None,
     }
 }

@@ -15,7 +15,7 @@ use super::table::Table;
 use super::tree::{self, AUDIO, VIDEO, has_extension, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-/// In the order of the codes' letters.
+/// The emotions, in the order of their codes' letters.
 pub const LABELS: [&str; 6] = ["anger", "disgust", "fear", "happy", "neutral", "sad"];
 
 const CODES: [&str; 6] = ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"];
@@ -41,7 +41,7 @@ const SILENT: &str = "1076_MTI_SAD_XX";
 const LAYOUT: &str =
     "AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav and VideoFlash/….flv, as in 1001_DFA_ANG_XX";
 
-/// One line of `VideoDemographics.csv`.
+/// An actor: one line of `VideoDemographics.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     pub age: u32,
@@ -49,7 +49,7 @@ pub struct Actor {
     pub sex: String,
 }
 
-/// Reads `VideoDemographics.csv`.
+/// Reads `VideoDemographics.csv`: the actors by number.
 pub fn actors(path: &Path) -> Result<BTreeMap<u32, Actor>, DataError> {
     read_actors(path, &mut Catalogue::default())
 }
@@ -82,6 +82,7 @@ fn read_actors(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<u32, A
     Ok(actors)
 }
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let actors = match tree::file(
@@ -111,7 +112,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     }
     for (name, files) in takes {
         let media = match files {
-            [Some(video), Some(audio)] => Media::Apart { video, audio },
+            [Some(video), Some(audio)] => Media::Separate { video, audio },
             [Some(file), None] | [None, Some(file)] => Media::Recording(file),
             [None, None] => continue,
         };
@@ -147,7 +148,8 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("crema-d", &LABELS, root, LAYOUT)
 }
 
-/// 63, 14 and 14 actors; about half of the first two are women, six of the last.
+/// An actor's split: 63, 14 and 14 actors. About half of the first two groups are women; of the
+/// last group, six.
 pub fn split_of(actor: u32) -> Split {
     match actor {
         ..=1063 => Split::Train,
@@ -156,7 +158,7 @@ pub fn split_of(actor: u32) -> Split {
     }
 }
 
-/// Actor, sentence and index of the emotion.
+/// Actor, sentence and index of the emotion in [`LABELS`], from a file's name.
 fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
     let [actor, sentence, emotion, level] = name.split('_').collect::<Vec<_>>()[..] else {
         return None;
@@ -199,7 +201,7 @@ mod tests {
         let of = |file: &str| tree.path().join(file);
         assert_eq!(
             first.media,
-            Media::Apart {
+            Media::Separate {
                 video: of("VideoFlash/1001_DFA_ANG_XX.flv"),
                 audio: of("AudioWAV/1001_DFA_ANG_XX.wav")
             }

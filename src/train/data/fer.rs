@@ -13,28 +13,29 @@ use crate::labels::label_index;
 use crate::train::data::Part;
 use crate::train::data::votes::{VoteExclusion, Votes, VotesTable};
 
-/// One labelled face.
+/// A labelled face picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledCrop {
     pub crop: Crop,
-    /// FER2013's own label: index in [`crate::labels::LABELS`].
+    /// FER2013's own label, as an index in [`crate::labels::LABELS`].
     pub label: usize,
-    /// The annotators' votes; a single vote for the label if no table was read.
+    /// The annotators' votes; without a table of votes, a single vote for the label.
     pub votes: Result<Votes, VoteExclusion>,
     pub part: Part,
-    /// Report pictures only: Training has a picture with the same pixels, so it is not held out.
+    /// Report pictures only: Training has a picture with the same pixels, so this picture is not
+    /// held out.
     pub is_copy: bool,
 }
 
-/// A face with its annotators' votes.
+/// A face picture with its annotators' votes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VotedCrop {
     pub crop: Crop,
     pub votes: Votes,
 }
 
-/// The pictures of one part that have votes, and how many do not, by reason.
-pub fn voted(
+/// The pictures of one part that have votes, and the number of those without, by reason.
+pub fn with_votes(
     crops: &[LabelledCrop],
     part: Part,
 ) -> (Vec<VotedCrop>, BTreeMap<VoteExclusion, usize>) {
@@ -51,14 +52,14 @@ pub fn voted(
     (found, left_out)
 }
 
-/// Share of Training that is held back for selection, of 256.
+/// Number of 256 pictures of Training that are held back for selection.
 const HELD_BACK: u8 = 26;
 
-/// Reads the whole archive, in the archive's order.
+/// Reads the whole archive, in its order.
 ///
-/// The official Training split is divided by the hash of the pixels, so that copies of a picture
-/// (there are many) fall on one side. PublicTest is for the report; its pictures that Training has
-/// too (280 of 3,589) are marked. `votes` is the annotators' table ([`VotesTable`]).
+/// The official Training split is divided by the hash of the pixels, so that all copies of a
+/// picture (there are many) are on one side. PublicTest is for the report; its pictures that are
+/// also in Training (280 of 3,589) are marked. `votes` is the table of votes ([`VotesTable`]).
 pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCrop>> {
     let votes = votes.map(VotesTable::read).transpose()?;
     let file = std::fs::File::open(path).with_context(|| {
@@ -109,8 +110,8 @@ pub(crate) fn for_each_picture(
     Ok(())
 }
 
-/// Whether a picture of Training is held back to select: by its pixels, so that copies stay
-/// together.
+/// Whether a picture of Training is held back for selection. This follows from its pixels, so that
+/// copies stay together.
 pub(super) fn is_held_back(pixels: &[u8]) -> bool {
     Sha256::digest(pixels)[0] < HELD_BACK
 }
@@ -145,7 +146,7 @@ fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Res
     Ok(LabelledCrop {
         crop,
         label,
-        votes: votes.map_or(Ok(Votes::single(label)), |table| table.of(&split, &file)),
+        votes: votes.map_or(Ok(Votes::single(label)), |table| table.votes(&split, &file)),
         part,
         is_copy: false,
     })
@@ -243,13 +244,13 @@ mod tests {
         );
         let (mut found, mut missing) = (0, 0);
         for part in [Part::Train, Part::Select] {
-            let (voted, left_out) = voted(&crops, part);
+            let (voted, left_out) = with_votes(&crops, part);
             found += voted.len();
             missing += left_out.values().sum::<usize>();
         }
         assert_eq!((found, missing), (1, 2));
         assert_eq!(
-            voted(&crops, Part::Report).1,
+            with_votes(&crops, Part::Report).1,
             BTreeMap::from([(VoteExclusion::NoRow, 1)])
         );
         // Without a table only the label counts.

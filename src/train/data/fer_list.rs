@@ -1,13 +1,14 @@
 //! FER2013 as one-frame clips: from folders, from the archive, or from the original table.
 //!
 //! ```text
-//! fer2013.csv                                    emotion,pixels,Usage       (or fer2013/fer2013.csv, icml_face_data.csv)
-//! fer2013*.tar.xz                                with the folders below in it
-//! fer2013/<split>/<class>/<file>.jpg             split: Training, PublicTest, PrivateTest (or train, test)
+//! fer2013.csv                            emotion,pixels,Usage
+//!                                        (or fer2013/fer2013.csv, icml_face_data.csv)
+//! fer2013*.tar.xz                        an archive of the folders below
+//! fer2013/<split>/<class>/<file>.jpg     split: Training, PublicTest, PrivateTest (or train, test)
 //! ```
-//! The first of the three that is there is read. The root may be the table or the archive itself. A
-//! fixed tenth of Training, chosen by its pixels, selects; both tests report (see
-//! [`Options::public_test_selects`]). The persons are unknown: groups are empty.
+//! The first of the three that exists is read. The root may also be the table or the archive. A
+//! fixed tenth of Training, chosen by the pixels, is for selection; both test splits are for the
+//! report (see [`Options::public_test_selects`]). The persons are unknown: groups are empty.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use super::table::Table;
 use super::tree::{PICTURE, file, walk};
 use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
-/// In the order of the table's numbers.
+/// The labels in the order of the table's numbers.
 pub const LABELS: [&str; 7] = [
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
 ];
@@ -25,9 +26,10 @@ pub const LABELS: [&str; 7] = [
 const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or \
                       <Training|PublicTest|PrivateTest>/<class>/<file>.jpg";
 
-/// The table's faces are this wide and high.
+/// Width and height of the table's pictures, in pixels.
 const SIZE: usize = 48;
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let table = if root.is_file() {
@@ -379,9 +381,10 @@ mod tests {
                 (other.split, &Some(Target::Class(2)))
             );
             assert!(matches!(&one.media, Media::Picture(Picture::File(_))));
-            assert!(
-                matches!(&other.media, Media::Picture(Picture::Grey { size: 48, pixels }) if pixels.len() == 2304)
-            );
+            assert!(matches!(
+                &other.media,
+                Media::Picture(Picture::Grey { size: 48, pixels }) if pixels.len() == 2304
+            ));
         }
         assert!(folders.items.iter().any(|i| i.split == Split::Val));
         for listing in [&folders, &archive] {

@@ -1,34 +1,34 @@
-//! Names of files that differ in their Unicode form only: macOS writes `é` as two code points, most
-//! tables as one.
+//! Comparison of file names that differ only in their Unicode form: macOS writes `é` as two code
+//! points, most tables as one.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The name in normal form C, by which names are compared.
+/// The name in normal form C. Names are compared in this form.
 pub fn folded(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// Two files that a name stands for equally. Their code points are shown.
+/// The error for a name that matches two files equally. The message shows their code points.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stands for two files that differ in their Unicode form only, {0:?} and {1:?}")]
 pub struct Ambiguous(pub PathBuf, pub PathBuf);
 
-/// The names of folders by their normal form. A folder is read once, when a name is not found as it
-/// is written.
+/// The files of folders by the normal form of their names. A folder is read once, when a name is
+/// not found as written.
 #[derive(Debug, Default)]
 pub struct FoldedNames {
     folders: HashMap<PathBuf, HashMap<String, Vec<String>>>,
 }
 
 impl FoldedNames {
-    /// The existing path below `root` that `below` stands for: as it is written, or else the one
-    /// with the same normal form. `below` itself where there is none.
+    /// The existing path below `root` that `below` refers to: the path as written, or else the one
+    /// with the same normal form. Returns `below` unchanged if there is none.
     ///
     /// # Errors
-    /// If several files have the normal form, and none is written like `below`.
+    /// Several files have this normal form, and none is written like `below`.
     pub fn find(&mut self, root: &Path, below: &Path) -> Result<PathBuf, Ambiguous> {
         let as_written = below.to_path_buf();
         let (Some(text), false) = (below.to_str(), root.join(below).exists()) else {

@@ -1,29 +1,30 @@
 //! Any folder of recordings, with a `labels.csv` or without.
 //!
-//! `labels.csv` lies at the root; its header is `file,label` and, as wanted, `split`, `group`,
-//! `text`, `start`, `end`:
+//! `labels.csv` is in the root folder; its header is `file,label` and, optionally, `split`,
+//! `group`, `text`, `start`, `end`:
 //!
 //! ```text
 //! file,label,split,group,text
 //! anna/001.mp4,happy,train,anna,"well, that went fine"
 //! ben/007.wav,angry|surprised,test,ben,
 //! ```
-//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are faces cut out already.
-//! * `label`: empty means not labelled. Labels are the words found, sorted. Where any cell holds
-//!   several (`happy|surprised`) the task is multi-label and every target is a vector of 0 and 1.
-//! * `split`: `train`, `val` or `test`; empty means train. Without the column whole groups (whole
-//!   files, where there is no group) that have a label are assigned: 15 % of them to test, 15 % to
-//!   val, in an order made of their names; with fewer than three all train.
+//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are face crops.
+//! * `label`: empty means not labelled. The labels are all words of the column, sorted. If any cell
+//!   has several (`happy|surprised`), the task is multi-label and every target is a vector of 0 and
+//!   1.
+//! * `split`: `train`, `val` or `test`; empty means train. Without the column, whole groups (whole
+//!   files, if there is no group) that have a label are assigned: 15 % of them to test, 15 % to
+//!   val, in an order derived from their names; with fewer than three, all train.
 //! * `start` and `end` are in seconds: the item is that part of the file.
 //!
-//! Every recording below the root that `labels.csv` does not name is an item to train on, without a
-//! label; so are all of them where there is no such file. The words beside a whole recording in
+//! Every recording below the root that `labels.csv` does not name is an unlabelled item to train
+//! on; without `labels.csv`, every recording is one. The words beside a whole recording in
 //! `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its text, unless
-//! `labels.csv` gives one.
+//! `labels.csv` has one.
 //!
-//! The daemon's own recordings (`recordings`) are such a folder, whether there are labels or not:
-//! `expressd` has no verb that records yet, and the events (`.jsonl`) that a replay writes beside a
-//! recording are passed over.
+//! The daemon's own recordings (`recordings`) are such a folder, with or without labels. `expressd`
+//! has no command that records yet; the events (`.jsonl`) that a replay writes beside a recording
+//! are ignored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -38,11 +39,12 @@ use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
 const LAYOUT: &str = "recordings at any depth, or labels.csv with the columns file and label";
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("folder", root)
 }
 
-/// The daemon's own recordings.
+/// Lists the daemon's own recordings.
 pub fn list_recordings(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("recordings", root)
 }
@@ -67,7 +69,7 @@ fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     catalogue.finish(dataset, &[], root, LAYOUT)
 }
 
-/// The recordings below the root that are not `named`, without labels.
+/// Adds the recordings below the root that `labels.csv` does not name, without labels.
 fn add_unnamed(
     root: &Path,
     named: &HashSet<PathBuf>,
@@ -118,11 +120,11 @@ fn add_unnamed(
         catalogue.add(item, at);
     }
     // Faults of a named file are reported at its line.
-    found.hand_faults_to(catalogue, |fault| !is_named(Path::new(&fault.at)));
+    found.move_faults(catalogue, |fault| !is_named(Path::new(&fault.at)));
     Ok(())
 }
 
-/// The same path for a file through all links and dots.
+/// The canonical path of a file, the same through all links and dots.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
@@ -132,7 +134,7 @@ fn form_of(path: &Path) -> Option<String> {
     path.to_str().filter(|text| !text.is_ascii()).map(folded)
 }
 
-/// The words in the file beside a recording; an error where two files may be meant.
+/// The words in the file beside a recording. Fails if two files match.
 fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<String>, String> {
     let mut read = |extension| -> Result<Option<String>, String> {
         let folder = recording.parent().unwrap_or(Path::new(""));
@@ -161,7 +163,7 @@ fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<Stri
     Ok(text.or_else(aligned).filter(|t| !t.is_empty()))
 }
 
-/// The files that a cell of `labels.csv` may stand for.
+/// The files that a cell of `labels.csv` may refer to.
 fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
     let found = match names.find(root, Path::new(cell)) {
         Ok(path) => vec![path],
@@ -173,7 +175,7 @@ fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A row with labels as text.
+/// A row of `labels.csv`, with its labels as text.
 struct Labelled {
     item: Item,
     file: PathBuf,
@@ -226,7 +228,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
         named.extend(named_by(root, cell, &mut names));
     }
     if columns.split.is_none() {
-        deal_out(&mut rows);
+        assign_splits(&mut rows);
     }
     let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.words.iter().cloned()).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
@@ -305,7 +307,7 @@ fn read_row(
             "the file {name:?} is neither a recording nor a picture"
         ));
     };
-    if !tree::is_there(&path) {
+    if !tree::is_nonempty_file(&path) {
         return Err(format!("the file {name:?} is missing or empty"));
     }
     let split = match row
@@ -373,10 +375,10 @@ fn read_row(
     })
 }
 
-/// Assigns whole labelled groups to splits: of every hundred 15 to test and 15 to val, at least one
-/// to each; none if there are fewer than three. Items without a label stay with their group, so
+/// Assigns whole labelled groups to splits: 15 of every hundred to test and 15 to val, at least one
+/// to each; with fewer than three groups, all train. Unlabelled items stay with their group, so
 /// that no person is in training and test.
-fn deal_out(rows: &mut [Labelled]) {
+fn assign_splits(rows: &mut [Labelled]) {
     // Intervals of one file stay together.
     let key = |row: &Labelled| {
         if row.item.group.is_empty() {

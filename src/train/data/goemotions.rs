@@ -8,16 +8,16 @@ use anyhow::{Context, ensure};
 use crate::labels::{LABELS, label_index};
 use crate::train::data::Part;
 
-/// A comment and its annotators' emotions.
+/// A comment and the emotions that its annotators chose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
     pub text: String,
-    /// Label indices (into [`LABELS`]); one or several.
+    /// One or several indices in [`LABELS`].
     pub labels: Vec<usize>,
 }
 
 impl Sentence {
-    /// Its share of each label: equal for all its labels.
+    /// The share of each label: equal for all labels of the comment.
     pub fn shares(&self) -> [f32; LABELS.len()] {
         let mut shares = [0.0; LABELS.len()];
         for label in &self.labels {
@@ -27,11 +27,11 @@ impl Sentence {
     }
 }
 
-/// Sentences of one part: of `train.tsv` nine in ten train, the tenth (by a hash of its id)
-/// selects; `dev.tsv` reports.
+/// Reads the comments of one part. Of `train.tsv`, nine in ten train, and a tenth (by a hash of the
+/// id) selects; `dev.tsv` reports.
 ///
 /// # Errors
-/// Where a table cannot be read, or a line is not of three columns with labels of `labels.txt`.
+/// A table cannot be read, or a line does not have three columns with labels of `labels.txt`.
 pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).with_context(|| {
@@ -79,14 +79,14 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
     Ok(sentences)
 }
 
-/// Sentences with one label.
+/// The comments with exactly one label.
 pub fn with_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
     let is_one = |sentence: &Sentence| sentence.labels.len() == 1;
     sentences.into_iter().filter(is_one).collect()
 }
 
-/// The first `count` of each label; a sentence of several labels counts for each and stays while
-/// one of them is wanted.
+/// At most the first `count` comments of each label. A comment with several labels counts for each,
+/// and is kept while one of them is below the limit.
 pub fn first_of_each(sentences: Vec<Sentence>, count: usize) -> Vec<Sentence> {
     let mut counts = [0; LABELS.len()];
     let mut is_wanted = |sentence: &Sentence| {

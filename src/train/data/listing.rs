@@ -1,25 +1,25 @@
-//! A data set loader's result: items, their labels, and faults of the copy on disk.
+//! The result of a data set's loader: items, their labels, and faults of the copy on disk.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The listing of a data set on disk, which is not read yet.
+/// The items of a data set on disk; no recording is read yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// The loader's name, as on the command line.
     pub dataset: String,
-    /// The labels that [`Target`]s index. Empty: there are no labels.
+    /// The labels that [`Target`]s index. Empty: the data set has no labels.
     pub labels: Vec<String>,
-    /// Sorted by id; ids are unique.
+    /// Sorted by id, each id once.
     pub items: Vec<Item>,
-    /// Faults of this copy: one entry per file, line or item that was left out or is doubtful. A
-    /// fault is never an item too.
+    /// Faults of this copy: one for each file, line or item that is left out or doubtful. A fault
+    /// is never an item too.
     pub faults: Vec<Fault>,
 }
 
 impl Listing {
-    /// Per label how many items of `train`, `val` and `test` hold it.
+    /// Number of items with each label in `train`, `val` and `test`.
     pub fn label_counts(&self) -> Vec<(&str, [usize; 3])> {
         let mut counts: Vec<_> = self
             .labels
@@ -41,25 +41,26 @@ impl Listing {
     }
 }
 
-/// A recording, an interval of one, or a picture.
+/// A recording, an interval of a recording, or a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Unique within the data set; the data set's own name for it where it has one
+    /// Unique within the data set: the data set's own name of the item, if it has one
     /// (`src/train/method.md` a.2).
     pub id: String,
     pub split: Split,
-    /// The recorded person (actor, speaker, channel): items of one group are never on both sides of
-    /// a split made here. Empty: unknown.
+    /// The recorded person (actor, speaker, channel); empty: unknown. A split made here never
+    /// separates the items of a group.
     pub group: String,
     pub media: Media,
-    /// The part of the media that is the item, in seconds; `None`: all of it.
+    /// The part of the media that is the item: start and end in seconds; `None`: all of it.
     pub interval: Option<[f64; 2]>,
     /// The transcript.
     pub text: Option<String>,
-    /// `None`: not labelled.
+    /// `None`: the item has no label.
     pub target: Option<Target>,
 }
 
+/// The part of a data set that an item belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -73,38 +74,40 @@ pub enum Split {
 pub enum Media {
     /// A file with picture, sound, or both.
     Recording(PathBuf),
-    /// Picture and sound in two files with a common start.
-    Apart { video: PathBuf, audio: PathBuf },
-    /// A face crop: a one-frame clip without sound.
+    /// Picture and sound in two files that start at the same time.
+    Separate { video: PathBuf, audio: PathBuf },
+    /// A face crop: a clip of one frame, without sound.
     Picture(Picture),
-    /// No media: words only.
+    /// No media: the item has words only.
     None,
 }
 
+/// A still picture of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Picture {
     File(PathBuf),
-    /// Grey, `size x size`, row by row.
+    /// A grey picture, `size x size`, row by row.
     Grey {
         size: usize,
         pixels: Vec<u8>,
     },
 }
 
+/// The label of an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Target {
     /// Index in [`Listing::labels`].
     Class(usize),
-    /// One value per label (CMU-MOSEI: intensities 0 to 3; a label holds where its value is above
-    /// 0).
+    /// One value per label; a label holds if its value is above 0. CMU-MOSEI has intensities 0 to
+    /// 3.
     Values(Vec<f32>),
 }
 
-/// Something wrong with the copy on disk.
+/// A fault of the copy on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// The file or the id.
+    /// The file, line or id of the fault.
     pub at: String,
     /// The fault in one sentence.
     pub what: String,

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv        at the root, or in annotations/
-//! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…     (`final_videos_*` are others' cuts: passed over)
+//! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…
 //! ```
-//! Dialogues are numbered anew in every split, so ids and groups outside train end in their split:
-//! `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group is a dialogue.
+//! Files `final_videos_*` are ignored. The numbers of dialogues restart in every split, so ids and
+//! groups outside train end in their split: `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group
+//! is a dialogue.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::catalogue::Catalogue;
 use super::table::Table;
 use super::{DataError, Item, Listing, Media, Options, Split, Target, tree};
 
-/// In the order of the reference's configuration (`src/train/method.md` a.2).
+/// The labels in the order of the reference's configuration (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger",
 ];
@@ -29,7 +30,7 @@ struct Part {
     split: Split,
     suffix: &'static str,
     media: &'static [&'static str],
-    /// Cannot be decoded in the published archives: dialogue and utterance.
+    /// Dialogue and utterance of the file that cannot be decoded in the published archives.
     broken: (u32, u32),
 }
 
@@ -61,6 +62,7 @@ const PARTS: [Part; 3] = [
     },
 ];
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     // The archive unpacks to MELD.Raw.
@@ -133,13 +135,13 @@ fn list_part(
         let name = format!("dia{d}_utt{u}");
         let id = format!("{name}{}", part.suffix);
         let file = media.join(format!("{name}.mp4"));
-        let file = if tree::is_there(&file) {
+        let file = if tree::is_nonempty_file(&file) {
             file
         } else {
             files.get(&format!("{name}.mp4")).cloned().unwrap_or(file)
         };
         let broken = (d, u) == part.broken;
-        let media = if tree::is_there(&file) && !broken {
+        let media = if tree::is_nonempty_file(&file) && !broken {
             Media::Recording(file)
         } else if options.text_only {
             Media::None
@@ -192,8 +194,8 @@ mod tests {
     use super::super::testing::{Tree, faults, ids, item};
     use super::*;
 
-    const HEADER: &str = "Sr \
-                          No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime";
+    const HEADER: &str = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,\
+                          Season,Episode,StartTime,EndTime";
 
     fn table(rows: &[(&str, &str, &str, &str)]) -> String {
         let line = |(text, emotion, d, u): &(&str, &str, &str, &str)| {

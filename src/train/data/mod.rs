@@ -31,7 +31,8 @@ pub mod voxceleb2;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};
 
-/// The permitted use of a part of a data set. Selection data never reports on the selected model.
+/// The permitted use of a part of a data set. The selected model is never reported on selection
+/// data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     Train,
@@ -39,37 +40,37 @@ pub enum Part {
     Report,
 }
 
-/// Options of a loader. Each data set reads those that concern it.
+/// Options of a loader; each data set reads those that apply to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// MELD: an utterance without media is listed with its words alone ([`Media::None`]) and is no
-    /// fault.
+    /// MELD: an utterance without media is listed with its words alone ([`Media::None`]) instead of
+    /// as a fault.
     pub text_only: bool,
-    /// RAVDESS: one of the reference's ten hand-made folds over the 24 actors, 0 to 9. `None`: the
-    /// default split, [`ravdess::split_of`].
+    /// RAVDESS: one of the reference's ten folds over the 24 actors, 0 to 9. `None`: the default
+    /// split, [`ravdess::split_of`].
     pub fold: Option<usize>,
-    /// FER2013: PublicTest is [`Split::Val`] and the whole of Training is [`Split::Train`].
-    /// Otherwise PublicTest is [`Split::Test`] and a fixed tenth of Training is [`Split::Val`].
+    /// FER2013: PublicTest is [`Split::Val`] and all of Training is [`Split::Train`]. Otherwise
+    /// PublicTest is [`Split::Test`] and a fixed tenth of Training is [`Split::Val`].
     pub public_test_selects: bool,
 }
 
-/// Why a folder could not be listed at all.
+/// Why a folder cannot be listed at all.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Choose another name.
+    /// There is no data set of this name.
     #[error("no data set is called {name:?}: there are {}", names().join(", "))]
     Unknown { name: String },
-    /// Correct the option.
+    /// An option has an invalid value.
     #[error("{what}")]
     Refused { what: String },
-    /// Something that cannot be done without is not there.
+    /// A required file or folder is missing.
     #[error("{what} is not at {}: {remedy}", path.display())]
     Missing {
         what: &'static str,
         path: PathBuf,
         remedy: String,
     },
-    /// The disk.
+    /// A file or folder cannot be read.
     #[error("{} cannot be read: check that it is mounted and that you may read it", path.display())]
     Unreadable {
         path: PathBuf,
@@ -83,7 +84,7 @@ pub enum DataError {
         column: &'static str,
         found: Vec<String>,
     },
-    /// A malformed annotation file.
+    /// An annotation file is malformed.
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
     /// The folder holds no item of the data set.

@@ -9,7 +9,7 @@ use crate::labels::RAVDESS;
 use crate::train::data::Part;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 
-/// Its speakers, sorted; those with `true` are women (`data.tsv`).
+/// The speakers, sorted, and whether each is a woman (`data.tsv`).
 const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
     ("IC0", true),
     ("KD0", true),
@@ -20,7 +20,7 @@ const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
     ("WR0", false),
 ];
 
-/// Its speakers, sorted; a clip's `actor` is a position in this list, from 1.
+/// The speakers, sorted. The `actor` of a clip is a position in this list, from 1.
 pub const SPEAKERS: [&str; 7] = {
     let mut names = [""; 7];
     let mut at = 0;
@@ -31,7 +31,7 @@ pub const SPEAKERS: [&str; 7] = {
     names
 };
 
-/// The report speakers, a woman and a man, independent of the recipe.
+/// The report speakers, a woman and a man; they do not depend on the recipe.
 pub const REPORT_SPEAKERS: [&str; 2] = ["IC0", "KS0"];
 
 /// Whether speaker `actor` (from 1) is a woman.
@@ -39,8 +39,8 @@ pub fn is_woman(actor: u32) -> bool {
     SPEAKERS_AND_SEX[actor as usize - 1].1
 }
 
-/// The speaker's position, from 1, and the emotion's index in [`RAVDESS`]; `None` where a name is
-/// not nEMO's.
+/// The speaker's position, from 1, and the emotion's index in [`RAVDESS`]; `None` for a name in
+/// another form.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let mut fields = stem.split('_');
     let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);
@@ -59,7 +59,7 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     is_number.then_some((place as u32 + 1, emotion))
 }
 
-/// [`REPORT_SPEAKERS`] report, of the others `select` select and the rest train.
+/// The part of a speaker: report for [`REPORT_SPEAKERS`], selection for `select`, else training.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
         actor if REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]) => Part::Report,
@@ -71,7 +71,7 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
 /// Reads the clips of one part, sorted by path; `select` are the selection speakers.
 ///
 /// # Errors
-/// Where the folder is not nEMO's, or a clip cannot be decoded.
+/// The folder does not hold nEMO, or a clip cannot be decoded.
 pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let files = std::fs::read_dir(folder).with_context(|| {
         format!(

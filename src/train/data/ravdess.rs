@@ -10,14 +10,14 @@ use crate::labels::RAVDESS;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::{Part, Split};
 
-/// All actors.
+/// The numbers of all actors.
 pub const ACTORS: RangeInclusive<u32> = 1..=24;
-/// The report actors, independent of the recipe.
+/// The report actors; they do not depend on the recipe.
 pub const REPORT_ACTORS: RangeInclusive<u32> = 18..=21;
 /// The default selection actors.
 pub const SELECT_ACTORS: [u32; 2] = [16, 17];
 
-/// `Part::Report` for actors 18-21, `Part::Select` for `select`, else `Part::Train`.
+/// The part of an actor: report for actors 18 to 21, selection for `select`, else training.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
         actor if REPORT_ACTORS.contains(&actor) => Part::Report,
@@ -26,16 +26,17 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// The reference's ten hand-made folds (`src/train/method.md` a.2): report actors and selection
-/// actors; the others train.
+/// The reference's ten folds (`src/train/method.md` a.2): report actors and selection actors; all
+/// others train.
 #[rustfmt::skip]
 const FOLDS: [(&[u32], &[u32]); 10] = [
-    (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]), (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]),
-    (&[11, 12], &[23, 24]), (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
+    (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]),
+    (&[9, 10], &[23, 24]), (&[13, 14, 15], &[23, 24]), (&[11, 12], &[23, 24]),
+    (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
 ];
 
-/// An actor's split. By default actors 1 to 15 and 22 to 24 train, 16 and 17 select, 18 to 21
-/// report; or by one of the reference's ten hand-made `fold`s, 0 to 9.
+/// The split of an actor. By default actors 1 to 15 and 22 to 24 train, 16 and 17 select, and 18 to
+/// 21 report. `fold`: one of the reference's ten folds, 0 to 9.
 pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     match fold.map(|f| FOLDS[f]) {
         Some((test, _)) if test.contains(&actor) => Split::Test,
@@ -49,7 +50,7 @@ pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     }
 }
 
-/// The fields of a file's name except the modality: the name's numbers, from 1.
+/// The fields of a file's name except the modality, each the number in the name, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Take {
     pub actor: u32,
@@ -61,8 +62,8 @@ pub struct Take {
 }
 
 impl Take {
-    /// The modality (1 picture with sound, 2 picture, 3 sound) and the take; `None` where a name is
-    /// not RAVDESS's.
+    /// The modality (1: picture with sound, 2: picture, 3: sound) and the take of a file's name;
+    /// `None` for a name in another form.
     pub fn parse(stem: &str) -> Option<(usize, Take)> {
         let fields: Vec<u32> = stem
             .split('-')
@@ -102,7 +103,7 @@ impl Take {
             .then_some((modality as usize, take))
     }
 
-    /// The name of its file of that modality, without an extension.
+    /// The name of the take's file of this modality, without extension.
     pub fn name(&self, modality: u32) -> String {
         let Take {
             actor,
@@ -113,7 +114,8 @@ impl Take {
             repetition,
         } = self;
         format!(
-            "{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}-{actor:02}"
+            "{modality:02}-{channel:02}-{emotion:02}-{intensity:02}-{statement:02}-\
+             {repetition:02}-{actor:02}"
         )
     }
 }
@@ -159,7 +161,7 @@ pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<Lab
         .collect()
 }
 
-/// Actor and index of the emotion.
+/// The actor and the index of the emotion in [`RAVDESS`].
 fn parse(path: &Path) -> Option<(u32, usize)> {
     let (_, take) = Take::parse(path.file_stem()?.to_str()?)?;
     Some((take.actor, take.emotion as usize - 1))

@@ -1,9 +1,9 @@
-//! RAVDESS's speech as recordings:
-//! `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.<mp4|wav|flac>`.
+//! RAVDESS's speech as recordings: `Actor_NN/<take>.<mp4|wav|flac>`, where a take is
+//! `<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>`.
 //!
-//! Modality 01 is picture with sound, 02 picture, 03 sound. Of one take the recording with both is
-//! listed alone; where only the other two are there, they are listed together. Song (channel 02) is
-//! passed over. The files may also lie flat in one folder.
+//! Modality 01 is picture with sound, 02 picture, 03 sound. If a take has a recording with both,
+//! only that one is listed; else picture and sound are listed together. Songs (channel 02) are
+//! ignored. All files may also be in one folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ const STATEMENTS: [&str; 2] = [
     "Dogs are sitting by the door",
 ];
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     if let Some(fold) = options.fold.filter(|f| *f > 9) {
         return Err(DataError::Refused {
@@ -63,7 +64,7 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     for (take, files) in takes {
         let (id, media) = match files {
             [Some(both), _, _] => (take.name(1), Media::Recording(both)),
-            [None, Some(video), Some(audio)] => (take.name(2), Media::Apart { video, audio }),
+            [None, Some(video), Some(audio)] => (take.name(2), Media::Separate { video, audio }),
             [None, Some(video), None] => (take.name(2), Media::Recording(video)),
             [None, None, Some(audio)] => (take.name(3), Media::Recording(audio)),
             [None, None, None] => continue,
@@ -125,7 +126,7 @@ mod tests {
         );
         assert!(matches!(
             &item(&listing, "02-01-01-01-01-01-16").media,
-            Media::Apart { .. }
+            Media::Separate { .. }
         ));
         assert_eq!(
             [0, 1, 2, 3].map(|i| listing.items[i].split),

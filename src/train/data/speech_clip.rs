@@ -25,7 +25,7 @@ pub enum Corpus {
 impl Corpus {
     pub const ALL: [Corpus; 2] = [Corpus::Ravdess, Corpus::Nemo];
 
-    /// The name by its authors.
+    /// The corpus's published name.
     pub fn name(self) -> &'static str {
         match self {
             Corpus::Ravdess => "RAVDESS",
@@ -33,7 +33,7 @@ impl Corpus {
         }
     }
 
-    /// The emotions that it has, as indices in [`RAVDESS`](crate::labels::RAVDESS).
+    /// The emotions of the corpus, as indices in [`RAVDESS`](crate::labels::RAVDESS).
     pub fn emotions(self) -> &'static [usize] {
         match self {
             Corpus::Ravdess => &[0, 1, 2, 3, 4, 5, 6, 7],
@@ -41,7 +41,7 @@ impl Corpus {
         }
     }
 
-    /// Its folder below the material's.
+    /// The corpus's folder below that of the material.
     pub fn folder(self) -> &'static str {
         match self {
             Corpus::Ravdess => "speech/ravdess",
@@ -50,17 +50,18 @@ impl Corpus {
     }
 }
 
-/// One labelled clip.
+/// A labelled clip of speech.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledClip {
-    /// Mono, [`SAMPLE_RATE_HZ`].
+    /// Mono samples at [`SAMPLE_RATE_HZ`], -1..1.
     pub samples: Vec<f32>,
-    /// The extent of speech in samples: first and one past the last.
+    /// The range of samples with speech: its first sample, and the one after its last.
     pub speech: [usize; 2],
     /// Index in [`RAVDESS`](crate::labels::RAVDESS).
     pub emotion: usize,
     pub corpus: Corpus,
-    /// RAVDESS's number; of nEMO the position in [`SPEAKERS`](super::nemo::SPEAKERS), from 1.
+    /// RAVDESS: the actor's number. nEMO: the speaker's position in
+    /// [`SPEAKERS`](super::nemo::SPEAKERS), from 1.
     pub actor: u32,
     pub part: Part,
 }
@@ -69,7 +70,7 @@ impl LabelledClip {
     /// Decodes the clip at `path`.
     ///
     /// # Errors
-    /// Where the file is not mono speech at [`SAMPLE_RATE_HZ`].
+    /// The file is not mono speech at [`SAMPLE_RATE_HZ`].
     pub fn read(
         path: &Path,
         corpus: Corpus,

@@ -1,5 +1,5 @@
-//! Annotation tables as they are found: byte-order marks, tabs, spaces around cells, CRLF, quotes,
-//! bytes of Windows-1252.
+//! Annotation tables as published: with byte-order marks, tabs, spaces around cells, CRLF, quotes,
+//! and bytes of Windows-1252.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, SeekFrom};
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
-/// A table that is being read.
+/// A reader of an annotation table.
 pub struct Table {
     path: PathBuf,
     header: Vec<String>,
     delimiter: u8,
-    /// Length of the byte-order mark, which the reader does not see.
+    /// Length of the byte-order mark in bytes; the CSV reader starts behind it.
     mark: u64,
     reader: csv::Reader<BufReader<File>>,
     record: csv::ByteRecord,
@@ -23,25 +23,26 @@ pub struct Table {
 
 /// A row of a table, with as many cells as the header.
 pub struct Row {
-    /// The row's first line, from 1; the header is line 1. After blank lines it is the first blank
-    /// one.
+    /// The row's first line, from 1; the header is line 1. With blank lines before the row, it is
+    /// the first of them.
     pub line: u64,
     cells: Vec<String>,
 }
 
 impl Row {
-    /// The cell, without spaces around it.
+    /// The text of a cell, without surrounding spaces.
     pub fn get(&self, column: usize) -> &str {
         &self.cells[column]
     }
 
-    /// The cell of a column that may be missing or empty.
+    /// The text of a cell; `None` if the column is missing or the cell is empty.
     pub fn optional(&self, column: Option<usize>) -> Option<&str> {
         column.map(|c| self.get(c)).filter(|cell| !cell.is_empty())
     }
 }
 
 impl Table {
+    /// Opens the table at `path` and reads its header.
     pub fn open(path: &Path) -> Result<Table, DataError> {
         let unreadable = |source| DataError::Unreadable {
             path: path.to_path_buf(),
@@ -99,7 +100,7 @@ impl Table {
         })
     }
 
-    /// The column called `name`, whatever the case, spaces and signs of its name.
+    /// Index of the column `name`. Case, spaces and punctuation of the names are ignored.
     pub fn column(&self, name: &'static str) -> Result<usize, DataError> {
         self.optional(name).ok_or_else(|| DataError::Column {
             path: self.path.clone(),
@@ -108,12 +109,13 @@ impl Table {
         })
     }
 
+    /// As [`Table::column`]; `None` if there is no such column.
     pub fn optional(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|h| key(h) == key(name))
     }
 
-    /// The next row; blank lines are passed over, and a row with more or fewer cells than the
-    /// header is a fault, as is a line with a quote that is not closed.
+    /// The next row. Blank lines are skipped. A row with more or fewer cells than the header is a
+    /// fault, and so is a line with an unclosed quote.
     pub fn next(&mut self, catalogue: &mut Catalogue) -> Result<Option<Row>, DataError> {
         loop {
             match self.reader.read_byte_record(&mut self.record) {
@@ -151,7 +153,7 @@ impl Table {
         }
     }
 
-    /// The cells of the rows that were left out so far. Which column each belongs to is not known.
+    /// The cells of the rows that were left out so far; their columns are unknown.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -199,7 +201,7 @@ impl Table {
         Ok(Some(line))
     }
 
-    /// A line's position in the text of a fault.
+    /// The path and the line as text, for a fault.
     pub fn at(&self, line: u64) -> String {
         format!("{} line {line}", self.path.display())
     }
@@ -243,6 +245,7 @@ fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
             .all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
 }
 
+/// The alphanumeric characters of a column's name in lower case, by which columns are matched.
 fn key(name: &str) -> String {
     name.chars()
         .filter(|c| c.is_alphanumeric())
@@ -250,8 +253,8 @@ fn key(name: &str) -> String {
         .collect()
 }
 
-/// UTF-8, and where it is not, Windows-1252 as far as annotation files use it: its quotes and
-/// dashes, and Latin-1.
+/// Text that is UTF-8 or otherwise Windows-1252, of which only the characters that occur in
+/// annotation files are supported: quotes, dashes and Latin-1.
 fn decode(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),

@@ -1,9 +1,10 @@
-//! Small trees in data sets' layouts.
+//! Small folders with the layouts of data sets.
 
 use std::path::Path;
 
 use super::{DataError, Item, Listing, Options};
 
+/// A temporary folder.
 pub struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -20,13 +21,14 @@ impl Tree {
         self.0.path()
     }
 
+    /// Writes a file, and its parent folders.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    /// A copy of a real file; false where there is none.
+    /// Copies a file of the test material to `file`; false if it is not installed.
     pub fn copy(&self, material: &str, file: &str) -> bool {
         let Some(from) = crate::testing::material(material) else {
             return false;
@@ -37,15 +39,18 @@ impl Tree {
         true
     }
 
+    /// The listing of the folder as the data set `name`.
     pub fn list(&self, name: &str) -> Result<Listing, DataError> {
         super::list(name, self.path(), &Options::default())
     }
 }
 
+/// The ids of the items, in order.
 pub fn ids(listing: &Listing) -> Vec<&str> {
     listing.items.iter().map(|i| i.id.as_str()).collect()
 }
 
+/// The item with this id.
 pub fn item<'a>(listing: &'a Listing, id: &str) -> &'a Item {
     listing
         .items
@@ -54,7 +59,7 @@ pub fn item<'a>(listing: &'a Listing, id: &str) -> &'a Item {
         .unwrap_or_else(|| panic!("no {id} in {:?}", ids(listing)))
 }
 
-/// The number of faults whose position and text contain these.
+/// Number of faults whose position contains `at` and whose text contains `what`.
 pub fn faults(listing: &Listing, at: &str, what: &str) -> usize {
     listing
         .faults

@@ -7,28 +7,31 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
+/// File name extensions of videos.
 pub const VIDEO: [&str; 11] = [
     "mp4", "m4v", "avi", "mkv", "mov", "webm", "mpg", "mpeg", "flv", "wmv", "ts",
 ];
+/// File name extensions of sound.
 pub const AUDIO: [&str; 8] = ["wav", "flac", "m4a", "mp3", "ogg", "opus", "aac", "oga"];
+/// File name extensions of pictures.
 pub const PICTURE: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// A file below a root.
+/// A file below a root folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// Names from the root down; the last is the file's.
+pub struct FoundFile {
+    /// The names of the folders from the root down, then of the file.
     pub names: Vec<String>,
     pub path: PathBuf,
 }
 
-impl Found {
+impl FoundFile {
     /// The file's name without its extension.
     pub fn stem(&self) -> &str {
         let name = self.names.last().map_or("", String::as_str);
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The name of the file's folder, `up` levels above the file (1: the folder itself).
+    /// The name of the folder that is `up` levels above the file; 1: the file's own folder.
     pub fn folder(&self, up: usize) -> Option<&str> {
         self.names
             .len()
@@ -49,23 +52,23 @@ fn is_pointer(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs."))
 }
 
-/// Whether `path` ends in one of `extensions` (lower case), in any case of letters.
+/// Whether `path` has one of these extensions (lower case); its own case is ignored.
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// The files below `root` with one of `extensions`, sorted by their names; links are followed, each
+/// The files below `root` with one of `extensions`, sorted by their names. Links are followed, each
 /// folder once.
 ///
-/// Names that are not UTF-8, files without a byte, Git LFS's stand-ins and folders that may not be
-/// read are faults. Names that begin with a dot are passed over (archives made on a Mac have
-/// `._clip.mp4` beside `clip.mp4`).
+/// Faults are names that are not UTF-8, empty files, Git LFS pointer files, and folders that may
+/// not be read. Names that begin with a dot are skipped: archives made on a Mac have `._clip.mp4`
+/// beside `clip.mp4`.
 pub fn walk(
     root: &Path,
     extensions: &[&str],
     catalogue: &mut Catalogue,
-) -> Result<Vec<Found>, DataError> {
+) -> Result<Vec<FoundFile>, DataError> {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     let unreadable = |source| DataError::Unreadable {
@@ -147,7 +150,7 @@ pub fn walk(
                     "is Git LFS's stand-in for the file: run git lfs pull: left out",
                 );
             } else if wanted {
-                found.push(Found { names, path });
+                found.push(FoundFile { names, path });
             }
         }
     }
@@ -169,7 +172,7 @@ pub fn file(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
 }
 
 /// Whether the file exists and is not empty.
-pub fn is_there(path: &Path) -> bool {
+pub fn is_nonempty_file(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0)
 }
 
@@ -199,7 +202,7 @@ mod tests {
         let mut catalogue = Catalogue::default();
         let found = walk(tree.path(), &VIDEO, &mut catalogue).unwrap();
         assert_eq!(
-            found.iter().map(Found::relative).collect::<Vec<_>>(),
+            found.iter().map(FoundFile::relative).collect::<Vec<_>>(),
             ["10.mp4", "a/1.mp4", "b/2.MP4"]
         );
         assert_eq!(

@@ -7,19 +7,20 @@ use serde::Serialize;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::{Part, nemo, ravdess};
 
-/// The selection speakers of a corpus, which are not trained on. The report speakers are in neither
-/// part.
+/// The selection speakers of a corpus, who are not trained on. Report speakers are neither trained
+/// on nor used for selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HeldOut<'a> {
-    /// RAVDESS's numbers, nEMO's positions in [`nemo::SPEAKERS`], from 1.
+    /// These speakers, by RAVDESS's numbers or by nEMO's positions in [`nemo::SPEAKERS`], from 1.
     Actors(&'a [u32]),
     All,
 }
 
-/// Clips of one part of a corpus, sorted by path; `material` is the folder that has the corpora.
+/// The clips of one part of a corpus, sorted by path. `material`: the folder that holds the
+/// corpora.
 ///
 /// # Errors
-/// Where the corpus is not there, or a clip cannot be decoded.
+/// The corpus is missing, or a clip cannot be decoded.
 pub fn read(
     material: &Path,
     corpus: Corpus,
@@ -49,7 +50,7 @@ pub fn read(
     }
 }
 
-/// Whether the corpus lists the speaker as a woman. RAVDESS's even actors are women.
+/// Whether the speaker is a woman by the corpus's own data. RAVDESS's even actors are women.
 pub fn is_woman(clip: &LabelledClip) -> bool {
     match clip.corpus {
         Corpus::Ravdess => clip.actor.is_multiple_of(2),

@@ -10,7 +10,7 @@ use super::catalogue::Catalogue;
 use super::table::Table;
 use crate::labels::{LABELS, label_index};
 
-/// The table's columns of labels on the wire.
+/// The table's columns for the labels on the wire, in the wire's order.
 const COLUMNS: [&str; 7] = [
     "neutral",
     "happiness",
@@ -21,32 +21,33 @@ const COLUMNS: [&str; 7] = [
     "fear",
 ];
 
-/// Minimum number of votes for the wire's labels; fewer do not estimate a distribution.
+/// Least number of votes for labels on the wire. Fewer votes do not estimate a distribution.
 const LEAST: u32 = 5;
 
-/// The number of annotators for each of the wire's labels, in its order.
+/// Number of votes for each label on the wire, in the wire's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Votes {
     counts: [u32; LABELS.len()],
-    /// All votes, including those for other labels.
+    /// Number of all votes, those for other labels included.
     total_votes: u32,
 }
 
-/// Why a picture's votes are not used.
+/// Why the votes of a picture are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum VoteExclusion {
-    /// The annotators found no face there, or the table has its name twice.
+    /// The table has no row for the picture, because annotators found no face in it, or has two
+    /// rows of its name.
     #[error("without votes")]
     NoRow,
     #[error("with less than five votes for the seven labels")]
     FewVotes,
-    /// The majority label is not on the wire.
+    /// The majority label is contempt, which is not on the wire.
     #[error("of contempt")]
     Contempt,
 }
 
 impl Votes {
-    /// A single vote.
+    /// A single vote for `label`.
     pub fn single(label: usize) -> Votes {
         let mut counts = [0; LABELS.len()];
         counts[label] = 1;
@@ -56,11 +57,11 @@ impl Votes {
         }
     }
 
-    /// Votes for the wire's labels and for all others.
+    /// Votes for the wire's labels, and for the others.
     ///
     /// Contempt is not on the wire. Annotators rarely use disgust or neutral for the same faces, so
-    /// its votes are dropped, as are those for *unknown* and *no face*. A picture with contempt as
-    /// a majority label, ties included, is left out.
+    /// votes for contempt are dropped, as are those for *unknown* and *no face*. A picture with
+    /// contempt as a majority label, ties included, is excluded.
     pub fn new(
         counts: [u32; LABELS.len()],
         contempt: u32,
@@ -83,7 +84,7 @@ impl Votes {
         self.counts.iter().sum()
     }
 
-    /// The labels' shares of the votes, which sum to 1.
+    /// Share of the votes for each label; the shares sum to 1.
     pub fn shares(&self) -> [f32; LABELS.len()] {
         self.counts.map(|count| count as f32 / self.named() as f32)
     }
@@ -95,19 +96,20 @@ impl Votes {
         firsts.next().filter(|_| firsts.next().is_none())
     }
 
-    /// Share of all votes for the majority label.
+    /// Share of all votes that are for the majority label, 0..1.
     pub fn agreement(&self) -> f32 {
         *self.counts.iter().max().expect("there are labels") as f32 / self.total_votes as f32
     }
 
-    /// Mean share of the other annotators who agree with one annotator; `None` for a single vote.
-    pub fn among_themselves(&self) -> Option<f64> {
+    /// Mean share of the other annotators who chose the same label as one annotator, 0..1; `None`
+    /// for a single vote.
+    pub fn inter_annotator_agreement(&self) -> Option<f64> {
         let pairs = |count: u32| f64::from(count) * (f64::from(count) - 1.0);
         let all = pairs(self.named());
         (all > 0.0).then(|| self.counts.iter().map(|count| pairs(*count)).sum::<f64>() / all)
     }
 
-    /// In nats.
+    /// Entropy of the shares, in nats.
     pub fn entropy(&self) -> f64 {
         let shares = self.shares().map(f64::from);
         -shares
@@ -124,9 +126,11 @@ impl Votes {
 pub struct VotesTable(HashMap<(String, String), Result<Votes, VoteExclusion>>);
 
 impl VotesTable {
+    /// Reads the table at `path`.
+    ///
     /// # Errors
-    /// If there is no such file, a column is missing, or a line is no row of counts. The error
-    /// names the file and the line.
+    /// The file cannot be read, a column is missing, or a line is not a row of counts. The error
+    /// names file and line.
     pub fn read(path: &Path) -> anyhow::Result<VotesTable> {
         ensure!(
             path.is_file(),
@@ -175,8 +179,8 @@ impl VotesTable {
         Ok(VotesTable(found))
     }
 
-    /// The votes for `file` of FER2013's `split`.
-    pub fn of(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
+    /// The votes for the picture `file` of FER2013's `split`.
+    pub fn votes(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
         let name = (split.to_owned(), file.to_owned());
         self.0
             .get(&name)
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn votes_are_a_distribution_over_the_wires_labels() {
         let table = read("Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n").unwrap();
-        let votes = table.of("Training", "a.jpg").unwrap();
+        let votes = table.votes("Training", "a.jpg").unwrap();
         let shares = votes.shares();
         assert_eq!(votes.first(), label_index("angry"));
         assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
@@ -214,16 +218,19 @@ mod tests {
         assert!((votes.agreement() - 0.4).abs() < 1e-6);
         // Of six others: one with each of two, none, three with each of four.
         let themselves = (2.0 * 1.0 + 4.0 * 3.0) / (7.0 * 6.0);
-        assert!((votes.among_themselves().unwrap() - themselves).abs() < 1e-9);
+        assert!((votes.inter_annotator_agreement().unwrap() - themselves).abs() < 1e-9);
         let entropy = [2.0, 1.0, 4.0].map(|n: f64| -(n / 7.0) * (n / 7.0).ln());
         assert!((votes.entropy() - entropy.iter().sum::<f64>()).abs() < 1e-6);
-        assert_eq!(table.of("PublicTest", "a.jpg"), Err(VoteExclusion::NoRow));
+        assert_eq!(
+            table.votes("PublicTest", "a.jpg"),
+            Err(VoteExclusion::NoRow)
+        );
         let single = Votes::single(3);
         assert_eq!(
             (
                 single.first(),
                 single.agreement(),
-                single.among_themselves()
+                single.inter_annotator_agreement()
             ),
             (Some(3), 1.0, None)
         );
@@ -240,7 +247,7 @@ mod tests {
             "Training,twice.jpg,0,9,0,0,1,0,0,0,0,0",
         ];
         let table = read(&rows.join("\n")).unwrap();
-        let of = |file: &str| table.of("Training", file);
+        let of = |file: &str| table.votes("Training", file);
         assert_eq!(of("few.jpg"), Err(VoteExclusion::FewVotes));
         assert_eq!(of("contempt.jpg"), Err(VoteExclusion::Contempt));
         assert_eq!(of("as_much.jpg"), Err(VoteExclusion::Contempt));

@@ -1,12 +1,12 @@
 //! VoxCeleb2's development set (Chung et al. 2018), without labels.
 //!
 //! ```text
-//! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4      face tracks, without sound in the published archives
-//! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a      their sound
-//! vox2_meta.csv                               optional: sex (m, f) and part (dev, test) of each speaker
+//! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4   face tracks, without sound in the published archives
+//! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a   the sound of the face tracks
+//! vox2_meta.csv                            optional: sex (m, f) and part (dev, test) by speaker
 //! ```
-//! The test set is left alone: the reference pre-trains on `dev`. The root may also be `dev`, or
-//! hold `mp4` and `aac` itself.
+//! The test set is not read: the reference pre-trains on `dev`. The root may also be `dev`, or hold
+//! `mp4` and `aac` itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use super::catalogue::Catalogue;
 use super::folded_names::folded;
 use super::table::Table;
-use super::tree::{Found, folder, walk};
+use super::tree::{FoundFile, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, tree};
 
 const LAYOUT: &str =
     "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
 
-/// One line of `vox2_meta.csv`.
+/// A speaker: one line of `vox2_meta.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `m` or `f`.
@@ -29,8 +29,8 @@ pub struct Identity {
     pub set: String,
 }
 
-/// Reads `vox2_meta.csv`, whichever of its two published forms: commas behind a byte-order mark, or
-/// tabs with spaces around.
+/// Reads `vox2_meta.csv` in either published form: with commas after a byte-order mark, or with
+/// tabs and spaces.
 pub fn identities(path: &Path) -> Result<BTreeMap<String, Identity>, DataError> {
     read_identities(path, &mut Catalogue::default())
 }
@@ -58,6 +58,7 @@ fn read_identities(
     Ok(identities)
 }
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let videos = folder(root, &["dev/mp4", "mp4", "dev", ""]).unwrap_or_else(|| root.to_path_buf());
@@ -113,7 +114,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         let media = match &mut sound_of {
             None => Media::Recording(file.path),
             Some(sound_of) => match sound_of.remove(&clip.each_ref().map(|name| folded(name))) {
-                Some(audio) => Media::Apart {
+                Some(audio) => Media::Separate {
                     video: file.path,
                     audio,
                 },
@@ -145,8 +146,8 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("voxceleb2", &[], root, LAYOUT)
 }
 
-/// Identity, video and clip; `None` for a file in another layout.
-fn clip_of(file: &Found) -> Option<[String; 3]> {
+/// Identity, video and clip of a file; `None` for a file in another layout.
+fn clip_of(file: &FoundFile) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then(|| {
@@ -197,7 +198,7 @@ mod tests {
         });
         assert_eq!(
             first.media,
-            Media::Apart {
+            Media::Separate {
                 video: video.join("00001.mp4"),
                 audio: audio.join("00001.m4a")
             }

@@ -1,15 +1,19 @@
 //! The face encoder's generations: settings, folders, weights.
 
 use crate::labels::LABELS;
-use crate::train::fit::{Run, device, tensor, values};
+use crate::train::fit::{TrainingRun, device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
 use super::{run_folder, weights_sha256};
 
-/// Settings of the face encoder's generation `number` (from 0), with the run name `part`. The
-/// settings of later generations include the hash of the weights before.
-pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow::Result<Run<'a>> {
+/// Settings of the run of face-encoder generation `number` (from 0), with the run name `part`.
+/// Settings of later generations include the hash of the previous weights.
+pub fn face_run<'a>(
+    recipe: &'a Recipe,
+    number: usize,
+    part: &'a str,
+) -> anyhow::Result<TrainingRun<'a>> {
     let face = &recipe.face;
     let rules = serde_json::to_string(&(
         &face.shape,
@@ -44,7 +48,7 @@ pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow:
         }
     };
     let seed = recipe.seed.wrapping_add(number as u64);
-    Ok(Run {
+    Ok(TrainingRun {
         name: part,
         folder: run_folder(recipe, part),
         settings,
@@ -54,7 +58,8 @@ pub fn face_run<'a>(recipe: &'a Recipe, number: usize, part: &'a str) -> anyhow:
     })
 }
 
-/// The bundle's face encoder, trained to its end by this recipe.
+/// Loads the face encoder of the bundle: the last generation of this recipe, which must be
+/// finished.
 pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     let number = recipe.face.distillation.len();
     let shape = recipe
@@ -70,19 +75,19 @@ pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     ))
 }
 
-/// The run folder of the bundle's face encoder: the last generation's.
+/// The run name of the bundle's face encoder: that of the last generation.
 pub fn face_part(recipe: &Recipe) -> String {
     face_parts(recipe).pop().expect("there is a first one")
 }
 
-/// The folders of all its generations' runs.
+/// The run names of all generations of the face encoder.
 pub fn face_parts(recipe: &Recipe) -> Vec<String> {
     (0..=recipe.face.distillation.len())
         .map(generation)
         .collect()
 }
 
-/// The run folder of the face encoder's generation `number`, from 0.
+/// The run name of face-encoder generation `number`, from 0.
 pub fn generation(number: usize) -> String {
     match number {
         0 => "face".into(),
@@ -91,7 +96,7 @@ pub fn generation(number: usize) -> String {
     }
 }
 
-/// Embeddings and logits of preprocessed faces, row after row.
+/// Embeddings and logits of preprocessed faces, row by row.
 pub fn encode_faces(
     net: &Encoder,
     inputs: &[Vec<f32>],

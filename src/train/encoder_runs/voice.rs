@@ -5,27 +5,27 @@ use crate::preprocess::LogMel;
 use crate::train::data::Part;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::voices::{HeldOut, read};
-use crate::train::fit::{Run, device, tensor, values};
+use crate::train::fit::{TrainingRun, device, tensor, values};
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{milliseconds, windows};
 
 use super::run_folder;
 
-/// The voice encoders of a recipe.
+/// A voice encoder of a recipe, by its training data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceRun {
     /// Trained without the calibration actors and the calibration corpus.
     Calibration,
     /// Trained on the calibration corpus alone; used only to report metrics on the other corpora.
     OtherCorpus,
-    /// The bundle's: trained on all speakers but the report's.
+    /// The bundle's encoder: trained on all speakers except the report speakers.
     Final,
 }
 
 impl VoiceRun {
     /// The encoders that the recipe trains, in order.
-    pub fn of(recipe: &Recipe) -> Vec<VoiceRun> {
+    pub fn all(recipe: &Recipe) -> Vec<VoiceRun> {
         let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
         if recipe.voice.calibration_corpus.is_some() {
             runs.push(VoiceRun::OtherCorpus);
@@ -33,7 +33,7 @@ impl VoiceRun {
         runs
     }
 
-    /// The run's folder.
+    /// The run name of this encoder.
     pub fn part(self) -> &'static str {
         match self {
             VoiceRun::Calibration => "voice-calibration",
@@ -42,7 +42,7 @@ impl VoiceRun {
         }
     }
 
-    /// Held-out speakers of a corpus.
+    /// The selection speakers of a corpus, who are not in this encoder's training data.
     pub fn held_out(self, recipe: &Recipe, corpus: Corpus) -> HeldOut<'_> {
         let voice = &recipe.voice;
         match (self, voice.calibration_corpus == Some(corpus)) {
@@ -55,7 +55,7 @@ impl VoiceRun {
         }
     }
 
-    /// Clips of one part of all corpora, corpus after corpus.
+    /// The clips of one part of all corpora, one corpus after another.
     pub fn clips(self, recipe: &Recipe, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
         let mut clips = Vec::new();
         for corpus in Corpus::ALL {
@@ -66,13 +66,13 @@ impl VoiceRun {
     }
 }
 
-/// A voice encoder, trained to its end by this recipe.
+/// Loads a voice encoder of this recipe, which must be finished.
 pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
     voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
 }
 
-/// Settings of an encoder's run.
-pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
+/// Settings of the run of a voice encoder.
+pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<TrainingRun<'_>> {
     let voice = &recipe.voice;
     let rules = (
         &voice.shape,
@@ -84,7 +84,7 @@ pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
         recipe.window.length_ms,
     );
     let (name, text) = (which.part(), serde_json::to_string(&rules)?);
-    Ok(Run {
+    Ok(TrainingRun {
         name,
         folder: run_folder(recipe, name),
         settings: &voice.fit,
@@ -94,7 +94,8 @@ pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Run<'_>> {
     })
 }
 
-/// Mean logits of each clip over its speech windows (the bundle's length, every 0.5 s).
+/// Mean logits of each clip over its windows within speech. Windows have the bundle's length, one
+/// every 0.5 s.
 pub fn clip_logits(
     net: &Encoder,
     mel: &LogMel,

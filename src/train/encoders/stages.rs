@@ -1,19 +1,19 @@
-//! The settings of the stages before the encoders, without graphs.
+//! Settings of the stages before the encoders, without graphs.
 
-use super::{Sections, SetFiles, headless};
+use super::{EncoderSetFiles, Sections, headless};
 use crate::manifest::{
     AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, WindowRule,
 };
 use crate::modality::Modality;
 
-impl SetFiles {
-    /// Windows and preprocessing of a face and a voice alone: the settings of the stages before the
-    /// encoders. It opens no graph.
-    pub fn of_stages(
+impl EncoderSetFiles {
+    /// The window and the preprocessing of face and voice, without any encoder: the settings of the
+    /// stages before the encoders.
+    pub fn without_encoders(
         window: WindowRule,
         face: FacePreprocessing,
         audio: AudioPreprocessing,
-    ) -> SetFiles {
+    ) -> EncoderSetFiles {
         let entry = |modality: Modality, kind, input| EncoderEntry {
             name: modality.name().into(),
             modality,
@@ -35,7 +35,7 @@ impl SetFiles {
             entry(Modality::Face, EncoderKind::Frame, faces),
             entry(Modality::Voice, EncoderKind::Window, vec![1, audio.mels, 0]),
         ];
-        SetFiles {
+        EncoderSetFiles {
             rules: headless(Sections {
                 window,
                 face: Some(face),
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn stages_need_windows_and_preprocessing_but_no_graph() {
-        let bundle = SetFiles::read(&[project("models/default")]).unwrap();
-        let rules = bundle.rules();
+        let bundle = EncoderSetFiles::read(&[project("models/default")]).unwrap();
+        let rules = bundle.manifest();
         let (face, audio) = (rules.face.clone().unwrap(), rules.audio.clone().unwrap());
-        let stages = SetFiles::of_stages(rules.window, face, audio);
-        assert!(stages.reads(Modality::Face) && stages.reads(Modality::Voice));
-        assert!(!stages.reads(Modality::Text));
-        assert_eq!(stages.rules().window, rules.window);
-        assert_eq!(stages.rules().face, rules.face);
-        assert_eq!(stages.rules().audio, rules.audio);
+        let stages = EncoderSetFiles::without_encoders(rules.window, face, audio);
+        assert!(stages.has_encoder_of(Modality::Face) && stages.has_encoder_of(Modality::Voice));
+        assert!(!stages.has_encoder_of(Modality::Text));
+        assert_eq!(stages.manifest().window, rules.window);
+        assert_eq!(stages.manifest().face, rules.face);
+        assert_eq!(stages.manifest().audio, rules.audio);
     }
 }

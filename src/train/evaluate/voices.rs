@@ -15,11 +15,11 @@ use crate::train::subgroups;
 
 use crate::train::figure::Figure;
 use crate::train::opened_bundle::{OpenedBundle, entry};
-use crate::train::wire_labels::{clip_predictions, wire};
+use crate::train::wire_labels::{clip_predictions, wire_label};
 
-/// Predictions for each clip of a corpus's report speakers (mean logits of the windows), and the
-/// embeddings of the daemon's windows. A corpus without some of the classes is evaluated on the
-/// wire's labels.
+/// Metrics of the voice encoder on the report speakers of a corpus (mean logits of a clip's
+/// windows), and the embeddings of the daemon's windows. A corpus that lacks some of the classes is
+/// evaluated on the wire's labels.
 pub(super) fn measure_voice(
     opened: &mut OpenedBundle,
     material: &Path,
@@ -48,7 +48,7 @@ pub(super) fn measure_voice(
                 .zip(row.values)
                 .for_each(|(s, v)| *s += v / pieces.len() as f32);
         }
-        let label = wire(clip.emotion);
+        let label = wire_label(clip.emotion);
         for piece in live_windows(
             clip,
             length,
@@ -63,7 +63,7 @@ pub(super) fn measure_voice(
         logits.extend(sum);
     }
     let predictions = clip_predictions(corpus, logits, clips);
-    let by_speaker: Vec<(bool, bool)> = (predictions.answers().zip(clips))
+    let by_speaker: Vec<(bool, bool)> = (predictions.predictions().zip(clips))
         .map(|((truth, answer, _), clip)| (voices::is_woman(clip), truth == answer))
         .collect();
     let (what, names): (_, &[&str]) = match corpus {
@@ -75,8 +75,8 @@ pub(super) fn measure_voice(
     };
     Ok((
         Figure {
-            conditions: subgroups::voices(corpus, &by_speaker),
-            ..Figure::of(what, &predictions, names)
+            subgroups: subgroups::voices(corpus, &by_speaker),
+            ..Figure::from_predictions(what, &predictions, names)
         },
         labelled,
     ))

@@ -1,4 +1,4 @@
-//! A bundle's golden outputs at export.
+//! A bundle's golden outputs, computed at export.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::recognize::text_embedding;
 use crate::train::fusion::HeadBatch;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Outputs of the bundle's graphs for generated inputs: a face, a voice, both, a short voice,
-/// words, all three.
+/// Outputs of the bundle's graphs for generated inputs: a face, a voice, both, a short voice, a
+/// text, and all three modalities.
 pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     let (mut opened, mut light) = (
         OpenedBundle::open_in(bundle, Precision::Fp32)?,

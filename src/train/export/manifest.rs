@@ -6,12 +6,13 @@ use super::Graphs;
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::{EncoderEntry, EncoderKind, HeadEntry, Manifest, SCHEMA, Task, hex_sha256};
 use crate::modality::Modality;
-use crate::onnx::sentence::Sentence;
+use crate::onnx::sentence::SentenceFiles;
 use crate::train::data::{Part, nemo, ravdess};
 use crate::train::fusion::Calibration;
 use crate::train::recipe::Recipe;
 
-/// RAVDESS's training actors of the voice encoder: all that are on disk except the report actors.
+/// RAVDESS's training actors of the voice encoder as text: all actors on disk except the report
+/// actors.
 pub(super) fn training_actors(ravdess: &Path) -> String {
     let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
     let actors: Vec<u32> = ravdess::ACTORS
@@ -31,10 +32,11 @@ pub(super) fn training_actors(ravdess: &Path) -> String {
     )
 }
 
+/// The manifest of a bundle with these graphs.
 pub(super) fn manifest(
     recipe: &Recipe,
     graphs: &Graphs,
-    sentence: &Sentence,
+    sentence: &SentenceFiles,
     calibration: &Calibration,
 ) -> Manifest {
     let size = recipe.face.preprocessing.size;

@@ -25,7 +25,7 @@ fn tiny(halving: Halving, join_rows: usize) -> Encoder {
         dim: 5,
         dropout: 0.5,
     };
-    Encoder::new(&shape, 3, &plain())
+    Encoder::new(&shape, 3, &burn_cpu())
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn a_strided_net_is_exported_too_and_other_weights_are_detected() {
 #[test]
 fn a_row_of_the_heads_graph_does_not_depend_on_the_batch() {
     let _turn = GENERATOR.lock();
-    let head = Head::new(&[4, 6, 5], 8, 7, &plain())
-        .weighed(&[5.0, 20.0, 3.0])
+    let head = Head::new(&[4, 6, 5], 8, 7, &burn_cpu())
+        .scaled(&[5.0, 20.0, 3.0])
         .with_bounds(&[0.7, 1.5, 0.4])
-        .with_prior_alone(0, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+        .with_single_modality_prior(0, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &burn_cpu());
     let mut graph = open("head", &export_head(&head, &[4, 6, 5]).unwrap());
     let widths = [4, 6, 5];
     let rows: Vec<[Vec<f32>; 4]> = (0..11)
@@ -115,10 +115,10 @@ fn a_row_of_the_heads_graph_does_not_depend_on_the_batch() {
 #[test]
 fn the_heads_graph_gates_absent_modalities() {
     let _turn = GENERATOR.lock();
-    let head = Head::new(&[4, 6, 5], 8, 7, &plain())
-        .weighed(&[0.5, 2.0, 1.0])
+    let head = Head::new(&[4, 6, 5], 8, 7, &burn_cpu())
+        .scaled(&[0.5, 2.0, 1.0])
         .with_bounds(&[0.2, 0.0, 0.1])
-        .with_prior_alone(2, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &plain());
+        .with_single_modality_prior(2, &[0.5, -0.5, 0.1, 0.0, 0.2, -0.3, 0.0], &burn_cpu());
     let bytes = export_head(&head, &[4, 6, 5]).unwrap();
     let mut graph = open("head", &bytes);
     let mut run = |voice: f32, presence: [f32; 3]| {
@@ -134,9 +134,12 @@ fn the_heads_graph_gates_absent_modalities() {
     for subset in Presence::subsets() {
         let presence = Modality::ALL.map(|m| f32::from(*subset.get(m)));
         let rows = [(0.4, 4), (3.0, 6), (0.1, 5)]
-            .map(|(value, width)| tensor(vec![value; width], [1, width], &plain()));
-        let burn = values(head.forward(rows.to_vec(), tensor(presence.to_vec(), [1, 3], &plain())))
-            .unwrap();
+            .map(|(value, width)| tensor(vec![value; width], [1, width], &burn_cpu()));
+        let burn = values(head.forward(
+            rows.to_vec(),
+            tensor(presence.to_vec(), [1, 3], &burn_cpu()),
+        ))
+        .unwrap();
         assert!(
             largest_difference(&run(3.0, presence), &burn) < 1e-5,
             "{}",

@@ -1,4 +1,4 @@
-//! Faults of the copy on disk: some of them on the terminal, all of them in a file of the store.
+//! Faults of the data set on disk: some on the terminal, all in a file of the store.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::train::data::Fault;
 const NAMED: usize = 20;
 const NAMED_OF_A_KIND: usize = 5;
 
-/// Prints faults and writes all of them to `path`, one a line. Without faults the file of an
+/// Prints faults, and writes all of them to `path`, one per line. Without faults, the file of an
 /// earlier run is removed.
 pub fn report(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
     if faults.is_empty() {
@@ -34,7 +34,7 @@ fn line(fault: &Fault) -> String {
     format!("{}: {}", fault.at, fault.what).replace('\n', " ")
 }
 
-/// The faults that the terminal shows, in their order.
+/// The faults to print, in their order.
 fn named(faults: &[Fault]) -> Vec<&Fault> {
     let mut of_kind: HashMap<String, usize> = HashMap::new();
     let is_shown = |fault: &&Fault| {
@@ -45,7 +45,7 @@ fn named(faults: &[Fault]) -> Vec<&Fault> {
     faults.iter().filter(is_shown).take(NAMED).collect()
 }
 
-/// The sentence without quotations, counts and paths.
+/// The text of a fault without quotations, numbers and paths.
 fn kind(what: &str) -> String {
     let words = what.split('"').step_by(2).flat_map(str::split_whitespace);
     words

@@ -1,5 +1,5 @@
-//! `expressd-train extract`: a data set's recordings become rows of a feature store, by the
-//! daemon's own stages.
+//! `expressd-train extract`: converts the recordings of a data set to rows of a feature store, with
+//! the daemon's own stages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ mod streams;
 mod subject_rows;
 mod worker_pool;
 
-/// Processor time of this process and its decoder processes, in nanoseconds.
+/// CPU time of this process and its decoder processes, in nanoseconds.
 fn cpu_nanos() -> i64 {
     process_cpu_nanos() + decoder_cpu_nanos()
 }
@@ -39,12 +39,12 @@ use crate::encode::{Provider, Runtime};
 use crate::manifest::EncoderEntry;
 use crate::time::process_cpu_nanos;
 use crate::train::data::{self, Item, Listing, Media};
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 use crate::train::store::{
     Entry, FileStamp, Relabelled, SCHEMA, Shard, ShardWriter, StoreError, StoreSpec, StoredEncoder,
     WhenChanged,
 };
-use names::Names;
+use names::SkippedItems;
 use progress::Progress;
 
 /// Reads a data set through the daemon's own stages into a feature store. Resumes where it was
@@ -116,36 +116,41 @@ fn provider(name: &str) -> Result<Provider, String> {
         .ok_or_else(|| format!("must be one of {}", all.map(Provider::name).join(", ")))
 }
 
-/// Result of a run. Counts are of this run alone, except for `done_before`.
+/// Result of an extraction. Counts are those of this run, except for `done_before`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
+    /// Number of items that earlier runs extracted.
     pub done_before: usize,
-    /// Items that were done before and were extracted again, after a power cut damaged them.
+    /// Number of items that were done before and were extracted again, because a power cut had
+    /// damaged them.
     pub repaired: usize,
-    /// Changes to items that were done before.
+    /// Changes to the metadata of items that were done before.
     pub relabelled: Relabelled,
     /// Recordings that have changed since their rows were made.
     pub changed: usize,
     pub items: usize,
+    /// Number of their rows.
     pub rows: usize,
+    /// Number of items without rows, by reason.
     pub refused: BTreeMap<String, usize>,
-    /// Truncated recordings; their rows are of the readable part.
+    /// Number of truncated recordings; their rows are from the readable part.
     pub cut: usize,
     pub seconds: f64,
-    /// Shares of the CPU time: within graphs, and in decoders.
+    /// Share of the CPU time that was spent in graphs, 0..1.
     pub graph_share: f64,
+    /// Share of the CPU time that was spent decoding, 0..1.
     pub decoding_share: f64,
-    /// Share of the workers' time: waiting for decoders.
+    /// Share of the workers' time that was spent waiting for decoders, 0..1.
     pub waiting_share: f64,
-    /// Items left after a stop by a signal.
+    /// Number of items that are left after a stop by a signal.
     pub left: usize,
 }
 
 /// Runs `expressd-train extract`.
 ///
 /// # Errors
-/// If the data set, the encoders or the store cannot be used, an outcome cannot be written, or
-/// items are left after a stop by a signal.
+/// The data set, the encoders or the store cannot be used, an outcome cannot be written, or items
+/// are left after a stop by a signal.
 pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     let options = data::Options {
         text_only: args.text_only,
@@ -184,15 +189,15 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     stop
 }
 
-/// Extracts the items of `listing` that are not in the store yet. Ends after the items in work once
-/// `stop` is set.
+/// Extracts the items of `listing` that are not in the store yet. Once `stop` is set, it ends after
+/// the current items.
 pub fn extract(
     listing: &Listing,
     args: &ExtractArgs,
     stop: &AtomicBool,
 ) -> anyhow::Result<Extracted> {
-    let files = SetFiles::read(&args.encoders)?;
-    let rules = files.rules();
+    let files = EncoderSetFiles::read(&args.encoders)?;
+    let rules = files.manifest();
     for encoder in rules
         .encoders
         .iter()
@@ -235,7 +240,9 @@ pub fn extract(
         &args.store.join(format!("faults-{shard}.txt")),
     )?;
     let listed = listing.items.iter().take(args.limit.unwrap_or(usize::MAX));
-    let ours: Vec<&Item> = listed.filter(|item| shard.holds(&dealt_by(item))).collect();
+    let ours: Vec<&Item> = listed
+        .filter(|item| shard.holds(&shard_key(item)))
+        .collect();
     let items: Vec<&Item> = ours
         .iter()
         .copied()
@@ -275,12 +282,12 @@ pub fn extract(
         extracted: before,
         waited_nanos: 0,
         progress: Progress::new(items.len()),
-        names: Names::default(),
+        names: SkippedItems::default(),
     };
     let stats = worker_pool::work(&jobs, workers, stop, &mut sink);
     sink.progress.finish();
     let stats = stats?;
-    sink.writer.make_safe()?;
+    sink.writer.sync()?;
     sink.names
         .append(&args.store.join(format!("refused-{shard}.txt")))?;
     let spent = (cpu_nanos() - cpu_before) as f64;
@@ -298,11 +305,11 @@ pub fn extract(
     })
 }
 
-/// The key that decides on an item's shard. Intervals of one recording stay together, since it is
-/// played once for all of them.
-fn dealt_by(item: &Item) -> String {
+/// The name that determines the shard of an item. Intervals of one recording share it, because the
+/// recording is played once for all of them.
+fn shard_key(item: &Item) -> String {
     let recording = match &item.media {
-        Media::Recording(path) | Media::Apart { video: path, .. } => path.file_stem(),
+        Media::Recording(path) | Media::Separate { video: path, .. } => path.file_stem(),
         Media::Picture(_) | Media::None => None,
     };
     match (item.interval, recording) {
@@ -311,7 +318,7 @@ fn dealt_by(item: &Item) -> String {
     }
 }
 
-/// Writes the items' outcomes to the store, and counts them.
+/// Writes the outcomes of items to the store and counts them.
 struct StoreSink<'a> {
     encoders: &'a [EncoderEntry],
     writer: ShardWriter,
@@ -321,7 +328,7 @@ struct StoreSink<'a> {
     extracted: Extracted,
     waited_nanos: i64,
     progress: Progress,
-    names: Names,
+    names: SkippedItems,
 }
 
 impl StoreSink<'_> {
@@ -378,7 +385,7 @@ impl worker_pool::OutcomeSink for StoreSink<'_> {
     }
 }
 
-/// The stored form of `row`: zeros where an encoder gave no embedding.
+/// The metadata and values of `row` in the store; zeros for encoders without an embedding.
 fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>) {
     let present: Vec<bool> = encoders
         .iter()

@@ -1,4 +1,4 @@
-//! Items by name, in files of the store: those without a row, and those that have changed.
+//! Files of the store that list items: those without rows, and those with changed recordings.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,16 +6,17 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Lines of id and reason.
+/// Lines of item id and reason.
 #[derive(Debug, Default)]
-pub struct Names(String);
+pub struct SkippedItems(String);
 
-impl Names {
+impl SkippedItems {
+    /// Adds an item and the reason why it has no rows.
     pub fn push(&mut self, id: &str, reason: &str) {
         self.0.push_str(&format!("{id}: {reason}\n"));
     }
 
-    /// Appends them to those of earlier runs in `path`.
+    /// Appends the lines to the file `path`, after those of earlier runs.
     pub fn append(&self, path: &Path) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -26,7 +27,7 @@ impl Names {
     }
 }
 
-/// Writes `names` to `path`, one a line. Without names the file of an earlier run is removed.
+/// Writes `names` to `path`, one per line. Without names, the file of an earlier run is removed.
 pub fn replace(path: &Path, names: &[String]) -> anyhow::Result<()> {
     if names.is_empty() {
         let _ = std::fs::remove_file(path);

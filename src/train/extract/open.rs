@@ -1,4 +1,4 @@
-//! Opening a recording, and why it is refused.
+//! Opens recordings, and converts errors to reasons for refusal.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::capture::{CaptureError, Recording, TrackChoice};
 use crate::causes::one_line;
 use crate::config::Config;
 
-/// The tracks and channels that the configuration selects.
+/// The tracks and channels of the configuration.
 pub fn choice(config: &Config) -> Result<TrackChoice, Refusal> {
     TrackChoice::parse(
         &config.video_track,
@@ -17,11 +17,12 @@ pub fn choice(config: &Config) -> Result<TrackChoice, Refusal> {
     .map_err(|error| Refusal::Stage(error.to_string()))
 }
 
+/// Opens the recording `path`.
 pub fn open(path: &Path, choice: TrackChoice) -> Result<Recording, Refusal> {
     Recording::open_with(path, choice).map_err(refusal)
 }
 
-/// Why a recording is refused. Without paths: equal reasons are counted together.
+/// The reason for refusing a recording, without paths, so that equal reasons are counted together.
 pub fn refusal(error: CaptureError) -> Refusal {
     Refusal::Unreadable(match error {
         CaptureError::NoSuchFile(_) => "there is no such file".into(),

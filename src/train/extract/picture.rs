@@ -1,4 +1,4 @@
-//! Still pictures of data sets: reading, planes, crops.
+//! Still pictures of data sets: decoding, conversion to planes, cropping.
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
@@ -36,7 +36,7 @@ fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     Ok(image)
 }
 
-/// The planes that a JPEG decoder would give the face stage: I420, BT.601, 0..255.
+/// The planes as a JPEG decoder outputs them for the face stage: I420, BT.601, 0..255.
 pub(super) fn planar(image: &DynamicImage) -> clip::Picture {
     let rgb = image.to_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -79,8 +79,8 @@ pub(super) fn planar(image: &DynamicImage) -> clip::Picture {
     )
 }
 
-/// The whole picture, scaled to the face encoders' input: the data set has cropped it already. A
-/// picture of the right size is not changed.
+/// The whole picture, scaled to the size of the face encoders' input, because the data set has
+/// cropped it. A picture of this size is not changed.
 pub(super) fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let side = face.size as u32;
     let image = if (image.width(), image.height()) == (side, side) {

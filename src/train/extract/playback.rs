@@ -1,10 +1,10 @@
-//! Media through the daemon's own stages, on the calling thread: clips come out, the same as from
-//! `expressd replay`.
+//! Plays media through the daemon's own stages on the calling thread. The clips are the same as
+//! those of `expressd replay`.
 //!
-//! Decoders have threads of their own; everything behind them runs here, so as many recordings as
-//! workers advance at once. Detections are made on the same frames as in a replay. An interval is
-//! played as if it were a recording of its own. Several of one recording share one pass of the
-//! decoder, which is cheaper and, unlike a seek, changes no number.
+//! Decoders have threads of their own. All later stages run on the calling thread, so each worker
+//! advances one recording. Detections are made on the same frames as in a replay. An interval is
+//! played as if it were a recording of its own. Several intervals of one recording share one pass
+//! of the decoder: that is cheaper and, unlike a seek, changes no value.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,32 +31,32 @@ use crate::session::{
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
-use crate::train::encoders::SetFiles;
+use crate::train::encoders::EncoderSetFiles;
 
-/// Takes the clips of a recording, part by part.
+/// Receives the clips of a recording, part by part.
 pub trait ClipSink {
-    /// The next part begins. `false`: no further part is wanted.
+    /// Begins the next part. Returns `false` if no further part is wanted.
     fn begin(&mut self) -> bool;
-    /// Takes a clip.
+    /// Receives a clip of the current part.
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError>;
-    /// The part is over.
+    /// Ends the current part.
     fn end(&mut self, stats: PlaybackStats) -> Result<(), EncodeError>;
 }
 
 /// Statistics of one played part.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PlaybackStats {
-    /// End of the last frame or sample, from the part's start.
+    /// End of the last frame or sample, in seconds from the start of the part.
     pub seconds: f64,
-    /// The part reached the recording's end; [`Playback::play`] decides whether it is truncated
-    /// there.
+    /// Whether the part reached the end of the recording; [`Playback::play`] then determines
+    /// whether it is truncated.
     pub to_the_end: bool,
     pub inputs: InputCounts,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
 
-/// The end of a recording.
+/// How the playback of a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Whole,
@@ -64,7 +64,7 @@ pub enum Ending {
     Cut,
 }
 
-/// The stages' graphs of one worker, opened once and lent to the stages of each recording.
+/// The open graphs of one worker's stages, which every recording uses in turn.
 #[derive(Debug)]
 pub struct Playback {
     runtime: Runtime,
@@ -79,13 +79,16 @@ pub struct Playback {
 }
 
 impl Playback {
-    /// Frames are decoded if `set` has an encoder of faces, sound if it has one of voices.
-    pub fn new(runtime: &Runtime, config: Config, set: &SetFiles) -> Playback {
-        let (video, audio) = (set.reads(Modality::Face), set.reads(Modality::Voice));
+    /// Frames are decoded if `set` has a face encoder, and sound if it has a voice encoder.
+    pub fn new(runtime: &Runtime, config: Config, set: &EncoderSetFiles) -> Playback {
+        let (video, audio) = (
+            set.has_encoder_of(Modality::Face),
+            set.has_encoder_of(Modality::Voice),
+        );
         Playback {
             runtime: runtime.clone(),
             config,
-            rules: set.rules().clone(),
+            rules: set.manifest().clone(),
             video,
             audio,
             detector: None,
@@ -95,18 +98,18 @@ impl Playback {
         }
     }
 
-    /// CPU time of the calling thread that went into setting up decoders.
+    /// CPU time of the calling thread that was spent on opening decoders, in nanoseconds.
     pub fn opening_cpu_nanos(&self) -> i64 {
         self.opening_cpu_nanos
     }
 
     /// Whether faces are detected, and whether voices are.
-    pub fn looks_for(&self) -> (bool, bool) {
+    pub fn detects(&self) -> (bool, bool) {
         (self.video, self.audio)
     }
 
-    /// Plays consecutive, non-overlapping `parts` of `media` (recordings only), each as a recording
-    /// of its own.
+    /// Plays consecutive `parts` of `media`, which do not overlap, each as if it were a recording
+    /// of its own. `media` must be recordings.
     pub fn play(
         &mut self,
         media: &Media,
@@ -117,7 +120,7 @@ impl Playback {
         let started = thread_cpu_nanos();
         let opened = match media {
             Media::Recording(path) => open(path, choice).map(|both| (both, None)),
-            Media::Apart { video, audio } => {
+            Media::Separate { video, audio } => {
                 open(video, choice).and_then(|video| Ok((video, Some(open(audio, choice)?))))
             }
             Media::Picture(_) | Media::None => Err(Refusal::NothingToEncode),
@@ -227,9 +230,9 @@ impl Playback {
         })
     }
 
-    /// The largest face of a still picture, framed as the daemon frames faces. `None` without a
-    /// face, or if these encoders take no faces.
-    pub fn face_of(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
+    /// The crop of the largest face of a still picture, aligned as in the daemon. `None` if there
+    /// is no face, or no face encoder.
+    pub fn largest_face(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
         let Some(preprocessing) = &self.rules.face else {
             return Ok(None);
         };
@@ -279,8 +282,8 @@ impl Playback {
         Ok(sink.end(stats)?)
     }
 
-    /// The stages of one part, with the graphs that are open. A part that fails keeps them: they
-    /// are opened anew.
+    /// The stages for one part, with the open graphs. If the part fails, they are not returned and
+    /// are opened again.
     fn lend(&mut self, plan: &Plan) -> Result<Stages, Refusal> {
         let vision = match &plan.face {
             None => None,
@@ -396,7 +399,7 @@ fn run(
     Ok(stats)
 }
 
-/// The part of a recording that an item is. `None`: no part at all.
+/// The part of a recording that an item with this interval is; `None` for an empty interval.
 pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
     match interval {
         None => Some(Span::new(MediaTime::ZERO, MediaTime::MAX)),

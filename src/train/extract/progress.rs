@@ -1,15 +1,16 @@
-//! Progress of the extraction: a bar on a terminal, otherwise occasional lines.
+//! Progress of the extraction: a bar on a terminal, else a line from time to time.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Seconds between two lines without a terminal.
+/// Seconds between two lines, without a terminal.
 const LINE_SECONDS: f64 = 10.0;
-/// Reasons that are named before the rest is summed up.
+/// Number of reasons that are named; the rest is summed up.
 const REASONS_NAMED: usize = 3;
 
+/// The progress display.
 #[derive(Debug)]
 pub struct Progress {
     all: usize,
@@ -18,6 +19,7 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// A display for `all` items.
     pub fn new(all: usize) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style =
@@ -52,6 +54,7 @@ impl Progress {
         }
     }
 
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

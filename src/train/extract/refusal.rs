@@ -1,4 +1,4 @@
-//! The reason why an item gives no row, worded so that equal reasons are counted together.
+//! Reasons why an item has no rows, worded so that equal reasons are counted together.
 
 use std::fmt;
 
@@ -8,21 +8,22 @@ use crate::clip::{FramedFaces, VadBlock};
 use crate::encode::EncodeError;
 use crate::session::SessionError;
 
+/// The reason why an item has no rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The file is broken, is not there, or is nothing that can be decoded.
+    /// The file is damaged, missing, or cannot be decoded.
     #[error("unreadable: {0}")]
     Unreadable(String),
-    /// It was played; no subject has usable face or voice data.
+    /// No subject of the recording has usable face or voice data.
     #[error("{0}")]
     NoSubject(MissingInputs),
-    /// The item's interval begins after the recording's end.
+    /// The item's interval begins after the end of the recording.
     #[error("its interval lies beyond the recording's end")]
     Beyond,
-    /// It has no modality that these encoders take.
+    /// The item has no modality that the encoders take.
     #[error("nothing to encode")]
     NothingToEncode,
-    /// A fault of ours.
+    /// A stage failed.
     #[error("failed: {0}")]
     Stage(String),
 }
@@ -39,34 +40,37 @@ impl From<SessionError> for Refusal {
     }
 }
 
-/// The unmet requirement of a recording; `None`: the encoders do not need this modality.
+/// The reasons why a recording has no input for a modality; `None`: the encoders do not take this
+/// modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingInputs {
     pub face: Option<NoFace>,
     pub voice: Option<NoVoice>,
 }
 
+/// Why a recording has no usable face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoFace {
     /// The recording has no picture.
     NoPictures,
-    /// Frames without a face.
+    /// No face was detected in the frames.
     Unseen,
-    /// Faces of too low quality only.
+    /// All faces are below the quality gate.
     LowQuality,
-    /// A good face, for too short a time.
+    /// Usable faces are visible for too short a time.
     TooBrief,
 }
 
+/// Why a recording has no usable voice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoVoice {
     /// The recording has no sound track.
     NoSound,
     /// The sound track is silent.
     Silent,
-    /// Sound without speech.
+    /// The sound contains no speech.
     NoSpeech,
-    /// Speech, for too short a time.
+    /// The speech is too short.
     TooLittle,
 }
 
@@ -95,7 +99,7 @@ impl fmt::Display for MissingInputs {
 /// Loudest sample (full scale is 1) up to which a recording is silent: -60 dB.
 const SILENT: f32 = 1e-3;
 
-/// Usable input that was counted in a played recording.
+/// Counts of usable input in a played recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct InputCounts {
     frames: bool,
@@ -107,7 +111,7 @@ pub struct InputCounts {
 }
 
 impl InputCounts {
-    /// A frame or a block of sound, after its stage.
+    /// Counts a frame or a block of sound, after its stage.
     pub fn observe(&mut self, input: &AlignInput) {
         match input {
             AlignInput::Faces(faces) => self.count_faces(faces),
@@ -137,7 +141,8 @@ impl InputCounts {
         !self.frames && !self.samples
     }
 
-    /// The unmet requirements of a recording without rows, for encoders of faces and of voices.
+    /// The reasons why the recording has no rows. `faces`, `voices`: whether there are encoders of
+    /// these modalities.
     pub fn missing_inputs(&self, faces: bool, voices: bool) -> MissingInputs {
         let face = match self {
             InputCounts { usable: true, .. } => NoFace::TooBrief,

@@ -1,4 +1,4 @@
-//! Merged output of a recording's decoders, in the order that the stages need.
+//! Merges the output of a recording's decoders in the order that the stages need.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use crate::clip::{AudioBlock, VideoFrame, samples_to_nanos};
 use crate::lane::{LaneReceiver, Received};
 use crate::time::{MediaTime, Span};
 
-/// Wait for the source that is behind, before the other one is tried.
+/// Time to wait for the source that is behind, before the other one is read.
 const STEP: Duration = Duration::from_millis(2);
-/// Steps without an item after which the demuxer may be blocked by the source that this part no
-/// longer needs.
+/// Number of waits without an item after which the demuxer may be blocked by a source that this
+/// part no longer needs.
 const STALLED_STEPS: u32 = 10;
 
-/// The decoders' lanes, and items that were received and belong to the next part.
+/// The lanes of the decoders, and received items that belong to the next part.
 pub(super) struct Streams {
     pub frames: LaneReceiver<VideoFrame>,
     pub blocks: LaneReceiver<AudioBlock>,
     pub held_frames: VecDeque<VideoFrame>,
     pub held_blocks: VecDeque<AudioBlock>,
-    /// Another part follows.
+    /// Whether another part follows.
     pub goes_on: bool,
 }
 
@@ -41,8 +41,8 @@ impl Streams {
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
-    /// Drops one item of a kind that this part no longer needs, so that the demuxer does not block
-    /// on it.
+    /// Drops one item of a source that this part no longer needs, so that the demuxer does not
+    /// block on it.
     fn clear(&mut self, frames: bool) {
         if frames {
             if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
@@ -54,9 +54,9 @@ impl Streams {
     }
 }
 
-/// The next item of the source that is behind, or of the other if that one has none yet. The output
-/// does not depend on which one is read. A demuxer that must deliver the other source first never
-/// blocks.
+/// The next item of the source that is behind, or of the other source if that one has none yet. The
+/// output does not depend on which source is read. A demuxer that must deliver the other source
+/// first never blocks.
 pub(super) fn next(
     streams: &mut Streams,
     next_input: NextInput,
@@ -91,7 +91,7 @@ pub(super) fn next(
     }
 }
 
-/// The samples of `block` within `span`, on a timeline that begins with it.
+/// The samples of `block` within `span`, with stamps from the start of `span`.
 pub(super) fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
     let one = samples_to_nanos(1);
     let index = |time: MediaTime| {

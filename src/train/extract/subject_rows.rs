@@ -1,4 +1,4 @@
-//! Clips of one item become rows: those of the subject with the most observations.
+//! Converts the clips of one item to rows, for the subject with the most observations.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::time::MediaTime;
 use crate::train::encoders::EncoderSet;
 use crate::train::store::{RECORDING, WINDOW};
 
-/// The rule by which clips become rows.
+/// How clips are converted to rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
     /// One row per window of the encoders' length, hop and half-life, as the daemon serves them: for
@@ -25,8 +25,8 @@ pub enum ClipsRule {
 }
 
 impl ClipsRule {
-    /// The name in a store's `clips`. Stores from before equal weights of all faces have
-    /// `recording`.
+    /// The rule's name in the field `clips` of a store. Stores from before faces had equal weights
+    /// have `recording`.
     pub fn name(self) -> &'static str {
         match self {
             ClipsRule::Window => WINDOW,
@@ -50,10 +50,10 @@ impl ClipsRule {
 /// One row of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Start of the window in milliseconds from the item's start; `None`: the row is the whole
-    /// item.
+    /// Start of the window in milliseconds from the start of the item; `None`: the row is for the
+    /// whole item.
     pub start_ms: Option<i64>,
-    /// 0: as it is; others: augmented.
+    /// 0: the clip unchanged; others: augmented.
     pub view: u32,
     pub seconds: f64,
     pub embeddings: Embeddings,
@@ -64,10 +64,10 @@ pub fn row_id(item: &str, start_ms: Option<i64>) -> String {
     start_ms.map_or_else(|| item.to_owned(), |start| format!("{item}#{start}"))
 }
 
-/// Faces of augmented views are numbered from here on: a face stage never comes so far.
+/// First id of the faces of augmented views, above all ids of a face stage.
 const VARIED_FACES: u64 = 1 << 40;
 
-/// Embeddings of each subject of one item.
+/// The embeddings of each subject of one item.
 #[derive(Debug)]
 pub struct SubjectRows {
     rule: ClipsRule,
@@ -76,7 +76,7 @@ pub struct SubjectRows {
     subjects: BTreeMap<SubjectId, SubjectAccumulator>,
 }
 
-/// Shows clips in every view.
+/// Encodes clips in every view.
 #[derive(Debug)]
 struct Screen {
     item: String,
@@ -87,7 +87,7 @@ struct Screen {
 }
 
 impl Screen {
-    /// The clip as it is, then augmented.
+    /// The embeddings of the clip unchanged, then of its augmented views.
     fn encode(
         &mut self,
         clip: &Clip,
@@ -98,7 +98,7 @@ impl Screen {
         for number in 1..self.views {
             let of_window = start_ms
                 .is_some()
-                .then(|| View::of(&row_id(&self.item, start_ms), number));
+                .then(|| View::draw(&row_id(&self.item, start_ms), number));
             let view = of_window
                 .as_ref()
                 .unwrap_or_else(|| &self.of_item[number as usize - 1]);
@@ -108,15 +108,15 @@ impl Screen {
     }
 }
 
-/// Per encoder: sum and weight.
+/// Sum of the embeddings and of their weights, by encoder.
 type Sums = BTreeMap<String, (Vec<f64>, f64)>;
 
-/// Clips of one subject, summed or encoded to rows.
+/// The clips of one subject, summed or converted to rows.
 #[derive(Debug, Default)]
 struct SubjectAccumulator {
     until: MediaTime,
-    /// The newest clip (windows: the longest) that is shorter than a window or overlaps an earlier
-    /// one. Used only if no better clip comes.
+    /// The newest clip (rule `window`: the longest) that is shorter than a window or overlaps an
+    /// earlier one. Used only if no better clip follows.
     pending: Option<Clip>,
     faces: usize,
     voices: usize,
@@ -126,9 +126,9 @@ struct SubjectAccumulator {
 }
 
 impl SubjectRows {
-    /// For the item `item`, in `views` views.
+    /// Rows for the item `item`, in `views` views.
     pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> SubjectRows {
-        let of_item = (1..views).map(|number| View::of(item, number)).collect();
+        let of_item = (1..views).map(|number| View::draw(item, number)).collect();
         let screen = Screen {
             item: item.to_owned(),
             views,
@@ -143,7 +143,7 @@ impl SubjectRows {
         }
     }
 
-    /// Clips come in the aligner's order.
+    /// Adds a clip. Clips must be in the aligner's order.
     pub fn take(&mut self, clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
         let SubjectRows {
             screen, subjects, ..
@@ -180,8 +180,8 @@ impl SubjectRows {
         }
     }
 
-    /// The rows of the subject with the most faces (then voice, then the first); none without any
-    /// embedding.
+    /// The rows of the subject with the most faces; ties are decided by voice, then by order. Empty
+    /// without any embedding.
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
         for subject in self.subjects.values_mut() {
             match (self.rule, subject.pending.take()) {

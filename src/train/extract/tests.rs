@@ -31,7 +31,7 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
     }
 }
 
-/// Two recordings of people, one that is no recording, one of sound alone.
+/// Two recordings of people, a file that is no recording, and a file with sound only.
 fn tree(root: &Path) -> Option<()> {
     let [ravdess, grid] = [
         material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4")?,

@@ -1,5 +1,5 @@
-//! Augmented views of a clip: the same evidence as another camera, room and moment might have given
-//! it, for SimCLR.
+//! Augmented views of a clip for SimCLR: the same evidence as another camera, room and moment might
+//! have recorded it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Clip, ClipVoice, Crop, Face};
 use crate::train::augment::{CropVariation, VoiceVariation};
 
-/// A variation of the clips of one row: the same for all its faces and all its sound.
+/// An augmentation of the clips of one row: the same for all its faces and all its sound.
 #[derive(Clone, Debug)]
 pub struct View {
     seed: u64,
@@ -19,8 +19,9 @@ pub struct View {
 }
 
 impl View {
-    /// Drawn from the row's id and the view's number only: resuming after a kill gives the same.
-    pub fn of(id: &str, number: u32) -> View {
+    /// The augmentation for a row id and the number of the view. It depends on nothing else, so a
+    /// resumed extraction gives the same.
+    pub fn draw(id: &str, number: u32) -> View {
         let hash = Sha256::new()
             .chain_update(id.as_bytes())
             .chain_update([0])
@@ -39,11 +40,12 @@ impl View {
         StdRng::seed_from_u64(self.seed ^ (nanos as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
+    /// The crop in this view; `nanos`: its time, for the noise.
     pub fn of_crop(&self, crop: &Crop, nanos: i64) -> Crop {
         self.crop.apply(crop, crop.size, &mut self.noise(nanos))
     }
 
-    /// The clip in this view. Its faces differ from the clip's: they get ids from `next_face` on.
+    /// The clip in this view. Its faces get new ids, from `next_face` on.
     pub fn of_clip(&self, clip: &Clip, next_face: &mut u64) -> Clip {
         let faces = clip.faces.iter().map(|face| {
             *next_face += 1;
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn a_view_follows_from_id_and_number() {
         let crop = golden_crop(3, 0, 48, 3);
-        let of = |id: &str, number| View::of(id, number).of_crop(&crop, 40_000_000);
+        let of = |id: &str, number| View::draw(id, number).of_crop(&crop, 40_000_000);
         assert_eq!(of("a", 1), of("a", 1));
         assert_ne!(of("a", 1), of("a", 2));
         assert_ne!(of("a", 1), of("b", 1));

@@ -1,4 +1,4 @@
-//! A worker: turns items into rows, or into the reason for having none. Owns every graph it runs.
+//! A worker converts items to rows, or states why there are none. It owns every graph that it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -15,21 +15,22 @@ use crate::encode::{EncodeError, Provider, Runtime};
 use crate::recognize::Embeddings;
 use crate::time::Span;
 use crate::train::data::{Item, Media, Picture};
-use crate::train::encoders::{EncoderSet, SetFiles};
+use crate::train::encoders::{EncoderSet, EncoderSetFiles};
 use anyhow::Context;
 
-/// Outcome of one item.
+/// The result for one item.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// The rows, or why there are none.
     pub rows: Result<Vec<Row>, Refusal>,
-    /// The recording is truncated; the rows are of the readable part.
+    /// Whether the recording is truncated; the rows are then from the readable part.
     pub cut: bool,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
 
 impl Outcome {
-    fn of(rows: Result<Vec<Row>, Refusal>) -> Outcome {
+    fn new(rows: Result<Vec<Row>, Refusal>) -> Outcome {
         Outcome {
             rows,
             cut: false,
@@ -38,10 +39,10 @@ impl Outcome {
     }
 }
 
-/// Extracts items, one at a time.
+/// Extracts items one after another.
 pub struct Worker {
     runtime: Runtime,
-    files: SetFiles,
+    files: EncoderSetFiles,
     rule: ClipsRule,
     views: u32,
     set: EncoderSet,
@@ -51,11 +52,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens the encoders; the stages' graphs are opened when they are first needed. `detector`:
-    /// the face detector's folder. `views`: rows of each clip, 1 for the clip alone.
+    /// Opens the encoders. The graphs of the stages are opened when they are first needed.
+    /// `detector`: folder of the face detector; `views`: number of rows of each clip, 1 for the
+    /// clip alone.
     pub fn new(
         runtime: &Runtime,
-        files: &SetFiles,
+        files: &EncoderSetFiles,
         detector: &Path,
         provider: Provider,
         (rule, views): (ClipsRule, u32),
@@ -64,7 +66,7 @@ impl Worker {
             .open(runtime, provider, 1)
             .context("the encoders cannot be opened")?;
         let set = if rule == ClipsRule::Recording {
-            set.weighing_faces_alike()
+            set.with_equal_face_weights()
         } else {
             set
         };
@@ -82,21 +84,21 @@ impl Worker {
         })
     }
 
-    /// CPU time of this worker's thread that went into setting up decoders.
+    /// CPU time of this worker's thread that was spent on opening decoders, in nanoseconds.
     pub fn opening_cpu_nanos(&self) -> i64 {
         self.playback.opening_cpu_nanos()
     }
 
-    /// Extracts one item. Every failure is an outcome.
+    /// Extracts one item. Every failure is part of the outcome.
     pub fn extract(&mut self, item: &Item) -> Outcome {
         let mut outcome = None;
         self.extract_all(&[item], &|| true, &mut |_, found| outcome = Some(found));
         outcome.expect("every item has an outcome")
     }
 
-    /// Extracts consecutive, non-overlapping items of one recording (or a single item) in one pass
-    /// over it, and reports each outcome in order. Ends early, between two items, once `goes_on` is
-    /// false.
+    /// Extracts one item, or consecutive items of one recording that do not overlap, in one pass
+    /// over it. Outcomes are reported in order. Once `goes_on` returns false, it ends between two
+    /// items.
     pub fn extract_all<'a>(
         &mut self,
         items: &[&'a Item],
@@ -121,7 +123,7 @@ impl Worker {
                     .map(String::as_str)
                     .or(panic.downcast_ref::<&str>().copied())
                     .unwrap_or("no message");
-                let failed = Outcome::of(Err(Refusal::Stage(format!("panicked: {what}"))));
+                let failed = Outcome::new(Err(Refusal::Stage(format!("panicked: {what}"))));
                 report(rest[viewing_reported], failed);
                 viewing_reported += 1;
             } else if viewing_reported == 0 {
@@ -131,7 +133,8 @@ impl Worker {
         }
     }
 
-    /// Reports at least one outcome unless stopped: all up to a failure.
+    /// Plays the recording once and reports at least one outcome unless stopped: all outcomes up to
+    /// a failure.
     fn pass<'a>(
         &mut self,
         items: &[&'a Item],
@@ -146,7 +149,7 @@ impl Worker {
         };
         let rows =
             rows.and_then(|rows| with_words(&mut self.set, rows, item, Refusal::NothingToEncode));
-        report(item, Outcome::of(rows));
+        report(item, Outcome::new(rows));
     }
 
     fn recording<'a>(
@@ -159,7 +162,7 @@ impl Worker {
         let Some(parts) = parts else {
             return report(
                 items[0],
-                Outcome::of(Err(Refusal::Unreadable("its interval is empty".into()))),
+                Outcome::new(Err(Refusal::Unreadable("its interval is empty".into()))),
             );
         };
         let Worker {
@@ -170,16 +173,16 @@ impl Worker {
             views,
             ..
         } = self;
-        let looks_for = playback.looks_for();
+        let detects = playback.detects();
         let mut viewing = Viewing {
             items,
             goes_on,
             report: &mut *report,
             set: &mut *set,
-            looks_for,
+            detects,
             rule: *rule,
             views: *views,
-            length_nanos: i64::from(files.rules().window.length_ms) * 1_000_000,
+            length_nanos: i64::from(files.manifest().window.length_ms) * 1_000_000,
             subjects: None,
             over: 0,
             late: Vec::new(),
@@ -213,12 +216,12 @@ impl Worker {
                 }
                 refusal => Err(refusal),
             };
-            report(item, Outcome::of(rows));
+            report(item, Outcome::new(rows));
         }
     }
 
     fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
-        let Some(face) = &self.files.rules().face else {
+        let Some(face) = &self.files.manifest().face else {
             return Ok(Vec::new());
         };
         let crop = match read(picture)? {
@@ -226,7 +229,7 @@ impl Worker {
             // A whole picture, which may show a face.
             image => self
                 .playback
-                .face_of(&planar(&image))?
+                .largest_face(&planar(&image))?
                 .ok_or(Refusal::NoSubject(MissingInputs {
                     face: Some(NoFace::Unseen),
                     voice: None,
@@ -237,7 +240,7 @@ impl Worker {
             let shown = if view == 0 {
                 crop.clone()
             } else {
-                View::of(id, view).of_crop(&crop, 0)
+                View::draw(id, view).of_crop(&crop, 0)
             };
             let embeddings = self.set.encode_picture(Arc::new(shown))?;
             if !embeddings.is_empty() {
@@ -253,18 +256,18 @@ impl Worker {
     }
 }
 
-/// Items of one recording, being watched.
+/// The items of one recording while it is played.
 struct Viewing<'v, 'a> {
     items: &'v [&'a Item],
     goes_on: &'v dyn Fn() -> bool,
     report: &'v mut dyn FnMut(&'a Item, Outcome),
     set: &'v mut EncoderSet,
-    looks_for: (bool, bool),
+    detects: (bool, bool),
     rule: ClipsRule,
     views: u32,
     length_nanos: i64,
     subjects: Option<SubjectRows>,
-    /// Finished items; those at the recording's end wait for its outcome.
+    /// Number of finished items. Those that end with the recording wait for its outcome.
     over: usize,
     late: Vec<(Result<Vec<Row>, Refusal>, PlaybackStats)>,
 }
@@ -274,7 +277,7 @@ impl ClipSink for Viewing<'_, '_> {
         if self.over > 0 && !(self.goes_on)() {
             return false;
         }
-        self.set.forget_faces();
+        self.set.start_session();
         self.subjects = Some(SubjectRows::new(
             self.rule,
             self.length_nanos,
@@ -301,11 +304,7 @@ impl ClipSink for Viewing<'_, '_> {
         let missing = if stats.inputs.is_blank() && item.interval.is_some() {
             Refusal::Beyond
         } else {
-            Refusal::NoSubject(
-                stats
-                    .inputs
-                    .missing_inputs(self.looks_for.0, self.looks_for.1),
-            )
+            Refusal::NoSubject(stats.inputs.missing_inputs(self.detects.0, self.detects.1))
         };
         let rows = with_words(self.set, rows, item, missing);
         self.over += 1;
@@ -325,8 +324,8 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Every row of an utterance has its words; words alone are a row, too. `missing`: why there is
-/// none, where there are no words either.
+/// Adds the text of an utterance to each of its rows. Text without other inputs is a row, too.
+/// `missing`: the reason for an item without rows, if it has no text either.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,

@@ -1,4 +1,4 @@
-//! A pool of workers over one list of jobs, a thread each; one sink writes their outcomes.
+//! A pool of workers, one thread each, over one list of jobs. One sink receives their outcomes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use crate::time::{monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::{Item, Media};
 use crate::train::store::FileStamp;
 
-/// Items that one worker takes together: one alone, or several of one recording, which it then
-/// plays once.
+/// Items that one worker extracts together: a single item, or several of one recording, which is
+/// then played once.
 pub type Job<'a> = Vec<&'a Item>;
 
-/// Intervals of one recording become jobs without overlaps; every other item is a job of its own.
-/// Jobs are in the order of their first items.
+/// Divides items into jobs. Intervals of one recording that do not overlap form a job; every other
+/// item is a job of its own. Jobs are in the order of their first items.
 pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     let start = |i: usize| items[i].interval.map_or(0.0, |[start, _]| start);
@@ -62,17 +62,17 @@ type MediaKey<'a> = (&'a std::path::Path, Option<&'a std::path::Path>);
 fn media_key(media: &Media) -> Option<MediaKey<'_>> {
     match media {
         Media::Recording(path) => Some((path, None)),
-        Media::Apart { video, audio } => Some((video, Some(audio))),
+        Media::Separate { video, audio } => Some((video, Some(audio))),
         Media::Picture(_) | Media::None => None,
     }
 }
 
-/// Takes the workers' outcomes.
+/// Receives the outcomes of the workers.
 pub trait OutcomeSink {
     /// `media`: the item's files as they were before it was extracted; empty where they could not
     /// be read.
     fn write(&mut self, item: &Item, media: &[FileStamp], outcome: Outcome) -> anyhow::Result<()>;
-    /// Called now and then, with the seconds since the work began.
+    /// Called from time to time, with the seconds since the start.
     fn report_progress(&mut self, seconds: f64);
 }
 
@@ -80,15 +80,16 @@ pub trait OutcomeSink {
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStats {
     pub seconds: f64,
-    /// CPU time of the workers' and the calling thread; decoders have threads of their own, and
-    /// setting them up is theirs.
+    /// CPU time of the workers and of the calling thread, in nanoseconds, without decoders and
+    /// their opening.
     pub cpu_nanos: i64,
+    /// Whether the work was stopped.
     pub stopped: bool,
 }
 
-/// Sends `jobs` through `workers` and hands every outcome to `sink`, in the order in which they are
-/// ready. Ends at the first error of `sink` (a disk that is full), and after the items in work once
-/// `stop` is set; a broken item is no error.
+/// Distributes `jobs` over `workers`, and passes every outcome to `sink` in the order of
+/// completion. Ends at the first error of `sink` (such as a full disk), and after the current items
+/// once `stop` is set. A failed item is not an error.
 pub fn work(
     jobs: &[Job],
     workers: Vec<Worker>,
@@ -112,7 +113,7 @@ pub fn work(
                 {
                     // All items of a job have the same media.
                     let media: Arc<[FileStamp]> =
-                        FileStamp::of(&job[0].media).unwrap_or_default().into();
+                        FileStamp::read(&job[0].media).unwrap_or_default().into();
                     worker.extract_all(job, &goes_on, &mut |item, outcome| {
                         let sent = sender.send((item, media.clone(), outcome));
                         closed.fetch_or(sent.is_err(), Ordering::Relaxed);

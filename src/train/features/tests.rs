@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::manifest::Task;
 use crate::train::data::Split;
-use crate::train::labelled::Labelled;
+use crate::train::labelled::LabelledClips;
 use crate::train::metrics::Truth;
 use crate::train::store::{SCHEMA, Shard, ShardWriter, StoredEncoder};
 
@@ -76,21 +76,21 @@ fn each_stores_targets_are_read_by_its_own_list_of_labels() {
 
     let ours = ["happy", "sad"].map(String::from);
     let map = BTreeMap::from([("calm".to_owned(), String::new())]);
-    let found = Labelled::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
+    let found = LabelledClips::find(&features, Split::Train, Task::Single, &ours, &map).unwrap();
     assert_eq!(
         (found.rows, found.truth),
         (vec![1, 2, 3, 5], Truth::Classes(vec![1, 0, 0, 1]))
     );
     assert_eq!(
-        Labelled::left_out(&features, Some(Split::Train), &map).unwrap(),
+        LabelledClips::unmapped_counts(&features, Some(Split::Train), &map).unwrap(),
         [("calm".to_owned(), 1)]
     );
     assert!(
-        Labelled::left_out(&features, Some(Split::Test), &map)
+        LabelledClips::unmapped_counts(&features, Some(Split::Test), &map)
             .unwrap()
             .is_empty()
     );
-    let error = Labelled::find(
+    let error = LabelledClips::find(
         &features,
         Split::Train,
         Task::Single,
@@ -149,7 +149,7 @@ fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
         Some(Target::Values(vec![3.0, 0.0, 2.0]))
     );
     let find = |features: &Features| {
-        Labelled::find(
+        LabelledClips::find(
             features,
             None::<Split>,
             Task::Multi,

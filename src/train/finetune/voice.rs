@@ -13,7 +13,7 @@ use crate::train::samples::{VoiceBatches, milliseconds};
 
 use super::accuracy;
 
-/// Trains an encoder, or resumes its training.
+/// Trains a voice encoder, or resumes its training.
 pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
     let train = which.clips(recipe, Part::Train)?;
     // For progress only; it does not select a checkpoint.

@@ -77,8 +77,8 @@ const SETTINGS: FitSettings = FitSettings {
     keep: Keep::Best,
 };
 
-fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> Run<'static> {
-    Run {
+fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> TrainingRun<'static> {
+    TrainingRun {
         name: "tiny",
         folder: folder.to_owned(),
         settings: &SETTINGS,

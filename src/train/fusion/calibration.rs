@@ -14,56 +14,60 @@ use crate::train::encoder_runs::{VoiceRun, run_folder, weights_sha256};
 use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
-use crate::train::prior::{mean_within_one_error, minus, strength_for, times};
+use crate::train::prior::{difference, mean_within_one_error, scaled, strength_for};
 use crate::train::recipe::Recipe;
 
 use super::head_part;
 use super::weights::FusionSettings;
-use super::{FACE, WORDS, alone, evaluate_with_pairs, forward, is_as_counted, only};
+use super::{
+    FACE, WORDS, evaluate_with_pairs, forward, has_natural_frequencies, only,
+    single_modality_logits,
+};
 
-/// Never abstain above this confidence.
+/// Highest abstention threshold.
 const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// The calibration of a head: `calibration.json` beside its weights.
+/// The calibration of a head, saved as `calibration.json` beside its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Factors of the modalities' evidence, in the order of [`Modality::ALL`].
+    /// Factor on the evidence of each modality, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Bound of each modality's evidence beside others, in nats ([`Head::with_bounds`]).
+    /// Bound of each modality's evidence beside other modalities, in nats ([`Head::with_bounds`]).
     pub bounds: Vec<f64>,
-    /// Log prior that is added to the evidence of a face alone, one value a label
-    /// ([`crate::train::prior`]).
+    /// Log prior of each label, added to the evidence of a face alone ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
-    /// Strength of that prior, 0 to 1.
+    /// Strength of this prior for common labels, 0 to 1.
     pub face_prior_strength: f32,
-    /// Its strength for rare labels.
+    /// Strength of this prior for rare labels.
     pub face_rare_strength: f32,
-    /// Log prior that is added to a face's evidence beside other modalities.
+    /// Log prior of each label, added to a face's evidence beside other modalities.
     pub joined_face_prior: Vec<f32>,
     /// Strength of that prior, 0 to 1.
     pub joined_face_prior_strength: f32,
-    /// Log prior that is added where words are the only modality, one value a label.
+    /// Log prior of each label, added if text is the only modality.
     pub prior: Vec<f32>,
+    /// Temperature of each subset of modalities, by its name.
     pub temperature: BTreeMap<String, f32>,
+    /// Confidence below which the recogniser abstains, 0..1.
     pub abstain_threshold: f32,
-    /// Expected calibration error on the selection data for each subset, before and after
+    /// Expected calibration error of each subset on the selection data, before and after
     /// calibration.
     pub error: BTreeMap<String, [f64; 2]>,
-    /// Rows of the selection data per subset.
+    /// Number of selection rows of each subset.
     pub rows: BTreeMap<String, usize>,
     /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
     pub unseen_speakers: Vec<Figure>,
     /// Hash of the head's weights.
     pub head: String,
-    /// [`basis`] of this calibration.
+    /// Hash of what this calibration follows from, see [`basis`].
     pub basis: String,
 }
 
-/// Hash of what a calibration follows from, beside the recipe: the rules of this program, and the
-/// weights of the encoder and the head that were calibrated.
+/// Hash of what a calibration follows from, apart from the recipe: the constants of the selection
+/// rules, and the weights of the calibrated encoder and head.
 ///
 /// # Errors
-/// If there are no such weights.
+/// There are no such weights.
 pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     let weights = [
         head_part(VoiceRun::Calibration),
@@ -80,16 +84,16 @@ pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     Ok(hex_sha256(format!("{rules} {weights:?}").as_bytes()))
 }
 
-/// Log priors of the labels.
+/// Log priors of the labels, with zero mean.
 pub(super) struct Shares {
-    /// Labels in the annotators' votes for faces.
+    /// From the annotators' votes for faces.
     pub faces: Vec<f32>,
-    /// Labels in dialogue.
+    /// From dialogue.
     pub words: Vec<f32>,
 }
 
-/// Fits factors, priors, temperatures and threshold to held-out evidence and to `pairs` of one
-/// person each. `firsts`: the majority label of each face, if there is one.
+/// Fits factors, priors, temperatures and threshold to held-out embeddings, and to `pairs` of face
+/// and voice of one person. `firsts`: the majority label of each face, if there is one.
 pub(super) fn calibrate(
     head: &Head,
     held_out: &[LabelledEmbeddings],
@@ -113,29 +117,30 @@ pub(super) fn calibrate(
         predictions(&settings.apply(head.clone(), &shares.faces), subset)
     })?;
     let factors = settings.factors.clone();
-    let joined_face_prior = times(&shares.faces, settings.face_prior);
+    let joined_face_prior = scaled(&shares.faces, settings.face_prior);
     let weighed = settings.apply(head.clone(), &shares.faces);
-    let faces = alone(held_out, Modality::Face, &mut |batch| {
+    let faces = single_modality_logits(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
     })?;
     let chosen = strength_for(&faces, firsts, &shares.faces, settings.face_prior)?;
     println!(
         "head: face prior: {:.2} of the labels' log shares ({:.2} of rare labels'): accuracy \
          {:.4}, mean recall {:.4} on pictures with a majority label",
-        chosen.of_prior, chosen.of_rare, chosen.accuracy, chosen.recall
+        chosen.common_labels, chosen.rare_labels, chosen.accuracy, chosen.recall
     );
     let face_prior = chosen.prior(&shares.faces);
-    let more = minus(&face_prior, &joined_face_prior);
-    let weighed = weighed.with_prior_alone(FACE, &more, &device);
+    let more = difference(&face_prior, &joined_face_prior);
+    let weighed = weighed.with_single_modality_prior(FACE, &more, &device);
     // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
     // added as far as it improves the selection data.
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;
-        let candidate =
-            weighed
-                .clone()
-                .with_prior_alone(WORDS, &times(&shares.words, strength), &device);
+        let candidate = weighed.clone().with_single_modality_prior(
+            WORDS,
+            &scaled(&shares.words, strength),
+            &device,
+        );
         let predictions = predictions(&candidate, &only(Modality::Text))?;
         tried.push((
             strength,
@@ -147,15 +152,15 @@ pub(super) fn calibrate(
     }
     let strength = mean_within_one_error(&tried);
     println!("head: text prior: {strength:.2} of the labels' log shares");
-    let prior = times(&shares.words, strength);
-    let final_head = weighed.with_prior_alone(WORDS, &prior, &device);
+    let prior = scaled(&shares.words, strength);
+    let final_head = weighed.with_single_modality_prior(WORDS, &prior, &device);
     let (temperature, error, rows) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut calibration = Calibration {
         factors,
         bounds: settings.bounds,
         face_prior,
-        face_prior_strength: chosen.of_prior,
-        face_rare_strength: chosen.of_rare,
+        face_prior_strength: chosen.common_labels,
+        face_rare_strength: chosen.rare_labels,
         joined_face_prior,
         joined_face_prior_strength: settings.face_prior,
         prior,
@@ -174,14 +179,14 @@ pub(super) fn calibrate(
             raw(&subset)?,
             predictions(&final_head, &subset)?,
         );
-        let predictions = if is_as_counted(&subset) {
-            predictions.as_counted()
+        let predictions = if has_natural_frequencies(&subset) {
+            predictions.unweighted()
         } else {
             predictions
         };
         let temperature = predictions.temperature();
         ensure!(temperature.is_finite(), "no temperature fits {name}");
-        verdicts.extend(predictions.verdicts(temperature));
+        verdicts.extend(predictions.scored_predictions(temperature));
         let error = [
             before.calibration_error(1.0),
             predictions.calibration_error(temperature),

@@ -11,9 +11,9 @@ use crate::train::embeddings::EmbeddingPair;
 /// Face and voice embeddings of the material's recordings, paired by person.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PairedEmbeddings {
-    /// Of the calibration actors: they calibrate, and train the final head.
+    /// Pairs of the calibration actors. They calibrate, and the final head is trained on them.
     pub select: Vec<EmbeddingPair>,
-    /// Of people that no encoder was trained on.
+    /// Pairs of people that no encoder was trained on.
     pub report: Vec<EmbeddingPair>,
 }
 

@@ -164,7 +164,7 @@ fn pictures_are_drawn_and_weighted_by_their_votes() {
     let disputed = (0..8).filter(|row| batch.embeddings[0][*row] == 1.0);
     assert!((disputed.map(|row| shares[row]).sum::<f64>() - 1.0).abs() < 1e-6);
     // Each picture once.
-    let logits = alone(&all, Modality::Face, &mut |batch| {
+    let logits = single_modality_logits(&all, Modality::Face, &mut |batch| {
         assert_eq!(batch.count, 7);
         Ok(batch.embeddings[0].clone())
     });
@@ -193,7 +193,7 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
         run(&head, 5.0, [1.0, 1.0, 0.0]),
         run(&head, -2.0, [1.0, 1.0, 0.0])
     );
-    let heavier = head.clone().weighed(&[2.0, 1.0, 1.0]);
+    let heavier = head.clone().scaled(&[2.0, 1.0, 1.0]);
     let (one, two) = (
         run(&head, 0.0, [1.0, 0.0, 0.0]),
         run(&heavier, 0.0, [1.0, 0.0, 0.0]),
@@ -205,7 +205,7 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
     );
     // The face's prior applies only if a face is present.
     let shares = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5];
-    let seen = head.clone().with_prior_of(FACE, &shares, &device);
+    let seen = head.clone().with_modality_prior(FACE, &shares, &device);
     assert_eq!(
         run(&seen, 0.2, [0.0, 1.0, 1.0]),
         run(&head, 0.2, [0.0, 1.0, 1.0])
@@ -217,9 +217,9 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
         }
     }
     // The other prior applies only where words are alone.
-    let informed = head
-        .clone()
-        .with_prior_alone(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
+    let informed =
+        head.clone()
+            .with_single_modality_prior(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
     for presence in [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0; 3]] {
         assert_eq!(run(&informed, 0.2, presence), run(&head, 0.2, presence));
     }
@@ -241,7 +241,7 @@ fn with_bounds_no_modality_excludes_what_the_others_favour() {
     let _turn = crate::train::fit::tests::GENERATOR.lock();
     let device = device();
     // Factors so large that each modality is sure.
-    let head = Head::new(&[4, 6, 5], 8, 7, &device).weighed(&[200.0, 100.0, 1.0]);
+    let head = Head::new(&[4, 6, 5], 8, 7, &device).scaled(&[200.0, 100.0, 1.0]);
     let run = |head: &Head, presence: [f32; 3]| {
         let batch = HeadBatch {
             count: 1,

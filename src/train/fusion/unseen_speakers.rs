@@ -1,4 +1,4 @@
-//! Voice metrics with leave-speakers-out and leave-one-corpus-out encoders.
+//! Metrics of voice encoders on speakers and corpora outside their training data.
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
@@ -13,19 +13,20 @@ use crate::train::figure::Figure;
 use crate::train::fit::{device, values};
 use crate::train::net::Head;
 use crate::train::recipe::Recipe;
-use crate::train::wire_labels::{clip_predictions, merge_to_labels, wire};
+use crate::train::wire_labels::{clip_predictions, merge_to_labels, wire_label};
 
 use super::recordings::PairedEmbeddings;
 use super::{Calibration, dims, evaluate_head, forward, only, paired};
 
-/// Metrics of the held-out encoders. `head` is calibrated and uses the calibration encoder.
+/// Metrics of the encoders with held-out speakers or corpora. `head` is calibrated, and uses the
+/// calibration encoder.
 pub(super) fn figures(
     recipe: &Recipe,
     head: &Head,
     calibration: &Calibration,
 ) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for which in VoiceRun::of(recipe) {
+    for which in VoiceRun::all(recipe) {
         if which == VoiceRun::Final {
             // The final encoder is measured from the bundle's files.
             continue;
@@ -49,9 +50,9 @@ pub(super) fn figures(
                 let per_clip = format!("{what}, per clip");
                 figures.push(if is_trained_on && corpus == Corpus::Ravdess {
                     let predictions = clip_predictions(corpus, logits, &clips);
-                    Figure::of(&per_clip, &predictions, &RAVDESS)
+                    Figure::from_predictions(&per_clip, &predictions, &RAVDESS)
                 } else {
-                    Figure::of(&per_clip, &on_labels(&logits, &clips), &LABELS)
+                    Figure::from_predictions(&per_clip, &on_labels(&logits, &clips), &LABELS)
                 });
                 if which != VoiceRun::Calibration || part != Part::Report {
                     continue;
@@ -68,7 +69,7 @@ pub(super) fn figures(
     Ok(figures)
 }
 
-/// Metrics on recordings of one person's face and voice: each alone and both, for each hop.
+/// Metrics per hop on recordings of one person's face and voice: each modality alone, and both.
 pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
@@ -102,17 +103,19 @@ pub(super) fn of_one_person(
             let truth = pairs.iter().map(|pair| pair.label).collect();
             let predictions = LabelledLogits::new(LABELS.len(), logits, truth);
             let what = format!("{name}, per hop; head, {}", subset.name());
-            figures.push(Figure::of(&what, &predictions, &LABELS).with_confidence(
-                &predictions,
-                f64::from(calibration.temperature[&subset.name()]),
-                f64::from(calibration.abstain_threshold),
-            ));
+            figures.push(
+                Figure::from_predictions(&what, &predictions, &LABELS).with_confidence(
+                    &predictions,
+                    f64::from(calibration.temperature[&subset.name()]),
+                    f64::from(calibration.abstain_threshold),
+                ),
+            );
         }
     }
     Ok(figures)
 }
 
-/// Clips with a label that the encoder was trained on.
+/// The clips whose label the encoder was trained on.
 fn clips_of_trained_labels(
     recipe: &Recipe,
     which: VoiceRun,
@@ -121,7 +124,7 @@ fn clips_of_trained_labels(
 ) -> anyhow::Result<Vec<LabelledClip>> {
     let trained: Vec<usize> = (Corpus::ALL.into_iter())
         .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
-        .flat_map(|corpus| corpus.emotions().iter().map(|emotion| wire(*emotion)))
+        .flat_map(|corpus| corpus.emotions().iter().map(|emotion| wire_label(*emotion)))
         .collect();
     let clips = read(
         &recipe.material,
@@ -129,14 +132,14 @@ fn clips_of_trained_labels(
         part,
         which.held_out(recipe, corpus),
     )?;
-    let is_trained = |clip: &LabelledClip| trained.contains(&wire(clip.emotion));
+    let is_trained = |clip: &LabelledClip| trained.contains(&wire_label(clip.emotion));
     Ok(clips.into_iter().filter(is_trained).collect())
 }
 
-/// Predictions mapped to the wire's labels, for any corpus.
+/// Predictions of any corpus, mapped to the wire's labels.
 fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
     let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
-    let truth = clips.iter().map(|clip| wire(clip.emotion));
+    let truth = clips.iter().map(|clip| wire_label(clip.emotion));
     LabelledLogits::new(LABELS.len(), rows.collect(), truth.collect())
 }
 
@@ -162,7 +165,7 @@ fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String 
     )
 }
 
-/// Calibrated predictions of the head for voices alone.
+/// Metrics of the calibrated head for voices alone.
 fn of_head(
     recipe: &Recipe,
     head: &Head,
@@ -178,9 +181,11 @@ fn of_head(
         LabelledEmbeddings::new(text),
     ];
     let predictions = evaluate_head(head, &all, &subset)?;
-    Ok(Figure::of(what, &predictions, &LABELS).with_confidence(
-        &predictions,
-        f64::from(calibration.temperature[&subset.name()]),
-        f64::from(calibration.abstain_threshold),
-    ))
+    Ok(
+        Figure::from_predictions(what, &predictions, &LABELS).with_confidence(
+            &predictions,
+            f64::from(calibration.temperature[&subset.name()]),
+            f64::from(calibration.abstain_threshold),
+        ),
+    )
 }

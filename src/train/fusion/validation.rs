@@ -8,11 +8,11 @@ use crate::train::samples::generator;
 
 use super::{HeadBatch, empty, only, push_row};
 
-/// Held-out rows of one subset of modalities, their labels and weights.
+/// Held-out rows of one subset of modalities, with labels and weights.
 ///
-/// Every item of the leading modality (voice, otherwise face, otherwise words) is joined by label
-/// with random items of the other modalities, `DRAWS` times if anything is random. An item with
-/// several labels has a weighted row for each.
+/// Every item of the leading modality (voice, else face, else text) is joined by label with random
+/// items of the other modalities; `DRAWS` times, if anything is random. An item with several labels
+/// has a weighted row for each.
 pub(super) fn held_out(
     all: &[LabelledEmbeddings],
     subset: &Presence,
@@ -45,7 +45,7 @@ pub(super) fn held_out(
     (batch, truth, shares)
 }
 
-/// Evaluates one subset with any function from a [`HeadBatch`] to logits.
+/// Predictions for the held-out rows of one subset. `answer` maps a [`HeadBatch`] to logits.
 pub fn evaluate_subset(
     all: &[LabelledEmbeddings],
     subset: &Presence,
@@ -56,7 +56,7 @@ pub fn evaluate_subset(
     Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// Rows of `pairs` for a subset with face and voice; words are joined by label.
+/// Rows of `pairs` for a subset with face and voice; texts are joined by label.
 pub(super) fn paired(
     all: &[LabelledEmbeddings],
     pairs: &[EmbeddingPair],
@@ -66,7 +66,7 @@ pub(super) fn paired(
     let mut rng = generator(3, 0, 0);
     let mut batch = empty(all);
     for pair in pairs {
-        push_row(&mut batch, all, subset, |i| match pair.of(i) {
+        push_row(&mut batch, all, subset, |i| match pair.embedding(i) {
             Some(embedding) => embedding.clone(),
             None => all[i].draw(pair.label, &mut rng),
         });
@@ -74,8 +74,8 @@ pub(super) fn paired(
     answer(&batch)
 }
 
-/// As [`evaluate_subset`]; for subsets with face and voice also `pairs`, with the same total weight
-/// as the joined rows.
+/// As [`evaluate_subset`]. For subsets with face and voice, `pairs` are added with the same total
+/// weight as the joined rows.
 pub(super) fn evaluate_with_pairs(
     all: &[LabelledEmbeddings],
     pairs: &[EmbeddingPair],
@@ -94,8 +94,8 @@ pub(super) fn evaluate_with_pairs(
     Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// Logits of one modality's items alone, row-major.
-pub fn alone(
+/// The logits of each item of one modality alone, `[items, labels]` row by row.
+pub fn single_modality_logits(
     all: &[LabelledEmbeddings],
     modality: Modality,
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,

@@ -1,36 +1,36 @@
-//! How the modalities' evidence is joined, fitted to rows with several of them.
+//! Settings for the fusion of several modalities, fitted to rows with several of them.
 
 use crate::modality::Presence;
 use crate::train::calibrate::LabelledLogits;
 use crate::train::fit::device;
 use crate::train::net::Head;
-use crate::train::prior::times;
+use crate::train::prior::scaled;
 
 use super::FACE;
 
-/// Candidate multiples of a modality's factor.
+/// Candidate multiples of the factor of a modality.
 const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
 /// Candidate bounds of evidence, in nats ([`Head::with_bounds`]). The selection data has few voices
-/// that are confident and wrong; the largest bound limits their effect all the same.
+/// that are confident and wrong, so the largest candidate limits their effect in any case.
 const BOUNDS: [f64; 6] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0];
 /// Candidate strengths of the faces' label prior.
 const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
-/// Passes over the settings.
+/// Number of passes over all settings.
 const PASSES: usize = 3;
 
-/// The constants of the fit, as text.
+/// The constants of the fit as text, for the hash of a calibration.
 pub(super) fn rules() -> String {
     format!("{MULTIPLES:?} {BOUNDS:?} {PRIORS:?} {PASSES}")
 }
 
-/// The settings that join several modalities.
+/// Settings for the fusion of several modalities.
 ///
 /// A factor that is fitted to one modality alone calibrates its confidence for its own data:
-/// photographs for the face, actors for the voice. In recordings of one person other weights may be
-/// better, and one modality often shows less than the others.
+/// photographs for the face, actors for the voice. For recordings of one person, other factors may
+/// be better, and one modality is often less expressive than the other.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FusionSettings {
-    /// Of the modalities' evidence, in the order of [`crate::modality::Modality::ALL`].
+    /// Factor on the evidence of each modality, in the order of [`crate::modality::Modality::ALL`].
     pub factors: Vec<f32>,
     /// Bounds of the evidence, in the same order.
     pub bounds: Vec<f64>,
@@ -110,22 +110,22 @@ impl FusionSettings {
         Ok(best)
     }
 
-    /// `head` with these settings; `face_shares`: the faces' log label prior.
+    /// `head` with these settings. `face_shares`: log prior of each label for faces.
     pub fn apply(&self, head: Head, face_shares: &[f32]) -> Head {
-        head.weighed(&self.factors)
+        head.scaled(&self.factors)
             .with_bounds(&self.bounds)
-            .with_prior_of(FACE, &times(face_shares, self.face_prior), &device())
+            .with_modality_prior(FACE, &scaled(face_shares, self.face_prior), &device())
     }
 }
 
-/// Changes one setting.
+/// Assigns a value to one setting.
 type Set = Box<dyn Fn(&mut FusionSettings, f64)>;
 
-/// One setting and its candidates, in ascending order.
+/// A setting and its candidate values in ascending order.
 struct Setting {
     set: Set,
     values: Vec<f64>,
-    /// The place of the present value.
+    /// Index of the current value.
     at: usize,
 }
 

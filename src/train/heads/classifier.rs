@@ -7,22 +7,23 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+/// Settings of the classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierShape {
-    /// Linear layers: 1 is the paper's linear evaluation.
+    /// Number of linear layers; 1 is the paper's linear evaluation.
     pub layers: usize,
-    /// Width between layers.
+    /// Width of the layers between the first and the last.
     pub hidden: usize,
     pub dropout: f64,
-    /// The presence of each modality, 0 or 1, is a further input; the representations are zero
-    /// where it is 0. Without it (as in the reference) an absent modality looks like an
+    /// Whether the presence of each modality, 0 or 1, is a further input. Representations are zero
+    /// where it is 0. Without this input (as in the reference), an absent modality looks like an
     /// uninformative one.
     pub presence: bool,
 }
 
-/// Concatenated representations to logits. The first layer takes them as they are; each further one
-/// is rectifier, dropout, linear.
+/// The classifier: concatenated representations to logits. Its first layer is linear; each further
+/// layer is a rectifier, dropout and a linear layer.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     pub(crate) layers: Vec<Linear>,
@@ -64,8 +65,8 @@ impl ClassificationHead {
         }
     }
 
-    /// Representations per modality, `[batch, R]` each, and the presence `[batch, modalities]` of 0
-    /// and 1, to logits `[batch, labels]`.
+    /// Maps the representations of each modality, `[batch, R]`, and the presence of 0 and 1,
+    /// `[batch, modalities]`, to logits `[batch, labels]`.
     pub fn forward(&self, representations: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let mut x = self.dropout.forward(Tensor::cat(representations, 1));
         for (i, layer) in self.layers.iter().enumerate() {

@@ -5,7 +5,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Device, Tensor};
 
-/// `h = relu(W1 x + b1)`, `g = h * sigmoid(Wg h + bg)`, `y = relu(W2 g + b2)`.
+/// Gated embedding unit: `h = relu(W1 x + b1)`, `g = h * sigmoid(Wg h + bg)`, `y = relu(W2 g +
+/// b2)`.
 #[derive(Module, Debug)]
 pub struct GatedEmbeddingUnit {
     pub(crate) hidden: Linear,
@@ -27,7 +28,7 @@ impl GatedEmbeddingUnit {
         self.hidden.weight.dims()[0]
     }
 
-    /// `[batch, input]` to `[batch, output]`, not negative.
+    /// Maps `[batch, input]` to `[batch, output]`; the output is not negative.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let h = relu(self.hidden.forward(x));
         let gated = h.clone() * sigmoid(self.gate.forward(h));

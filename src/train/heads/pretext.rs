@@ -10,23 +10,26 @@ use serde::{Deserialize, Serialize};
 use super::gated::linear;
 use super::representation::HeadsShape;
 
+/// Sizes of the heads of pre-training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretextShape {
     /// Length of a projection.
     pub projection: usize,
-    /// Clusters: outputs of the cluster head. 0: there is none.
+    /// Number of clusters, the outputs of the cluster head; 0: there is no cluster head.
     pub clusters: usize,
-    /// Width of the reconstruction heads' hidden layer. 0: there are none.
+    /// Width of the hidden layer of the reconstruction heads; 0: there are none.
     pub reconstruction: usize,
-    /// Projections end in a rectifier, so that similarities are not negative (the reference's).
+    /// Whether projections end in a rectifier, so that similarities are not negative (as in the
+    /// reference).
     pub rectified_projection: bool,
-    /// Reconstructions end in a rectifier and cannot be negative (as in the reference).
+    /// Whether reconstructions end in a rectifier, so that they are not negative (as in the
+    /// reference).
     pub rectified_reconstruction: bool,
 }
 
-/// One projection head and one cluster head, shared by all modalities; a reconstruction head for
-/// each.
+/// The heads of pre-training: a projection head and a cluster head shared by all modalities, and a
+/// reconstruction head per modality.
 #[derive(Module, Debug)]
 pub struct PretextHeads {
     pub(crate) narrow: Linear,
@@ -38,6 +41,7 @@ pub struct PretextHeads {
     rectified_reconstruction: bool,
 }
 
+/// Maps a representation to the embedding of its modality by one hidden layer.
 #[derive(Module, Debug)]
 pub struct ReconstructionHead {
     pub(crate) hidden: Linear,
@@ -77,14 +81,15 @@ impl PretextHeads {
         }
     }
 
-    /// Representations `[batch, R]` to the projection's hidden layer `[batch, R / 8]`. Each row is
-    /// taken by itself.
+    /// The first layer of the projection: representations `[batch, R]` to hidden values `[batch, R
+    /// / 8]`. Each row is computed independently.
     pub fn narrow(&self, representation: Tensor<2>) -> Tensor<2> {
         self.narrow.forward(representation)
     }
 
-    /// Results of [`Self::narrow`] to projections `[batch, P]`, not normalised. In training, the
-    /// batch is one modality's: each call uses the statistics of its batch.
+    /// The other layers of the projection: results of [`Self::narrow`] to projections `[batch, P]`,
+    /// which are not normalised. In training, batch normalisation uses the statistics of this
+    /// batch, which is of one modality.
     pub fn project_narrowed(&self, narrowed: Tensor<2>) -> Tensor<2> {
         let projection = self.project.forward(relu(normalise(&self.norm, narrowed)));
         if self.rectified_projection {
@@ -94,10 +99,10 @@ impl PretextHeads {
         }
     }
 
-    /// Projections `[batch, P]`, not normalised, to cluster logits `[batch, K]`.
+    /// Maps projections `[batch, P]`, not normalised, to cluster logits `[batch, K]`.
     ///
     /// # Panics
-    /// If the heads were built without clusters.
+    /// The heads have no clusters.
     pub fn cluster(&self, projection: Tensor<2>) -> Tensor<2> {
         self.cluster
             .as_ref()
@@ -105,10 +110,11 @@ impl PretextHeads {
             .forward(projection)
     }
 
-    /// Representations to the modality's embedding `[batch, dim]`.
+    /// Maps representations `[batch, R]` to reconstructed embeddings `[batch, dim]` of the modality
+    /// with index `modality`.
     ///
     /// # Panics
-    /// If the heads were built without reconstruction.
+    /// The heads have no reconstruction.
     pub fn reconstruct(&self, modality: usize, representation: Tensor<2>) -> Tensor<2> {
         let head = &self.reconstruct[modality];
         let out = head
@@ -142,7 +148,7 @@ fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
     normalised
 }
 
-/// Rows to unit length: divided by their norm, at least 1e-12.
+/// Divides each row by its norm, at least 1e-12.
 pub fn unit_rows(x: Tensor<2>) -> Tensor<2> {
     // The floor comes before the root, which has an infinite slope at zero. A row of zeros, which
     // rectified projections can have, would turn every gradient into NaN.

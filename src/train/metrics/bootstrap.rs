@@ -1,4 +1,4 @@
-//! Bootstrap: percentile intervals over resamples, of groups if they are known.
+//! Bootstrap: percentile intervals over resamples of items, or of groups if they are known.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use rand::{Rng, SeedableRng};
 /// Settings of the bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
-    /// 0: no intervals.
+    /// Number of resamples; 0: no intervals.
     pub resamples: usize,
     pub seed: u64,
-    /// Share of the resamples within the interval.
+    /// Share of the resamples that the interval holds, 0..1.
     pub level: f64,
 }
 
@@ -25,29 +25,29 @@ impl Default for Bootstrap {
     }
 }
 
-/// Resampling units: items of one group (speaker, actor) depend on each other, so they are drawn
-/// together.
+/// The units that are drawn with replacement. Items of one group (speaker, actor) depend on each
+/// other, so a group is one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Units {
-    /// Unit of each item.
+pub struct ResamplingUnits {
+    /// The unit of each item, by its index.
     unit_of_item: Vec<usize>,
     count: usize,
     grouped: bool,
 }
 
-impl Units {
-    /// Each item by itself.
-    pub fn items(count: usize) -> Units {
-        Units {
+impl ResamplingUnits {
+    /// Every item is a unit.
+    pub fn items(count: usize) -> ResamplingUnits {
+        ResamplingUnits {
             unit_of_item: (0..count).collect(),
             count,
             grouped: false,
         }
     }
 
-    /// By group; an item of an unknown group (empty) is a unit of its own. If no group is known:
-    /// [`Units::items`].
-    pub fn groups<S: AsRef<str>>(groups: &[S]) -> Units {
+    /// Every group is a unit, and so is every item of an unknown group (an empty name). If no group
+    /// is known, this equals [`ResamplingUnits::items`].
+    pub fn groups<S: AsRef<str>>(groups: &[S]) -> ResamplingUnits {
         let mut known = BTreeMap::new();
         let mut count = 0;
         let unit_of_item = groups
@@ -64,26 +64,27 @@ impl Units {
                 }
             })
             .collect();
-        Units {
+        ResamplingUnits {
             unit_of_item,
             count,
             grouped: !known.is_empty(),
         }
     }
 
-    /// The number of units.
+    /// Number of units.
     pub fn count(&self) -> usize {
         self.count
     }
-    /// Whether they are groups.
+    /// Whether the units are groups.
     pub fn is_grouped(&self) -> bool {
         self.grouped
     }
 }
 
 impl Bootstrap {
-    /// Calls `each` once per resample with how often every item is in it.
-    pub fn run(&self, units: &Units, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
+    /// Calls `each` once per resample, with a function from an item to the number of times that it
+    /// is drawn.
+    pub fn run(&self, units: &ResamplingUnits, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
         let mut generator = StdRng::seed_from_u64(self.seed);
         let mut drawn = vec![0u32; units.count];
         for _ in 0..self.resamples {
@@ -95,8 +96,9 @@ impl Bootstrap {
         }
     }
 
-    /// The percentile interval of a figure's values over the resamples, `None` among them where it
-    /// was not defined. `None`: fewer than half were.
+    /// The percentile interval of a metric, from its values in the resamples; a value is `None`
+    /// where the metric is undefined. The interval is `None` if fewer than half of the values are
+    /// defined.
     pub fn interval(&self, values: &[Option<f64>]) -> Option<[f64; 2]> {
         let mut defined: Vec<f64> = values.iter().flatten().copied().collect();
         if defined.is_empty() || 2 * defined.len() < values.len() {
@@ -108,7 +110,7 @@ impl Bootstrap {
     }
 }
 
-/// Linear between neighbours (numpy's default).
+/// A quantile of sorted values, with linear interpolation between neighbours (numpy's default).
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let (below, share) = (at.floor() as usize, at.fract());
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn groups_are_drawn_whole_and_unknown_ones_singly() {
-        let units = Units::groups(&["a", "", "b", "a", ""]);
+        let units = ResamplingUnits::groups(&["a", "", "b", "a", ""]);
         assert_eq!(
             (
                 units.unit_of_item.clone(),
@@ -158,7 +160,7 @@ mod tests {
             again.push((0..5).map(times).collect::<Vec<u32>>())
         });
         assert_eq!(all, again);
-        assert!(!Units::groups(&["", ""]).is_grouped());
+        assert!(!ResamplingUnits::groups(&["", ""]).is_grouped());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The metrics by name, each with the sentence that a report prints as its legend.
 
 use crate::manifest::Task;
-use crate::train::metrics::reference::{Average, Decisions, Kind};
+use crate::train::metrics::reference::{Average, Decisions, ReferenceMetric};
 use crate::train::metrics::tally::{BINS, Tally};
 
-/// A tally with its decisions per label.
+/// A [`Tally`] with its decisions per label, the input of every metric.
 #[derive(Clone, Debug)]
 pub struct TallyCounts {
     pub tally: Tally,
     pub labels: Vec<Decisions>,
+    /// The decisions per label by the reference's rule.
     pub reference: Vec<Decisions>,
 }
 
@@ -27,12 +28,13 @@ impl TallyCounts {
     }
 }
 
-/// A metric over all items. `None`: undefined, because items are missing.
+/// A metric over all items. Its value is `None` where it is undefined, because items are missing.
 #[derive(Clone, Copy)]
 pub struct Metric {
     pub name: &'static str,
+    /// One sentence, the legend in reports.
     pub definition: &'static str,
-    /// Whether summaries show it; else only the full list does.
+    /// Whether summaries show the metric; the full list always does.
     pub headline: bool,
     pub better: Better,
     single: bool,
@@ -40,15 +42,17 @@ pub struct Metric {
     compute: fn(&TallyCounts) -> Option<f64>,
 }
 
+/// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Higher,
     Lower,
-    /// Neither: a quantity, not a quality.
+    /// The metric is a quantity, not a quality.
     Neither,
 }
 
 impl Metric {
+    /// Whether the metric is defined for this task.
     pub fn is_for(&self, task: Task) -> bool {
         if task == Task::Single {
             self.single
@@ -56,19 +60,21 @@ impl Metric {
             self.multi
         }
     }
+    /// The metric's value; `None` where it is undefined.
     pub fn compute(&self, counts: &TallyCounts) -> Option<f64> {
         (self.compute)(counts)
     }
-    /// The metrics of a task, in a report's order.
+    /// The metrics of a task, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static Metric> {
         METRICS.iter().filter(move |metric| metric.is_for(task))
     }
+    /// The metric of this name; `None` if the task has none.
     pub fn named(task: Task, name: &str) -> Option<&'static Metric> {
         Metric::all(task).find(|metric| metric.name == name)
     }
 }
 
-/// A number per label.
+/// A metric of a single label.
 #[derive(Clone, Copy)]
 pub struct LabelMetric {
     pub name: &'static str,
@@ -79,9 +85,11 @@ pub struct LabelMetric {
 }
 
 impl LabelMetric {
+    /// The metric's value for `label`; `None` where it is undefined.
     pub fn compute(&self, counts: &TallyCounts, label: usize) -> Option<f64> {
         (self.compute)(counts, label)
     }
+    /// The metrics per label of a task, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
         LABEL_METRICS.iter().filter(move |metric| {
             if task == Task::Single {
@@ -139,57 +147,58 @@ static METRICS: &[Metric] = metrics! {
     both true Higher "f1_macro",
         "Mean of the labels' F1, each label the same; of single-label classes those that are true \
          or predicted at least once.",
-        |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Macro))
+        |t| Some(ReferenceMetric::F1.averaged(&t.labels, t.multi(), Average::Macro))
             .filter(|_| t.tally.items > 0);
     multi true Higher "f1_micro",
         "F1 over all labels' answers in one pot.",
-        |t| Some(Kind::F1.averaged(&t.labels, true, Average::Micro)).filter(|_| t.tally.items > 0);
+        |t| Some(ReferenceMetric::F1.averaged(&t.labels, true, Average::Micro))
+            .filter(|_| t.tally.items > 0);
     both true Higher "f1_weighted",
         "Mean of the labels' F1, weighted by how often each label is true.",
-        |t| Some(Kind::F1.averaged(&t.labels, t.multi(), Average::Weighted))
+        |t| Some(ReferenceMetric::F1.averaged(&t.labels, t.multi(), Average::Weighted))
             .filter(|_| t.tally.items > 0);
     single true Higher "reference_accuracy_weighted",
         "ConCluGen's own 'accuracy' as coded: classes' recalls weighted by how often each is \
          true, the same number as war.",
-        |t| reference(t, Kind::Accuracy, Average::Weighted);
+        |t| reference(t, ReferenceMetric::Accuracy, Average::Weighted);
     multi true Higher "reference_accuracy_weighted",
         "ConCluGen's own 'accuracy' as coded: each label's share of right yes/no answers, \
          weighted by how often the label is true; neither mosei_wa nor exact_match.",
-        |t| reference(t, Kind::Accuracy, Average::Weighted);
+        |t| reference(t, ReferenceMetric::Accuracy, Average::Weighted);
     both true Higher "reference_precision_weighted",
         "ConCluGen's own 'precision' as coded: labels' precisions (0 for a label never \
          predicted), weighted by how often each is true.",
-        |t| reference(t, Kind::Precision, Average::Weighted);
+        |t| reference(t, ReferenceMetric::Precision, Average::Weighted);
     both true Higher "reference_recall_weighted",
         "ConCluGen's own 'recall' as coded: labels' recalls, weighted by how often each is true.",
-        |t| reference(t, Kind::Recall, Average::Weighted);
+        |t| reference(t, ReferenceMetric::Recall, Average::Weighted);
     both true Higher "reference_f1_weighted",
         "ConCluGen's own 'F1' as coded: labels' F1, weighted by how often each is true.",
-        |t| reference(t, Kind::F1, Average::Weighted);
+        |t| reference(t, ReferenceMetric::F1, Average::Weighted);
     both false Higher "reference_accuracy_macro",
         "torchmetrics' accuracy with average='macro'.",
-        |t| reference(t, Kind::Accuracy, Average::Macro);
+        |t| reference(t, ReferenceMetric::Accuracy, Average::Macro);
     both false Higher "reference_precision_macro",
         "torchmetrics' precision with average='macro'.",
-        |t| reference(t, Kind::Precision, Average::Macro);
+        |t| reference(t, ReferenceMetric::Precision, Average::Macro);
     both false Higher "reference_recall_macro",
         "torchmetrics' recall with average='macro'.",
-        |t| reference(t, Kind::Recall, Average::Macro);
+        |t| reference(t, ReferenceMetric::Recall, Average::Macro);
     both false Higher "reference_f1_macro",
         "torchmetrics' F1 with average='macro'.",
-        |t| reference(t, Kind::F1, Average::Macro);
+        |t| reference(t, ReferenceMetric::F1, Average::Macro);
     both false Higher "reference_accuracy_micro",
         "torchmetrics' accuracy with average='micro'.",
-        |t| reference(t, Kind::Accuracy, Average::Micro);
+        |t| reference(t, ReferenceMetric::Accuracy, Average::Micro);
     both false Higher "reference_precision_micro",
         "torchmetrics' precision with average='micro'.",
-        |t| reference(t, Kind::Precision, Average::Micro);
+        |t| reference(t, ReferenceMetric::Precision, Average::Micro);
     both false Higher "reference_recall_micro",
         "torchmetrics' recall with average='micro'.",
-        |t| reference(t, Kind::Recall, Average::Micro);
+        |t| reference(t, ReferenceMetric::Recall, Average::Micro);
     both false Higher "reference_f1_micro",
         "torchmetrics' F1 with average='micro'.",
-        |t| reference(t, Kind::F1, Average::Micro);
+        |t| reference(t, ReferenceMetric::F1, Average::Micro);
     single true Lower "ece",
         "Expected calibration error: items in 15 bins of equal width by the top label's \
          probability, lower edge within; the mean over items of |mean probability - share right| \
@@ -257,16 +266,16 @@ static LABEL_METRICS: &[LabelMetric] = label_metrics! {
         |t, l| mosei_f1(&t.labels[l]);
     both "reference_accuracy",
         "The reference's per-class accuracy (torchmetrics, average=None).",
-        |t, l| reference_label(t, l, Kind::Accuracy);
+        |t, l| reference_label(t, l, ReferenceMetric::Accuracy);
     both "reference_precision",
         "The reference's per-class precision; 0 where the label is never predicted.",
-        |t, l| reference_label(t, l, Kind::Precision);
+        |t, l| reference_label(t, l, ReferenceMetric::Precision);
     both "reference_recall",
         "The reference's per-class recall; 0 where the label never holds.",
-        |t, l| reference_label(t, l, Kind::Recall);
+        |t, l| reference_label(t, l, ReferenceMetric::Recall);
     both "reference_f1",
         "The reference's per-class F1; 0 where the label neither holds nor is predicted.",
-        |t, l| reference_label(t, l, Kind::F1);
+        |t, l| reference_label(t, l, ReferenceMetric::F1);
 };
 
 fn share(part: u64, of: u64) -> Option<f64> {
@@ -311,13 +320,13 @@ fn mean_of(counts: &TallyCounts, of: impl Fn(&Decisions) -> Option<f64>) -> Opti
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-fn reference(counts: &TallyCounts, kind: Kind, average: Average) -> Option<f64> {
+fn reference(counts: &TallyCounts, kind: ReferenceMetric, average: Average) -> Option<f64> {
     Some(kind.averaged(&counts.reference, counts.multi(), average))
         .filter(|_| counts.tally.items > 0)
 }
 
-fn reference_label(counts: &TallyCounts, label: usize, kind: Kind) -> Option<f64> {
-    Some(kind.of(&counts.reference[label], counts.multi())).filter(|_| counts.tally.items > 0)
+fn reference_label(counts: &TallyCounts, label: usize, kind: ReferenceMetric) -> Option<f64> {
+    Some(kind.value(&counts.reference[label], counts.multi())).filter(|_| counts.tally.items > 0)
 }
 
 fn calibration_error(counts: &TallyCounts) -> Option<f64> {
@@ -335,7 +344,7 @@ fn calibration_error(counts: &TallyCounts) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::metrics::tally::Marks;
+    use crate::train::metrics::tally::ItemCounts;
     use crate::train::metrics::{Predictions, Truth};
 
     fn names(count: usize) -> Vec<String> {
@@ -343,7 +352,7 @@ mod tests {
     }
 
     fn value(predictions: &Predictions, threshold: f32, name: &str) -> f64 {
-        let counts = TallyCounts::new(Marks::new(predictions, threshold).tally(|_| 1));
+        let counts = TallyCounts::new(ItemCounts::new(predictions, threshold).tally(|_| 1));
         Metric::named(predictions.task(), name)
             .unwrap_or_else(|| panic!("no metric {name}"))
             .compute(&counts)
@@ -473,7 +482,7 @@ mod tests {
     #[test]
     fn nothing_measured_is_no_number() {
         let predictions = Predictions::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
-        let counts = TallyCounts::new(Marks::new(&predictions, 0.5).tally(|_| 1));
+        let counts = TallyCounts::new(ItemCounts::new(&predictions, 0.5).tally(|_| 1));
         assert!(Metric::all(Task::Single).all(|metric| metric.compute(&counts).is_none()));
         assert!(LabelMetric::all(Task::Single).all(|metric| metric.compute(&counts, 0).is_none()));
     }

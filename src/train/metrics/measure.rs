@@ -1,71 +1,81 @@
-//! All figures of one set of predictions, with their intervals.
+//! All metrics of one set of predictions, with their intervals.
 
 use serde::Serialize;
 
 use crate::manifest::Task;
-use crate::train::metrics::bootstrap::{Bootstrap, Units};
+use crate::train::metrics::bootstrap::{Bootstrap, ResamplingUnits};
 use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
 use crate::train::metrics::predictions::Predictions;
-use crate::train::metrics::tally::{BINS, Marks};
+use crate::train::metrics::tally::{BINS, ItemCounts};
 
-/// A figure and its interval.
+/// A metric's value and its interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
+pub struct Estimate {
+    /// The metric's name.
     pub metric: &'static str,
     /// `None`: undefined, because items are missing.
     pub value: Option<f64>,
-    /// Percentile bootstrap. `None`: one unit alone, or not defined in half of the resamples.
+    /// The percentile bootstrap interval. `None`: there is a single resampling unit, or the metric
+    /// is undefined in half of the resamples.
     pub interval: Option<[f64; 2]>,
 }
 
-/// One label's figures.
+/// The metrics of one label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LabelFigures {
+pub struct LabelEstimates {
     pub label: String,
     /// Items with the label.
     pub support: u64,
     /// Items predicted to have the label.
     #[serde(rename = "said")]
     pub predicted: u64,
-    pub figures: Vec<Figure>,
+    pub figures: Vec<Estimate>,
 }
 
 /// One bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReliabilityBin {
+    /// Lowest confidence of the bin.
     pub from: f64,
+    /// Highest confidence of the bin.
     pub to: f64,
+    /// Number of decisions in the bin.
     pub count: u64,
-    /// Mean confidence, and share that is right (several labels: that hold); `None`: empty.
+    /// Mean confidence in the bin; `None`: the bin is empty.
     pub confidence: Option<f64>,
+    /// Share of correct top labels in the bin, or with several labels the share of labels that are
+    /// true; `None`: the bin is empty.
     pub right: Option<f64>,
 }
 
-/// Metrics at an abstention threshold.
+/// Coverage and accuracy at one abstention threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Abstention {
     pub threshold: f32,
+    /// Share of items with a confidence of at least the threshold, 0..1.
     pub answered: f64,
-    /// `None`: nothing is answered.
+    /// Accuracy on these items; `None`: there are none.
     pub accuracy: Option<f64>,
 }
 
-/// Everything that is measured of one subset of modalities.
+/// All metrics of one subset of modalities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Measured {
-    /// The subset's name as manifests write it, or any other name of a row.
+pub struct Measurement {
+    /// The subset's name as in manifests, or another name of the row.
     pub subset: String,
     pub items: usize,
-    /// The number of resampling units, and whether they are groups (otherwise items).
+    /// Number of resampling units of the bootstrap.
     pub units: usize,
+    /// Whether the units are groups (speakers, actors) and not single items.
     pub grouped: bool,
-    /// Number of bootstrap resamples; then the share of them within an interval.
+    /// Number of bootstrap resamples.
     pub resamples: usize,
+    /// Nominal coverage of the intervals, 0..1.
     pub level: f64,
-    pub figures: Vec<Figure>,
-    pub labels: Vec<LabelFigures>,
-    /// Single: `[truth, predicted]`. Several: `[label, (true negatives, false positives, false
-    /// negatives, true positives)]`.
+    pub figures: Vec<Estimate>,
+    pub labels: Vec<LabelEstimates>,
+    /// Single label: counts `[truth, predicted]`. Several labels: `[label, (true negatives, false
+    /// positives, false negatives, true positives)]`.
     pub confusion: Vec<Vec<u64>>,
     pub reliability: Vec<ReliabilityBin>,
     pub abstain_threshold: f32,
@@ -76,31 +86,36 @@ pub struct Measured {
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureOptions<'a> {
     pub bootstrap: Bootstrap,
-    /// Group of each item (speaker, actor); empty: by item.
+    /// The group of each item (speaker, actor). Empty: every item is a group.
     pub groups: &'a [String],
     /// Confidence under this abstains.
     pub abstain_threshold: f32,
 }
 
-impl Measured {
-    pub fn figure(&self, metric: &str) -> Option<&Figure> {
+impl Measurement {
+    /// The estimate of the metric of this name; `None` if there is none.
+    pub fn figure(&self, metric: &str) -> Option<&Estimate> {
         self.figures.iter().find(|figure| figure.metric == metric)
     }
 }
 
-/// Measures. `subset` names the row.
-pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions<'_>) -> Measured {
+/// Computes all metrics of `predictions`. `subset`: the name of the row.
+pub fn measure(
+    subset: &str,
+    predictions: &Predictions,
+    options: &MeasureOptions<'_>,
+) -> Measurement {
     let task = predictions.task();
     let units = if options.groups.is_empty() {
-        Units::items(predictions.count())
+        ResamplingUnits::items(predictions.count())
     } else {
-        Units::groups(options.groups)
+        ResamplingUnits::groups(options.groups)
     };
     assert!(
         options.groups.is_empty() || options.groups.len() == predictions.count(),
         "a group per item"
     );
-    let marks = Marks::new(predictions, options.abstain_threshold);
+    let marks = ItemCounts::new(predictions, options.abstain_threshold);
     let point = TallyCounts::new(marks.tally(|_| 1));
     let labels = predictions.labels().len();
 
@@ -129,10 +144,10 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
     let names = Metric::all(task)
         .map(|m| m.name)
         .chain((0..labels).flat_map(|_| LabelMetric::all(task).map(|m| m.name)));
-    let mut figures: Vec<Figure> = names
+    let mut figures: Vec<Estimate> = names
         .zip(values)
         .zip(&resampled)
-        .map(|((metric, value), resampled)| Figure {
+        .map(|((metric, value), resampled)| Estimate {
             metric,
             value,
             interval: value.and_then(|_| options.bootstrap.interval(resampled)),
@@ -145,13 +160,13 @@ pub fn measure(subset: &str, predictions: &Predictions, options: &MeasureOptions
         .iter()
         .zip(&point.labels)
         .zip(per_label.chunks(width))
-        .map(|((label, decisions), figures)| LabelFigures {
+        .map(|((label, decisions), figures)| LabelEstimates {
             label: label.clone(),
             support: decisions.support(),
             predicted: decisions.true_positive + decisions.false_positive,
             figures: figures.to_vec(),
         });
-    Measured {
+    Measurement {
         subset: subset.to_owned(),
         items: predictions.count(),
         units: units.count(),
@@ -274,7 +289,7 @@ mod tests {
     #[test]
     fn the_same_input_gives_the_same_numbers() {
         let (predictions, groups) = predictions(60, 5, false);
-        let json = |m: Measured| serde_json::to_string(&m).unwrap();
+        let json = |m: Measurement| serde_json::to_string(&m).unwrap();
         assert_eq!(
             json(measure("face", &predictions, &options(&groups))),
             json(measure("face", &predictions, &options(&groups)))

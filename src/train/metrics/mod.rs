@@ -1,6 +1,6 @@
 //! Metrics of a head's predictions, by unambiguous names.
 //!
-//! [`Predictions`] (scores against truth) become [`Measured`] (figures with bootstrap intervals,
+//! [`Predictions`] (scores against truth) become [`Measurement`] (figures with bootstrap intervals,
 //! confusion, reliability) by [`measure`]. `reference_*` are ConCluGen's metrics as its code
 //! computes them ([`reference`]); the literature's names (`war`, `uar`, `mosei_wa`, …) have the
 //! papers' meaning ([`figure`]). Each name carries its definition in one sentence.
@@ -16,6 +16,6 @@ mod wilson;
 
 pub use bootstrap::Bootstrap;
 pub use figure::{LabelMetric, Metric};
-pub use measure::{Figure, LabelFigures, MeasureOptions, Measured, measure};
+pub use measure::{Estimate, LabelEstimates, MeasureOptions, Measurement, measure};
 pub use predictions::{PredictionError, Predictions, Truth};
 pub use wilson::wilson;

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::manifest::Task;
 
-/// Scores against the truth: the input of every metric.
+/// Scores of items with known truth: the input of every metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     labels: Vec<String>,
@@ -12,20 +12,21 @@ pub struct Predictions {
     /// Probabilities, `[items, labels]` row by row: a softmax's for [`Task::Single`], a sigmoid
     /// each for [`Task::Multi`].
     scores: Vec<f32>,
-    /// The logits that the probabilities were made of, before any temperature, `[items, labels]`.
+    /// The logits of the probabilities, before any temperature, `[items, labels]`.
     logits: Option<Vec<f32>>,
     truth: Truth,
 }
 
+/// The true labels of the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Truth {
-    /// One index in the labels per item.
+    /// The index of each item's label.
     Classes(Vec<usize>),
-    /// Whether each label holds, `[items, labels]` row by row.
+    /// Whether each label is true, `[items, labels]` row by row.
     Labels(Vec<bool>),
 }
 
-/// Scores and truth that do not belong together.
+/// Scores and truth that do not match in shape or range.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum PredictionError {
     #[error("{what}: {found} values, {expected} were expected (items x labels)")]
@@ -50,7 +51,11 @@ pub enum PredictionError {
 }
 
 impl Predictions {
-    /// Probabilities as they are. `logits`: the input of the reference's metrics.
+    /// Predictions from probabilities `[items, labels]`. `logits`: the input of the reference's
+    /// metrics, if known.
+    ///
+    /// # Errors
+    /// The shapes do not match, or a score is not a probability.
     pub fn new(
         labels: Vec<String>,
         scores: Vec<f32>,
@@ -125,8 +130,8 @@ impl Predictions {
         })
     }
 
-    /// Logits, made probabilities as the daemon does: divided by `temperature`, then softmax or
-    /// sigmoid by the kind of `truth`.
+    /// Predictions from logits, with the daemon's conversion: division by `temperature`, then
+    /// softmax or sigmoid by the kind of `truth`.
     pub fn from_logits(
         labels: Vec<String>,
         logits: Vec<f32>,
@@ -147,20 +152,23 @@ impl Predictions {
     pub fn count(&self) -> usize {
         self.scores.len() / self.labels.len()
     }
+    /// The labels, in the order of the scores.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
+    /// Whether an item has one label or several.
     pub fn task(&self) -> Task {
         self.task
     }
+    /// The true labels.
     pub fn truth(&self) -> &Truth {
         &self.truth
     }
-    /// Probabilities of an item, one per label.
+    /// The probabilities of an item, one per label.
     pub fn scores(&self, item: usize) -> &[f32] {
         &self.scores[item * self.labels.len()..][..self.labels.len()]
     }
-    /// `[items, labels]` row by row.
+    /// The logits, `[items, labels]` row by row, if known.
     pub fn logits(&self) -> Option<&[f32]> {
         self.logits.as_deref()
     }
@@ -168,35 +176,37 @@ impl Predictions {
     pub fn reference_input(&self) -> &[f32] {
         self.logits.as_deref().unwrap_or(&self.scores)
     }
-    /// Whether `label` holds for `item`.
+    /// Whether `label` is a true label of `item`.
     pub fn holds(&self, item: usize, label: usize) -> bool {
         match &self.truth {
             Truth::Classes(classes) => classes[item] == label,
             Truth::Labels(holds) => holds[item * self.labels.len() + label],
         }
     }
-    /// Label with the highest score (the first of equals) and that score: the daemon's `top` and
-    /// `confidence`.
+    /// The label with the highest score (the first one of a tie), and that score: the daemon's
+    /// `top` and `confidence`.
     pub fn top(&self, item: usize) -> (usize, f32) {
         let scores = self.scores(item);
         let top = argmax(scores);
         (top, scores[top])
     }
-    /// Whether the top label is right.
+    /// Whether the top label is a true label of `item`.
     pub fn is_right(&self, item: usize) -> bool {
         self.holds(item, self.top(item).0)
     }
 }
 
-/// Index of the highest value, the first of equals.
+/// Index of the highest value, the first one of a tie.
 pub fn argmax(values: &[f32]) -> usize {
     (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
+/// The logistic function, `1 / (1 + exp(-logit))`.
 pub fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
+/// The softmax of `row / temperature`.
 pub(crate) fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let odds: Vec<f32> = row

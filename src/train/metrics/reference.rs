@@ -6,19 +6,19 @@
 
 use crate::train::metrics::predictions::sigmoid;
 
-/// Averaging over labels.
+/// How the values of the labels are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
     /// Weighted by support.
     Weighted,
-    /// Each label weighs the same; of single-label classes only those that occur in truth or
-    /// predictions.
+    /// Unweighted mean over labels. With one label per item, only classes that occur in truth or
+    /// predictions count.
     Macro,
-    /// All labels' decisions pooled.
+    /// One value over the pooled decisions of all labels.
     Micro,
 }
 
-/// Right and wrong decisions about one label.
+/// Binary decisions about one label, counted against the truth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
     pub true_positive: u64,
@@ -28,10 +28,11 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// The number of items with the label.
+    /// Number of items with the label.
     pub fn support(&self) -> u64 {
         self.true_positive + self.false_negative
     }
+    /// Number of items.
     pub fn count(&self) -> u64 {
         self.support() + self.false_positive + self.true_negative
     }
@@ -45,21 +46,26 @@ impl Decisions {
     }
 }
 
-/// One of the reference's four metrics.
+/// One of the four metrics that the reference reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReferenceMetric {
     Accuracy,
     Precision,
     Recall,
     F1,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Accuracy, Kind::Precision, Kind::Recall, Kind::F1];
+impl ReferenceMetric {
+    pub const ALL: [ReferenceMetric; 4] = [
+        ReferenceMetric::Accuracy,
+        ReferenceMetric::Precision,
+        ReferenceMetric::Recall,
+        ReferenceMetric::F1,
+    ];
 
-    /// One label's value; an empty denominator gives 0. `multi`: with several labels, where true
-    /// negatives count for accuracy.
-    pub fn of(self, decisions: &Decisions, multi: bool) -> f64 {
+    /// The metric of one label; 0 if its denominator is 0. With several labels (`multi`), the
+    /// accuracy counts true negatives.
+    pub fn value(self, decisions: &Decisions, multi: bool) -> f64 {
         let Decisions {
             true_positive: tp,
             false_positive: fp,
@@ -67,25 +73,25 @@ impl Kind {
             true_negative: tn,
         } = *decisions;
         match self {
-            Kind::Accuracy if multi => share(tp + tn, tp + tn + fp + fn_),
-            Kind::Accuracy | Kind::Recall => share(tp, tp + fn_),
-            Kind::Precision => share(tp, tp + fp),
-            Kind::F1 => share(2 * tp, 2 * tp + fn_ + fp),
+            ReferenceMetric::Accuracy if multi => share(tp + tn, tp + tn + fp + fn_),
+            ReferenceMetric::Accuracy | ReferenceMetric::Recall => share(tp, tp + fn_),
+            ReferenceMetric::Precision => share(tp, tp + fp),
+            ReferenceMetric::F1 => share(2 * tp, 2 * tp + fn_ + fp),
         }
     }
 
-    /// The labels' values averaged.
+    /// The metric averaged over `labels`.
     pub fn averaged(self, labels: &[Decisions], multi: bool, average: Average) -> f64 {
         let weigh = |weight: &dyn Fn(&Decisions) -> u64| {
             let sum: u64 = labels.iter().map(weight).sum();
             let weighed: f64 = labels
                 .iter()
-                .map(|d| weight(d) as f64 * self.of(d, multi))
+                .map(|d| weight(d) as f64 * self.value(d, multi))
                 .sum();
             if sum == 0 { 0.0 } else { weighed / sum as f64 }
         };
         match average {
-            Average::Micro => self.of(
+            Average::Micro => self.value(
                 &labels
                     .iter()
                     .fold(Decisions::default(), |sum, d| sum.add(*d)),
@@ -126,7 +132,7 @@ mod tests {
     use super::*;
     use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
     use crate::train::metrics::predictions::{Predictions, Truth};
-    use crate::train::metrics::tally::Marks;
+    use crate::train::metrics::tally::ItemCounts;
     use serde_json::Value;
 
     fn floats(array: &Value) -> Vec<f32> {
@@ -154,7 +160,7 @@ mod tests {
     fn counts(labels: usize, inputs: &[f32], truth: Truth) -> TallyCounts {
         let names = (0..labels).map(|label| label.to_string()).collect();
         let predictions = Predictions::from_logits(names, inputs.to_vec(), 1.0, truth).unwrap();
-        TallyCounts::new(Marks::new(&predictions, 0.0).tally(|_| 1))
+        TallyCounts::new(ItemCounts::new(&predictions, 0.0).tally(|_| 1))
     }
 
     /// Compares every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …;
@@ -232,7 +238,8 @@ mod tests {
         let logits = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].concat();
         let found = counts(4, &logits, Truth::Classes(vec![0, 1]));
         assert!((macro_accuracy(&found).unwrap() - 1.0 / 3.0).abs() < 1e-12);
-        let weighted = Kind::Accuracy.averaged(&found.reference, false, Average::Weighted);
+        let weighted =
+            ReferenceMetric::Accuracy.averaged(&found.reference, false, Average::Weighted);
         assert_eq!(weighted, 0.5);
         // Ties go to the first.
         let tied = counts(2, &[0.5, 0.5], Truth::Classes(vec![1]));
@@ -240,6 +247,9 @@ mod tests {
         // Without any item.
         assert_eq!(macro_accuracy(&counts(3, &[], Truth::Labels(vec![]))), None);
         let none = [Decisions::default(); 3];
-        assert_eq!(Kind::F1.averaged(&none, true, Average::Weighted), 0.0);
+        assert_eq!(
+            ReferenceMetric::F1.averaged(&none, true, Average::Weighted),
+            0.0
+        );
     }
 }

@@ -7,9 +7,9 @@ use crate::train::metrics::reference::{Decisions, multi_label_predictions};
 /// Bins of confidence, of equal width.
 pub const BINS: usize = 15;
 
-/// One item's contribution to a [`Tally`].
+/// The contribution of one item to a [`Tally`].
 #[derive(Clone, Debug)]
-struct Mark {
+struct ItemCount {
     /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
     decisions: Vec<Decision>,
     brier: f64,
@@ -21,7 +21,7 @@ struct Mark {
 
 #[derive(Clone, Copy, Debug)]
 struct Decision {
-    /// Index in [`Tally::cells`], by our scores and by the reference's rule.
+    /// Index in [`Tally::cells`].
     cell: usize,
     reference_cell: usize,
     bin: usize,
@@ -29,17 +29,17 @@ struct Decision {
     right: bool,
 }
 
-/// Every item's mark.
+/// The contributions of all items: each is computed once, and added up for every resample.
 #[derive(Clone, Debug)]
-pub struct Marks {
+pub struct ItemCounts {
     task: Task,
     labels: usize,
-    marks: Vec<Mark>,
+    marks: Vec<ItemCount>,
 }
 
-impl Marks {
+impl ItemCounts {
     /// Items with a confidence (highest score) under `abstain_threshold` are abstentions.
-    pub fn new(predictions: &Predictions, abstain_threshold: f32) -> Marks {
+    pub fn new(predictions: &Predictions, abstain_threshold: f32) -> ItemCounts {
         let labels = predictions.labels().len();
         let reference: Vec<bool> = match predictions.task() {
             Task::Single => predictions
@@ -59,18 +59,19 @@ impl Marks {
                 )
             })
             .collect();
-        Marks {
+        ItemCounts {
             task: predictions.task(),
             labels,
             marks,
         }
     }
 
+    /// Number of items.
     pub fn count(&self) -> usize {
         self.marks.len()
     }
 
-    /// Item `i` taken `times(i)` times.
+    /// The sums with item `i` counted `times(i)` times.
     pub fn tally(&self, times: impl Fn(usize) -> u32) -> Tally {
         let width = if self.task == Task::Single {
             self.labels
@@ -97,7 +98,7 @@ fn mark(
     item: usize,
     reference: &[bool],
     abstain_threshold: f32,
-) -> Mark {
+) -> ItemCount {
     let scores = predictions.scores(item);
     let labels = scores.len();
     let (top, confidence) = predictions.top(item);
@@ -161,7 +162,7 @@ fn mark(
             .zip(&holds)
             .all(|(p, holds)| (*p > 0.5) == *holds),
     };
-    Mark {
+    ItemCount {
         decisions,
         brier,
         log_loss,
@@ -171,17 +172,18 @@ fn mark(
     }
 }
 
-/// One bin of a reliability diagram.
+/// Sums of one bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BinSum {
+    /// Decisions in the bin: one per item, or with several labels one per item and label.
     pub decisions: u64,
-    /// Top labels that are right; for several labels, labels that hold.
+    /// Correct decisions: the top label is true, or, with several labels, the label is true.
     pub right: u64,
     /// Sum of the confidences.
     pub confidence: f64,
 }
 
-/// Sums over items.
+/// Sums over items, from which every metric is computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     pub task: Task,
@@ -190,15 +192,18 @@ pub struct Tally {
     /// [`Task::Single`]: `[truth, predicted]`. [`Task::Multi`]: `[label, (true negatives, false
     /// positives, false negatives, true positives)]`.
     pub cells: Vec<u64>,
-    /// As `cells`, by the reference's rule.
+    /// As [`Tally::cells`], with labels predicted by the reference's rule.
     pub reference_cells: Vec<u64>,
     pub bins: [BinSum; BINS],
+    /// Sum of the squared errors of the probabilities.
     pub brier: f64,
+    /// Sum of the negative log-likelihoods of the truth, in nats.
     pub log_loss: f64,
-    /// Items with every label right.
+    /// Items whose labels are all predicted correctly.
     pub exact: u64,
+    /// Items that are not abstentions.
     pub answered: u64,
-    /// Items that are not abstentions and have the right top label.
+    /// Items that are not abstentions and have the correct top label.
     pub answered_right: u64,
 }
 
@@ -219,7 +224,7 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, mark: &Mark, times: u64) {
+    fn add(&mut self, mark: &ItemCount, times: u64) {
         self.items += times;
         for decision in &mark.decisions {
             self.cells[decision.cell] += times;
@@ -240,12 +245,12 @@ impl Tally {
         };
     }
 
-    /// Right and wrong decisions per label.
+    /// True and false positives and negatives of each label.
     pub fn decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.cells)
     }
 
-    /// As `decisions`, by the reference's rule.
+    /// As [`Tally::decisions`], by the reference's rule.
     pub fn reference_decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.reference_cells)
     }

@@ -1,17 +1,17 @@
 //! Class weights of the loss (`src/train/method.md` a.2 and f.1): the reference's, with its error,
 //! and the corrected ones.
 
-/// Cross-entropy weights as the reference computes them for CAER: the class's share of the items.
-/// They raise frequent classes further: the reference's error, kept for parity in the profile
-/// `reference`.
+/// Cross-entropy weights as the reference computes them for CAER: each class's share of the items.
+/// They favour frequent classes further, which is the reference's error. The profile `reference`
+/// keeps it for parity.
 pub fn frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>().max(1) as f64;
     counts.iter().map(|count| *count as f64 / sum).collect()
 }
 
-/// Cross-entropy weights of the profile `fixed`: items / (classes x items of the class). Each class
-/// has the same total weight, and the mean weight of an item is 1. Only classes that occur count;
-/// others have weight 0.
+/// Cross-entropy weights of the profile `fixed`: `items / (classes * items of the class)`. Each
+/// class has the same total weight, and the mean weight of an item is 1. Classes without items have
+/// weight 0 and are not counted.
 pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>() as f64;
     let occurring = counts.iter().filter(|count| **count > 0).count() as f64;
@@ -27,8 +27,8 @@ pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// Binary cross-entropy's `pos_weight` per label: negative items / positive items. A label that
-/// never holds has no positive term: 1.
+/// The `pos_weight` of binary cross-entropy per label: negative items over positive items. It is 1
+/// for a label without positive items.
 pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
     positives
         .iter()
@@ -42,7 +42,7 @@ pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The number of items of each label.
+/// Number of items of each label.
 pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     let mut counts = vec![0; labels];
     match truth {
@@ -56,8 +56,8 @@ pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     counts
 }
 
-/// The reference's class weights for a data set, in its order of labels: constants, or for CAER
-/// from the training split's `counts`. `None` for an unknown data set.
+/// The reference's class weights for a data set, in its order of labels: constants, except for
+/// CAER, where they follow from the training split's `counts`. `None` for an unknown data set.
 pub fn reference_weights(dataset: &str, counts: &[usize]) -> Option<Vec<f64>> {
     match dataset {
         // `pos_weight` of BCE; the SDK's order of labels.

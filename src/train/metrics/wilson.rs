@@ -1,6 +1,6 @@
 //! Wilson's score interval of a share.
 
-/// Wilson's interval, 95 %, of a share of `count`.
+/// Wilson's 95 % interval of `share`, a proportion of `count` items.
 pub fn wilson(share: f64, count: usize) -> [f64; 2] {
     let (n, z) = (count.max(1) as f64, 1.959964);
     let middle = share + z * z / (2.0 * n);

@@ -7,14 +7,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::add_row;
 
-/// One modality's evidence for each label.
+/// Maps one modality's embedding to its evidence for each label.
 #[derive(Module, Debug)]
 struct Branch {
     hidden: Linear,
     logits: Linear,
-    /// `[1, labels]`, added where this modality is alone; not trained.
+    /// `[1, labels]`, added if this is the only present modality; not trained.
     prior: Option<Param<Tensor<2>>>,
-    /// See [`Head::with_bounds`]; 0: none.
+    /// The bound of [`Head::with_bounds`], in nats; 0: none.
     bound: f64,
 }
 
@@ -23,10 +23,10 @@ impl Branch {
         self.logits.forward(relu(self.hidden.forward(embedding)))
     }
 
-    /// `evidence` beside other modalities' evidence.
+    /// The evidence beside other modalities, with the bound applied.
     ///
-    /// Maximum, addition and ReLU alone: a row's bits do not depend on the other rows of a batch,
-    /// as they would with ONNX Runtime's `Exp`.
+    /// Uses only maximum, addition and ReLU. With ONNX Runtime's `Exp`, the bits of a row would
+    /// depend on the other rows of a batch.
     fn bounded(&self, evidence: Tensor<2>) -> Tensor<2> {
         let (largest, _) = evidence.clone().max_dim_with_indices(1);
         let least = largest.sub_scalar(self.bound);
@@ -34,20 +34,21 @@ impl Branch {
     }
 }
 
-/// The fusion head: the weighted sum of the evidence of face, voice and words, each gated by its
-/// presence.
+/// The fusion head: the sum of the evidence of face, voice and text, in nats, each weighted and
+/// gated by its presence.
 ///
-/// The sum is the product of the experts' likelihoods: the right fusion if modalities are
-/// independent given the label. So they are in the training data: faces, voices and words of
-/// different people, joined by label. Labels are drawn uniformly, so the sum holds no prior;
-/// [`Head::with_prior_alone`] adds one where a modality is alone.
+/// The sum is the logarithm of a product of experts, which is the optimal fusion if modalities are
+/// independent given the label. In the training data they are: faces, voices and texts of different
+/// people are joined by label. Labels are drawn uniformly, so the sum holds no prior;
+/// [`Head::with_single_modality_prior`] adds one if a modality is alone.
 #[derive(Module, Debug)]
 pub struct Head {
     branches: Vec<Branch>,
 }
 
 impl Head {
-    /// One branch for each of `dims`, the lengths of the modalities' embeddings.
+    /// A head with random weights: one branch per entry of `dims`, the lengths of the modalities'
+    /// embeddings.
     pub fn new(dims: &[usize], hidden: usize, labels: usize, device: &Device) -> Self {
         let branch = |dim: &usize| Branch {
             hidden: LinearConfig::new(*dim, hidden).init(device),
@@ -60,10 +61,9 @@ impl Head {
         }
     }
 
-    /// Embeddings `[batch, dim]` and presence `[batch, modalities]` of 0 and 1 to logits `[batch,
-    /// labels]`.
-    ///
-    /// An absent modality adds exactly nothing, whatever its embedding is.
+    /// Maps embeddings `[batch, dim]` of each modality and the presence of 0 and 1, `[batch,
+    /// modalities]`, to logits `[batch, labels]`. An absent modality adds exactly 0, whatever its
+    /// embedding is.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let modalities = self.branches.len();
         let evidence: Vec<_> = self
@@ -106,9 +106,8 @@ impl Head {
         sum.expect("a modality at least")
     }
 
-    /// The same head with each modality's evidence multiplied by a factor (calibration on held-out
-    /// data).
-    pub fn weighed(mut self, factors: &[f32]) -> Self {
+    /// Multiplies the evidence of each modality by its factor (calibration on held-out data).
+    pub fn scaled(mut self, factors: &[f32]) -> Self {
         for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
             branch.logits.bias = branch
@@ -120,13 +119,13 @@ impl Head {
         self
     }
 
-    /// The same head; beside other modalities, no label's evidence is lower than that of the
-    /// modality's most favoured label by more than `bounds`, in nats, one for each modality; 0: no
-    /// bound.
+    /// Bounds the evidence of each modality beside others: the evidence for a label is at most its
+    /// bound, in nats, below that for the modality's most favoured label. `bounds` has one value
+    /// per modality; 0: no bound.
     ///
-    /// This limits how much one modality can exclude a label that the others favour: a neutral face
-    /// beside a frightened voice is common, and an unbounded product of experts takes it for
-    /// impossible. The label that a modality favours most stays the same.
+    /// The bound limits how far one modality can exclude a label that others favour. A neutral face
+    /// with a frightened voice is common; an unbounded product of experts treats it as impossible.
+    /// The most favoured label of a modality does not change.
     pub fn with_bounds(mut self, bounds: &[f64]) -> Self {
         for (branch, bound) in self.branches.iter_mut().zip(bounds) {
             branch.bound = *bound;
@@ -134,15 +133,21 @@ impl Head {
         self
     }
 
-    /// The same head with `prior` added to one modality's evidence where it is present.
-    pub fn with_prior_of(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
+    /// Adds `prior`, one value per label, to the evidence of one modality wherever it is present.
+    pub fn with_modality_prior(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
         let linear = &mut self.branches[modality].logits;
         linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
         self
     }
 
-    /// The same head; its logits get `prior` added where only this modality is present.
-    pub fn with_prior_alone(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
+    /// Adds `prior`, one value per label, to the logits where this modality is the only present
+    /// one.
+    pub fn with_single_modality_prior(
+        mut self,
+        modality: usize,
+        prior: &[f32],
+        device: &Device,
+    ) -> Self {
         let row = Tensor::from_data(TensorData::new(prior.to_vec(), [1, prior.len()]), device);
         self.branches[modality].prior = Some(Param::from_tensor(row).set_require_grad(false));
         self

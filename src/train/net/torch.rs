@@ -15,11 +15,11 @@ use tch::Kind;
 use super::{Block, Encoder, LEAST_VARIANCE, NormedConv};
 use crate::train::device::Precision;
 
-/// The weights that take part, in the order in which they are used.
+/// The trained weights, in the order of their use.
 struct Leaves {
     ids: Vec<(ParamId, Vec<usize>)>,
     tensors: Vec<tch::Tensor>,
-    /// Convolutions' inputs and weights.
+    /// Type of the inputs and weights of convolutions.
     kind: Kind,
 }
 
@@ -109,8 +109,9 @@ fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
-/// The mean cross-entropy of `values` (`[batch, 1, rows, columns]`) against soft `targets`, and
-/// every weight's gradient; running statistics follow. Dropout draws from LibTorch's generator.
+/// The mean cross-entropy of an encoder on `values` (`[batch, 1, rows, columns]`) against soft
+/// `targets`, and the gradient of every weight. Updates the running statistics. Dropout draws from
+/// LibTorch's generator.
 pub fn gradients(
     net: &Encoder,
     values: &[f32],
@@ -177,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::model::golden::golden_samples;
-    use crate::train::device::plain;
+    use crate::train::device::burn_cpu;
     use crate::train::fit::{Learner, values};
     use crate::train::net::tests::tiny;
     use crate::train::samples::PlaneBatch;
@@ -209,12 +210,12 @@ mod tests {
     #[test]
     fn loss_gradients_and_statistics_are_those_of_burns_own_differentiation() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
-        let training = plain().autodiff();
+        let training = burn_cpu().autodiff();
         let file = tempfile::tempdir().unwrap();
         let path = file.path().join("net.bpk");
-        tiny(&plain()).save_file(&path).unwrap();
+        tiny(&burn_cpu()).save_file(&path).unwrap();
         let load = || {
-            tiny(&plain())
+            tiny(&burn_cpu())
                 .try_load_file(&path)
                 .unwrap()
                 .to_device(&training)

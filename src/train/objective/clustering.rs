@@ -1,22 +1,23 @@
-//! Clustering: cluster logits against the centroids that k-means found (`src/train/method.md` c.2;
+//! Clustering loss: cluster logits against the centroids of k-means (`src/train/method.md` c.2;
 //! reference `clustering_loss.py`).
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// The vectors that are compared with the centroids.
+/// Which vectors are compared with the centroids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClusterMode {
     /// The mean of the modalities' cluster logits.
     Joint,
-    /// Each modality's own, summed.
+    /// The cluster logits of each modality; their losses are summed.
     Individual,
 }
 
-/// `features` `[batch, dim]` against `centroids` `[clusters, dim]` (no gradient): cross-entropy of
-/// `S = f C^T`, the label's entry less the margin. `labels` holds one cluster per row.
+/// Cross-entropy of `S = f C^T` with a margin, which is subtracted from the label's entry.
+/// `features`: `[batch, dim]`; `centroids`: `[clusters, dim]`, without a gradient; `labels`: the
+/// cluster of each row.
 pub fn clustering_loss(
     features: Tensor<2>,
     centroids: Tensor<2>,

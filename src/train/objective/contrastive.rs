@@ -8,8 +8,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 /// The reference's margin.
 pub const MARGIN: f64 = 0.001;
 
-/// Similarities `[batch, batch]` of one modality's rows with another's, the true pairs on the
-/// diagonal: the cross-entropy of identifying the matching row and column,
+/// Masked margin softmax of similarities `[batch, batch]` between rows of two modalities, with the
+/// true pairs on the diagonal. It is the cross-entropy of identifying the matching row and column:
 /// `mean(-S'_bb + lse_c S'_bc) + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
 pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     let [batch, _] = similarity.dims();
@@ -24,13 +24,13 @@ pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     (diagonal(by_row) + diagonal(by_column)).neg()
 }
 
-/// `[[0], [1], …]`.
+/// The row numbers `[[0], [1], …]`.
 fn numbers(count: usize, device: &Device) -> Tensor<2, Int> {
     let values: Vec<i32> = (0..count as i32).collect();
     Tensor::from_data(TensorData::new(values, [count, 1]), device)
 }
 
-/// The compared pairs of modalities: a ring over three, the one pair of two.
+/// The pairs of modalities that are compared: a ring over three, or the one pair of two.
 pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     match modalities {
         0 | 1 => Vec::new(),
@@ -39,9 +39,9 @@ pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     }
 }
 
-/// NT-Xent logits of unit rows `[views * batch, dim]`, view after view: the positives first, then
-/// the negatives in their order, divided by the temperature. With more than two views the positives
-/// beyond the first count as negatives do (the reference's).
+/// NT-Xent logits of unit rows `[views * batch, dim]`, view after view: first the positives, then
+/// the negatives in their order, divided by the temperature. With more than two views, positives
+/// after the first are treated as negatives (as in the reference).
 pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<2> {
     let [rows, _] = unit.dims();
     let batch = rows / views;
@@ -66,7 +66,7 @@ pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<
     similarity.gather(1, order)
 }
 
-/// NT-Xent: mean cross-entropy over rows, with the first positive as the class.
+/// NT-Xent loss: the mean cross-entropy over rows, with the first positive as the true class.
 pub fn simclr_loss(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<1> {
     let logits = simclr_logits(unit, views, temperature);
     log_softmax(logits, 1).narrow(1, 0, 1).mean().neg()

@@ -1,26 +1,27 @@
-//! Online k-means by cosine (`src/train/method.md` c.2, points 2 and 3): the pseudo-labels of
-//! clustering, and the queue of earlier batches.
+//! Online k-means with cosine similarity (`src/train/method.md` c.2, points 2 and 3): the
+//! pseudo-labels of clustering, and the queue of earlier batches.
 
-/// Result of k-means.
+/// The result of k-means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kmeans {
-    /// Per row, of the assignment before the last update of the centroids (the reference's).
+    /// The cluster of each row in the assignment before the last update of the centroids (as in the
+    /// reference).
     pub labels: Vec<usize>,
-    /// `clusters x dim`, not normalised; zero where a cluster stayed empty.
+    /// The centroids `[clusters, dim]`, row by row, not normalised; zero for an empty cluster.
     pub centroids: Vec<f32>,
     /// Number of assignment passes.
     pub passes: usize,
 }
 
-/// Clusters `rows` (`n x dim`) into `initial.len()` clusters; `initial` are the rows that the
-/// centroids begin with.
+/// Clusters `rows` (`[n, dim]`, row by row) into `initial.len()` clusters. `initial`: indices of
+/// the rows that are the first centroids.
 ///
-/// Rows go to the centroid with the largest cosine (the first of equals; a zero vector is equally
-/// far from all), a centroid becomes the plain mean of its rows, until the centroids' squared
-/// shifts sum to 1e-4 or less, or 100 passes.
+/// Each row is assigned to the centroid with the largest cosine (the first one of a tie; a zero
+/// vector has no cosine and takes the first). Each centroid becomes the mean of its rows. This is
+/// repeated until the squared shifts of the centroids sum to at most 1e-4, at most 100 times.
 ///
 /// # Panics
-/// If `initial` names a row that is not there, or the rows are not whole.
+/// `initial` contains an invalid index, or `rows` is not a multiple of `dim`.
 pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     assert_eq!(rows.len() % dim, 0, "rows must be whole");
     let unit = unit_rows(rows, dim);
@@ -48,7 +49,8 @@ pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     unreachable!("the loop ends by its hundredth pass")
 }
 
-/// Assigns the rows (`unit`: the same rows, normalised) and returns the means of the clusters.
+/// One pass: assigns the rows (`unit`: the same rows, normalised), and returns the means of the
+/// clusters.
 pub(crate) fn pass(
     rows: &[f32],
     unit: &[f32],
@@ -72,6 +74,7 @@ pub(crate) fn pass(
         .collect()
 }
 
+/// The rows, `[rows, dim]` row by row, each divided by its Euclidean norm.
 pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
     let norm = |row: &[f32]| {
         (row.iter()
@@ -86,7 +89,7 @@ pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
 }
 
 /// The nearest centroid of each row. Centroids are transposed, so that the inner loop runs over all
-/// of them at once.
+/// of them.
 fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     let clusters = centroids.len() / dim;
     let mut columns = vec![0.0f32; centroids.len()];
@@ -115,18 +118,18 @@ fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     }
 }
 
-/// The rows of the last batches, newest first, that k-means takes before the current batch's.
+/// Rows of the last batches, newest first, which k-means uses before those of the current batch.
 #[derive(Clone, Debug)]
 pub struct Queue {
     dim: usize,
     batch: usize,
-    /// Keeps a share of 1 / `reduction` of each batch's rows; `None`: all.
+    /// A share of 1 / `reduction` of each batch's rows is kept; `None`: all.
     reduction: Option<usize>,
     rows: Vec<f32>,
 }
 
 impl Queue {
-    /// Room for `batches` batches of `batch` rows, with `reduction` for a part of each.
+    /// An empty queue for `batches` batches of `batch` rows, which are reduced by `reduction`.
     pub fn new(batches: usize, batch: usize, dim: usize, reduction: Option<usize>) -> Self {
         let rows = batches * batch / reduction.unwrap_or(1);
         Queue {
@@ -141,8 +144,8 @@ impl Queue {
         &self.rows
     }
 
-    /// The input of k-means for this batch: the queue's rows before it if the queue is full. Then
-    /// the batch enters the queue.
+    /// The input of k-means for this batch, preceded by the rows of the queue if it is full. Then
+    /// the batch is added to the queue.
     pub fn push(&mut self, batch: &[f32]) -> Vec<f32> {
         let is_full = self.rows.len() >= self.dim
             && self.rows[self.rows.len() - self.dim..]
@@ -161,8 +164,8 @@ impl Queue {
         input
     }
 
-    /// The first part of each group of `batch / 128` rows (the reference's reduction; it means one
-    /// group per device's 128).
+    /// The first part of each group of `batch / 128` rows. This is the reference's reduction, which
+    /// is meant as one group for each device's 128 rows.
     fn reduced(&self, batch: &[f32]) -> Vec<f32> {
         let Some(factor) = self.reduction else {
             return batch.to_vec();

@@ -9,14 +9,14 @@ use crate::train::metrics::Truth;
 
 /// Loss of logits `[batch, labels]` against the truth of each row.
 ///
-/// [`Truth::Classes`]: cross-entropy. With `weights`, one per class, a row counts as much as its
-/// class does, and the sum is divided by the rows' weights together.
+/// [`Truth::Classes`]: cross-entropy. `weights`: a weight per class. Each row has the weight of its
+/// class, and the sum is divided by the sum of the rows' weights.
 ///
-/// [`Truth::Labels`]: binary cross-entropy, averaged over rows and labels. `weights` multiply the
-/// loss of each label's ones.
+/// [`Truth::Labels`]: binary cross-entropy, averaged over rows and labels. `weights`: a factor per
+/// label on the loss of its positive targets.
 ///
 /// # Panics
-/// If there are not as many targets as rows, or a class is not below the number of labels.
+/// The number of targets is not the number of rows, or a class is not below the number of labels.
 pub fn label_loss(
     logits: Tensor<2>,
     truth: &Truth,

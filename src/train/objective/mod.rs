@@ -1,5 +1,5 @@
-//! Losses of pre-training: any sum of contrastive, clustering and reconstruction, or SimCLR; and
-//! the loss of fine-tuning (`src/train/method.md` c).
+//! Losses of pre-training: any sum of contrastive, clustering and reconstruction loss, or SimCLR;
+//! and the loss of fine-tuning (`src/train/method.md` c).
 //!
 //! Training calls these functions, and the comparison with the authors' numbers calls the same ones
 //! (`src/train/parity`).
@@ -51,24 +51,26 @@ pub enum Objective {
         /// Similarities are divided by this. The reference: 1.
         temperature: f64,
     },
-    /// Cross-entropy against online k-means.
+    /// Cross-entropy against the clusters of online k-means.
     Clustering {
         weight: f64,
         mode: ClusterMode,
         clusters: usize,
-        /// Earlier batches that k-means uses in addition to the current one.
+        /// Number of earlier batches that k-means uses in addition to the current one.
         queue: usize,
-        /// Keeps one of this many of the queue's rows; 1: all.
+        /// One of this many rows of the queue is kept; 1: all.
         queue_reduction: usize,
-        /// Before this epoch the loss is inactive, and the mean over losses leaves it out.
+        /// First epoch, from 0, in which the loss is active. Before it, the mean over losses does
+        /// not include it.
         start_epoch: usize,
     },
-    /// Mean squared error of each modality's embedding from its own representation.
+    /// Mean squared error of each modality's embedding, reconstructed from its own representation.
     Reconstruction {
         weight: f64,
         /// Width of the heads' hidden layer.
         hidden: usize,
-        /// The heads end in a rectifier, as in the reference, and cannot reach negative values.
+        /// Whether the heads end in a rectifier, as in the reference, so that reconstructions are
+        /// not negative.
         rectified: bool,
     },
     /// NT-Xent between augmented views of the first modality.
@@ -80,6 +82,7 @@ pub enum Objective {
 }
 
 impl Objective {
+    /// The name in recipes and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Objective::Contrastive { .. } => "contrastive",
@@ -88,6 +91,7 @@ impl Objective {
             Objective::Simclr { .. } => "simclr",
         }
     }
+    /// The factor on the loss in the sum of all losses.
     pub fn weight(&self) -> f64 {
         match self {
             Objective::Contrastive { weight, .. }
@@ -96,7 +100,7 @@ impl Objective {
             | Objective::Simclr { weight, .. } => *weight,
         }
     }
-    /// Whether it counts in this epoch.
+    /// Whether the loss is active in this epoch.
     pub fn is_active(&self, epoch: usize) -> bool {
         !matches!(self, Objective::Clustering { start_epoch, .. } if epoch < *start_epoch)
     }

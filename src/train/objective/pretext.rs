@@ -1,4 +1,4 @@
-//! The model of pre-training: representation heads, pretext heads, and one step's losses.
+//! The model of pre-training: representation heads, pre-training heads, and the losses of one step.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -9,60 +9,64 @@ use super::{
 use crate::train::fit::tensor;
 use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
 
-/// Embeddings of some clips; each modality has only the clips with an embedding.
+/// The embeddings of some clips. Each modality contains only the clips that have an embedding of
+/// it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureBatch {
-    /// Clips in the batch.
+    /// Number of clips in the batch.
     pub count: usize,
-    /// Per modality the clips that have it, ascending, and their embeddings, row after row.
+    /// Per modality: the ascending indices of the clips that have it, and their embeddings, row by
+    /// row.
     pub modalities: Vec<(Vec<usize>, Vec<f32>)>,
 }
 
-/// Representation heads with the pre-training heads on top.
+/// Representation heads followed by the heads of pre-training.
 #[derive(Module, Debug)]
 pub struct PretextModel {
     pub heads: RepresentationHeads,
     pub(crate) pretext: PretextHeads,
 }
 
-/// Outputs of a step, per modality, for the clips that have it.
+/// The outputs of a step, per modality, for the clips that have it.
 pub struct Outputs {
-    /// Embeddings as reconstruction aims at them.
+    /// Standardised embeddings, the targets of the reconstruction.
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
     /// Reconstructions from the representations; empty without that objective.
     pub reconstructions: Vec<Tensor<2>>,
     /// Projections, not normalised.
     pub projections: Vec<Tensor<2>>,
-    /// `[present, clusters]`; empty without clustering.
+    /// Cluster logits `[present, clusters]`; empty without clustering.
     pub cluster_logits: Vec<Tensor<2>>,
-    /// Their mean over the modalities that a clip has, `[batch, clusters]`.
+    /// Mean cluster logits over the modalities of each clip, `[batch, clusters]`.
     pub fused: Option<Tensor<2>>,
 }
 
-/// Outputs that depend on single clips only, per modality.
+/// Outputs per modality that depend on single clips only.
 #[derive(Default)]
 pub(super) struct Parts {
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
     pub reconstructions: Vec<Tensor<2>>,
-    /// Before normalisation and projection.
+    /// Outputs of the projection's first layer, before batch normalisation.
     pub narrowed: Vec<Tensor<2>>,
-    /// Whether projections are clustered.
+    /// Whether there is a clustering loss.
     pub clusters: bool,
 }
 
-/// Result of k-means for one batch.
+/// The result of k-means for one batch.
 pub struct Clusters<'a> {
+    /// The cluster of each row.
     pub labels: &'a [usize],
+    /// `[clusters, clusters]`, row by row: the clustered rows are cluster logits.
     pub centroids: &'a [f32],
 }
 
-/// A step's losses.
+/// The losses of one step.
 pub struct StepLosses {
     /// The minimised loss: the mean over active objectives of weight times loss.
     pub total: Tensor<1>,
-    /// Each active objective's loss, not weighted.
+    /// The unweighted loss of each active objective, by its name.
     pub each: Vec<(&'static str, Tensor<1>)>,
 }
 
@@ -84,8 +88,8 @@ impl PretextModel {
         self.join(self.parts(batch, objectives, device), batch, device)
     }
 
-    /// The outputs that do not depend on the rest of the batch: nearly all of the weights and of
-    /// the work.
+    /// The outputs that do not depend on the rest of the batch: they use nearly all weights and
+    /// most of the computation.
     pub(super) fn parts(
         &self,
         batch: &FeatureBatch,
@@ -119,7 +123,7 @@ impl PretextModel {
         parts
     }
 
-    /// The outputs that depend on the whole batch: normalisation by its statistics, and later
+    /// The outputs that depend on the whole batch: batch normalisation by its statistics, and later
     /// layers.
     pub(super) fn join(&self, parts: Parts, batch: &FeatureBatch, device: &Device) -> Outputs {
         let Parts {
@@ -149,8 +153,8 @@ impl PretextModel {
         }
     }
 
-    /// The losses of a step. `clusters` is the result of k-means for [`Outputs::fused`]; without it
-    /// clustering does not count.
+    /// The losses of a step. `clusters`: the result of k-means for [`Outputs::fused`]; without it
+    /// the clustering loss is left out.
     pub fn losses(
         &self,
         outputs: &Outputs,
@@ -193,7 +197,7 @@ impl PretextModel {
     }
 }
 
-/// The mean over active losses of weight times loss; `None` if none is active
+/// The mean over active losses of weight times loss; `None` if no loss is active
 /// (`src/train/method.md` c.4; reference `losses_merging_loss.py`).
 pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
     Some(
@@ -220,7 +224,7 @@ fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
     losses.reduce(|a, b| a + b)
 }
 
-/// Sum over the pairs of modalities, each over the clips that have both.
+/// The sum over pairs of modalities of the contrastive loss, each over the clips that have both.
 fn contrastive(
     outputs: &Outputs,
     batch: &FeatureBatch,
@@ -245,10 +249,11 @@ fn contrastive(
     }))
 }
 
-/// Places of clips in a batch; `None`: all of them.
+/// Indices of clips in a batch; `None`: all clips.
 type Places = Option<Vec<usize>>;
 
-/// Positions of the clips that have both modalities, in either, and their number.
+/// The indices, in either modality, of the clips that have both modalities, and the number of these
+/// clips.
 fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
     if a == b {
         return ((None, None), a.len());
@@ -278,7 +283,7 @@ fn indices(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int>
     Tensor::from_data(TensorData::new(rows, [count]), device)
 }
 
-/// The mean over the modalities that each clip has: `[batch, clusters]`, zero where it has none.
+/// The mean over the modalities of each clip: `[batch, clusters]`, zero for a clip without any.
 fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2> {
     let whole = batch
         .modalities

@@ -1,11 +1,10 @@
-//! One batch over several devices: each takes its part of the clips through its copy of the
-//! weights.
+//! One batch over several devices: each computes a part of the clips with its copy of the weights.
 //!
-//! Objectives compare every clip with every other, and normalisation is over the whole batch. So
-//! each clip's own outputs (nearly all of the weights and of the work) are computed on its replica,
-//! then gathered on the first device for the rest. One backward pass covers all replicas: gradients
-//! equal those of one device over the same batch. No statistics are of parts only, as they would be
-//! with copies of whole models (PyTorch's DistributedDataParallel).
+//! Objectives compare every clip with every other, and batch normalisation is over the whole batch.
+//! So only the outputs that depend on single clips (nearly all weights and computation) are
+//! computed on the replicas. They are gathered on the first device for the rest. One backward pass
+//! covers all replicas, so gradients equal those of one device. With copies of whole models
+//! (PyTorch's DistributedDataParallel), statistics would be of parts of the batch.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, MultiGradientsParams};
@@ -20,7 +19,7 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Copies of `model`, one on each of `others`, with graphs of their own.
+    /// Copies of `model` on each of `others`, with autodiff graphs of their own.
     pub fn new(model: &PretextModel, others: &[Device]) -> Replicas {
         Replicas {
             copies: others
@@ -30,8 +29,8 @@ impl Replicas {
         }
     }
 
-    /// As [`PretextModel::forward`] of `model` on `device`, with the clips dealt out in equal
-    /// parts.
+    /// As [`PretextModel::forward`] of `model` on `device`, with equal parts of the clips on all
+    /// devices.
     pub fn forward(
         &self,
         model: &PretextModel,
@@ -51,7 +50,7 @@ impl Replicas {
         model.join(gather(all, device), batch, device)
     }
 
-    /// The gradients of all copies' weights, to be added by the optimiser.
+    /// The gradients of the weights of all copies, which the optimiser adds.
     pub fn gradients(
         &self,
         mut gradients: Gradients,
@@ -72,8 +71,8 @@ impl Replicas {
     }
 }
 
-/// Neighbouring clips, as many in each part as can be; a part's rows keep their order, so that
-/// parts one after the other are the batch.
+/// Divides the clips into `parts` contiguous parts of nearly equal size, so that their
+/// concatenation is the batch.
 fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
     let bound = |part: usize| batch.count * part / parts;
     (0..parts)
@@ -133,7 +132,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_one_after_the_other_are_the_batch(present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4), parts in 1usize..6) {
+        fn parts_one_after_the_other_are_the_batch(
+            present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4),
+            parts in 1usize..6,
+        ) {
             let modalities: Vec<(Vec<usize>, Vec<f32>)> = present.iter().map(|has| {
                 let rows: Vec<usize> = (0..12).filter(|i| has[*i]).collect();
                 let values = rows.iter().flat_map(|r| [*r as f32, 0.5]).collect();

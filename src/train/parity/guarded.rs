@@ -1,4 +1,4 @@
-//! The functions that are compared with the authors' numbers are those that training calls.
+//! Checks that the functions compared with the authors' numbers are the ones that training calls.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

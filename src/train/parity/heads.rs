@@ -1,4 +1,4 @@
-//! Heads alone.
+//! Parity of the heads with the reference: outputs and gradients.
 
 use burn::tensor::{Device, Tensor};
 

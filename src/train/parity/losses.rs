@@ -1,4 +1,4 @@
-//! Losses alone.
+//! Parity of the losses with the reference: values and gradients.
 
 use burn::tensor::{Device, Tensor};
 

@@ -128,7 +128,8 @@ impl Variant {
     }
 }
 
-/// Each loss times its weight, and the means. Alone, a loss is not listed, or by modality.
+/// Compares each loss times its weight, and the means. A single loss is not listed separately, nor
+/// by modality.
 fn compare_losses(
     variant: &Variant,
     losses: &StepLosses,

@@ -13,17 +13,17 @@ use crate::train::objective::Objective;
 use crate::train::recipe::{self, RecipeKind};
 use crate::train::schedule::RateSchedule;
 
-/// The reference's quirks that are kept. Heads of the two profiles are never mixed.
+/// Whether defects of the reference are kept. Heads of different profiles are never mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Every one (`src/train/method.md` c): for parity.
+    /// Every defect is kept (`src/train/method.md` c), for parity.
     Reference,
-    /// Recovered (`src/train/method.md` f.1).
+    /// The defects are corrected (`src/train/method.md` f.1).
     Fixed,
 }
 
-/// `config/train/<variant>.toml` of kind `pretrain`.
+/// A recipe of kind `pretrain` (`config/train/<variant>.toml`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainRecipe {
@@ -31,13 +31,15 @@ pub struct PretrainRecipe {
     pub name: String,
     pub profile: Profile,
     pub seed: u64,
-    /// In the order of pairs and concatenation.
+    /// The modalities, in the order of pairs and of the concatenation.
     pub modalities: Vec<Modality>,
+    /// Length of a representation.
     pub representation: usize,
+    /// Length of a projection.
     pub projection: usize,
-    /// Embeddings to mean 0 and deviation 1 first. Not in the reference.
+    /// Whether embeddings are standardised first to mean 0 and deviation 1. Not in the reference.
     pub standardise: bool,
-    /// Projections end in a rectifier, as in the reference.
+    /// Whether projections end in a rectifier, as in the reference.
     pub rectified_projection: bool,
     pub epochs: usize,
     pub batch: usize,
@@ -48,6 +50,7 @@ pub struct PretrainRecipe {
     pub objectives: Vec<Objective>,
 }
 
+/// The value of the key `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PretrainKind {
@@ -55,6 +58,7 @@ pub enum PretrainKind {
 }
 
 impl PretrainRecipe {
+    /// Reads and checks a recipe.
     pub fn read(path: &Path) -> anyhow::Result<PretrainRecipe> {
         let recipe: PretrainRecipe = recipe::parse(path, RecipeKind::Pretrain)?;
         recipe::check(path, &recipe.faults())?;
@@ -63,13 +67,12 @@ impl PretrainRecipe {
 
     /// Every invalid setting, one sentence each.
     pub fn faults(&self) -> Vec<String> {
-        let optimizer = recipe::optimizer_faults("", self.learning_rate, self.weight_decay);
-        let mut faults = [
-            self.schedule.faults(),
-            optimizer,
-            recipe::modality_faults(&self.modalities),
-        ]
-        .concat();
+        let mut faults = recipe::store_training_faults(
+            &self.schedule,
+            self.learning_rate,
+            self.weight_decay,
+            &self.modalities,
+        );
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
         let has = |name: &str| self.objectives.iter().any(|o| o.name() == name);
         fault(self.objectives.is_empty(), "it has no [[objective]]");
@@ -146,6 +149,7 @@ impl PretrainRecipe {
         faults
     }
 
+    /// Settings of the representation heads for these features.
     pub fn heads(&self, features: &Features) -> HeadsShape {
         HeadsShape {
             modalities: features.modalities().to_vec(),
@@ -154,6 +158,7 @@ impl PretrainRecipe {
         }
     }
 
+    /// Settings of the pre-training heads.
     pub fn pretext(&self) -> PretextShape {
         let mut shape = PretextShape {
             projection: self.projection,
@@ -174,6 +179,7 @@ impl PretrainRecipe {
         shape
     }
 
+    /// The optimiser with the recipe's weight decay.
     pub fn optimizer(&self) -> ModuleOptimizer {
         AdamW {
             weight_decay: self.weight_decay,

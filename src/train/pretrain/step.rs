@@ -71,11 +71,11 @@ pub(crate) struct Forward {
     pub kmeans: Option<Kmeans>,
 }
 
-/// Outputs and k-means of one batch. With `replicas`, each takes its part of the clips. `initial`
-/// gives the rows that the centroids begin with, for so many rows and clusters.
+/// Outputs and k-means of one batch. With `replicas`, each computes a part of the clips.
+/// `initial(rows, clusters)` returns the indices of the rows that are the first centroids.
 ///
 /// # Errors
-/// If the device fails.
+/// The device fails.
 pub(crate) fn forward(
     learner: &PretextModel,
     replicas: Option<&Replicas>,
@@ -119,7 +119,7 @@ impl Forward {
     }
 }
 
-/// The model after a step of the optimiser by `gradients`.
+/// The model after one step of the optimiser with `gradients` at the learning rate `rate`.
 pub(crate) fn update(
     learner: PretextModel,
     replicas: Option<Replicas>,
@@ -141,8 +141,8 @@ pub(crate) fn update(
     }
 }
 
-/// One step: forward, k-means, losses, gradients, AdamW. Returns each loss and the total. The model
-/// is on the first of `devices`; if there are more, each takes its part of the clips.
+/// One training step: forward pass, k-means, losses, gradients, AdamW. Returns each loss and the
+/// total. The model is on the first of `devices`; further devices each compute a part of the clips.
 #[allow(clippy::too_many_arguments)]
 pub fn train_step(
     recipe: &PretrainRecipe,

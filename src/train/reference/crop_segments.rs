@@ -1,16 +1,16 @@
-//! The reference's face cropping of a clip (`src/train/method.md` a.3;
-//! `src/utils/crop_face_util.py`): a state machine over one box a frame.
+//! The reference's face crops of a clip (`src/train/method.md` a.3; `src/utils/crop_face_util.py`):
+//! a state machine over one box per frame.
 //!
-//! Kept as found, defects included: the last segment is cut from the whole clip instead of its own
-//! frames; a clip of more than ten frames without a face becomes the whole picture; the last frame
+//! Its defects are kept. The last segment is cut from the whole clip instead of from its own
+//! frames. A clip of more than ten frames without a face becomes the whole picture. The last frame
 //! is never used.
 
 /// A segment is kept if it spans more frames than this.
 const SHORTEST_FRAMES: usize = 10;
-/// The clip is not followed further once it has more segments than this.
+/// Largest number of segments; the rest of the clip is then ignored.
 const MOST_SEGMENTS: usize = 30;
 
-/// A box in pixels of the picture; the detector's edges, rounded down.
+/// Edges of a box, in pixels of the picture; the detector's edges rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edges {
     pub left: i64,
@@ -20,7 +20,7 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// Boxes that touch overlap.
+    /// Whether two boxes overlap; boxes that touch do.
     fn overlaps(&self, other: &Edges) -> bool {
         self.left <= other.right
             && self.right >= other.left
@@ -39,20 +39,20 @@ impl Edges {
     }
 }
 
-/// One segment of the cropped clip.
+/// One segment of a cropped clip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// First frame and one past the last. `None`: every frame of the clip, from which the last
-    /// segment is cut.
+    /// First frame, and the one after the last. `None`: every frame of the clip, from which the
+    /// last segment is cut.
     pub frames: Option<[usize; 2]>,
-    /// The union of the segment's boxes, within the picture. Without a box: the picture's edges,
-    /// inverted.
+    /// The union of the segment's boxes, within the picture. Without a box: the edges of the
+    /// picture, inverted.
     pub union: Edges,
 }
 
 impl Segment {
-    /// The region cut from a frame of `width` x `height`: the union within the picture; inverted
-    /// edges give the whole picture.
+    /// The region that is cut from a frame of `width` x `height`: the union within the picture.
+    /// Inverted edges give the whole picture.
     pub fn region(&self, width: i64, height: i64) -> Edges {
         let (left, right) = (self.union.left.max(0), self.union.right.min(width));
         let (top, bottom) = (self.union.top.max(0), self.union.bottom.min(height));
@@ -65,7 +65,7 @@ impl Segment {
     }
 }
 
-/// The segments of a clip and the size, width and height, to which all of them are stretched before
+/// The segments of a clip, and the size (width, height) to which all of them are resized before
 /// they are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
@@ -73,9 +73,9 @@ pub struct Cut {
     pub size: [i64; 2],
 }
 
-/// Follows the most probable box of each frame through a clip of `width` x `height`. `boxes` has an
-/// entry per frame that can be read (left, top, right, bottom), `None` where no face is found;
-/// `frames` is how many the container announces.
+/// Divides a clip of `width` x `height` into segments by the most probable box of each frame.
+/// `boxes`: an entry (left, top, right, bottom) for each frame that can be read, `None` without a
+/// face. `frames`: the number of frames that the container states.
 pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -> Cut {
     let mut cut = Cut::default();
     let nothing = Edges {

@@ -1,23 +1,23 @@
 //! The reference's choice of a clip's frames (`src/train/method.md` a.4; `src/utils/video_util.py`,
 //! `subsample_frames`).
 
-/// Frames per second of the stream of single pictures.
+/// Frames per second for the encoder of single pictures.
 pub const FRAMES_2D_HZ: f64 = 1.0;
-/// Frames per second of the stream of windows.
+/// Frames per second for the encoder of windows.
 pub const FRAMES_3D_HZ: f64 = 16.0;
-/// Frames in a window of the 3-D encoder, and from one window's start to the next one's.
+/// Frames in a window of the 3D encoder, and from the start of one window to the next.
 pub const WINDOW_FRAMES: usize = 16;
 
-/// A clip's frame count by its container: its rate times its length in seconds, rounded down.
+/// Number of frames that a container states: rate times length in seconds, rounded down.
 pub fn frame_count(rate_hz: f64, seconds: f64) -> usize {
     (rate_hz * seconds) as usize
 }
 
-/// The frames that are kept of `frames` at `rate_hz` for a stream of `target_hz`: evenly from the
-/// first to the last, one at least.
+/// Indices of the frames that are kept, of `frames` at `rate_hz`, for a stream of `target_hz`:
+/// evenly spaced from the first to the last, at least one.
 ///
-/// Frame `i` is the one shown at `i / rate_hz` seconds. No frame is shown twice to reach a target
-/// above the clip's own rate.
+/// Frame `i` is shown at `i / rate_hz` seconds. No frame is repeated to reach a rate above the
+/// clip's own.
 pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
     let Some(last) = frames.checked_sub(1) else {
         return Vec::new();
@@ -34,8 +34,8 @@ pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
     indices
 }
 
-/// Start and end of the windows over `frames` kept frames; the last may be shorter. Their
-/// embeddings count the same in the mean.
+/// Start and end of the windows over `frames` kept frames; the last window may be shorter. All
+/// windows have the same weight in the mean embedding.
 pub fn windows(frames: usize) -> Vec<[usize; 2]> {
     (0..frames)
         .step_by(WINDOW_FRAMES)

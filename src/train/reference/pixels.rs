@@ -1,34 +1,34 @@
 //! The reference's preprocessing of a face's pixels (`src/train/method.md` a.4;
 //! `configs/model/conclu/concat/*.yaml`): 0 to 1, resized, normalised.
 
-/// Mean and deviation of red, green and blue, of pixels from 0 to 1.
+/// Mean and standard deviation of red, green and blue, for pixels of 0..1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
     pub mean: [f32; 3],
     pub std: [f32; 3],
 }
 
-/// ImageNet's, for the single pictures.
+/// ImageNet's values, for single pictures.
 pub const IMAGENET: Normalisation = Normalisation {
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
 };
 
-/// The released configuration's normalisation of single pictures: ImageNet's mean and deviation,
-/// swapped. Its released features were made with it.
+/// The values of the released configuration for single pictures: ImageNet's mean and deviation,
+/// swapped. The released features were made with them.
 pub const IMAGENET_SWAPPED: Normalisation = Normalisation {
     mean: IMAGENET.std,
     std: IMAGENET.mean,
 };
 
-/// Kinetics's, for the windows.
+/// Kinetics' values, for windows.
 pub const KINETICS: Normalisation = Normalisation {
     mean: [0.43216, 0.394666, 0.37645],
     std: [0.22803, 0.22145, 0.216989],
 };
 
 impl Normalisation {
-    /// Normalises in place; `pixels` are `3 x …`, a channel after the other.
+    /// Normalises `pixels` in place: `3 x …`, one channel after another.
     pub fn apply(&self, pixels: &mut [f32]) {
         assert!(
             pixels.len().is_multiple_of(3),
@@ -44,9 +44,9 @@ impl Normalisation {
     }
 }
 
-/// Resizes planes of `from` (height, width) to `to`, bilinear with the centres of pixels aligned
-/// and without smoothing (PyTorch's `interpolate` with `align_corners=False`, `antialias=False`).
-/// `pixels` are `… x height x width`; so is the answer.
+/// Resizes planes from the size `from` (height, width) to `to`: bilinear, with aligned pixel
+/// centres and without smoothing (PyTorch's `interpolate` with `align_corners=False`,
+/// `antialias=False`). `pixels` are `… x height x width`, and so is the result.
 pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let [height, width] = from;
     assert!(
@@ -75,8 +75,8 @@ pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     resized
 }
 
-/// For each position of `to`: the two neighbouring positions of `from`, and the interpolation
-/// weight.
+/// For each position of `to`: the two neighbouring positions of `from`, and the weight of the
+/// second.
 fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     let scale = from as f32 / to as f32;
     let tap = |place: usize| {

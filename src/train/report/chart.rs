@@ -1,5 +1,5 @@
-//! Inline SVG: axes, lines, bars, points. Colours are the page's (classes `c0` to `c7`), so a chart
-//! follows light and dark.
+//! Inline SVG charts: axes, lines, bars, points. Colours are the page's CSS classes `c0` to `c7`,
+//! so a chart follows light and dark mode.
 
 use maud::{Markup, html};
 
@@ -7,16 +7,16 @@ use crate::train::metrics::measure::{Abstention, ReliabilityBin};
 use crate::train::report::projection::Projection;
 use crate::train::report::{Line, LineChart};
 
-/// Number of colours. Further series differ by the mark's shape or the line's dashes.
+/// Number of colours. Further series differ by the shape of their marks or by dashes.
 const COLOURS: usize = 8;
 
-/// Length for a page: short, and the same on every machine.
+/// A coordinate as text, rounded so that pages are small and equal on every machine.
 fn px(value: f64) -> String {
     let rounded = (value * 10.0).round() / 10.0;
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
-/// A straight map from values to pixels, with round ticks.
+/// A linear map from values to pixels, with round ticks.
 struct Axis {
     low: f64,
     high: f64,
@@ -25,7 +25,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Over `values`, padded; of one value, or none, something around it.
+    /// An axis over the padded range of `values`, on pixels `from` to `to`.
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Axis {
         let (low, high) = values
             .filter(|v| v.is_finite())
@@ -64,7 +64,7 @@ impl Axis {
     }
 }
 
-/// A tick's text: as many digits as it needs, at most four.
+/// The text of a tick, with at most four digits.
 fn tick(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
         return format!("{value:.1e}");
@@ -80,26 +80,33 @@ const BOTTOM: f64 = 258.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 508.0;
 
-/// Frame, grid and the names of both axes, under `inner`.
+/// The frame, the grid and the names of both axes below `inner`.
 fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Markup) -> Markup {
     html! {
         svg viewBox={ "0 0 " (px(WIDTH)) " " (px(HEIGHT)) } role="img" aria-label=(title) {
             @for v in y.ticks() {
                 line class="grid" x1=(px(LEFT)) x2=(px(RIGHT)) y1=(px(y.at(v))) y2=(px(y.at(v))) {}
-                text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(v) + 4.0)) text-anchor="end" { (tick(v)) }
+                text class="tick" x=(px(LEFT - 6.0)) y=(px(y.at(v) + 4.0)) text-anchor="end" {
+                    (tick(v))
+                }
             }
             @for v in x.ticks() {
                 line class="grid" x1=(px(x.at(v))) x2=(px(x.at(v))) y1=(px(TOP)) y2=(px(BOTTOM)) {}
-                text class="tick" x=(px(x.at(v))) y=(px(BOTTOM + 16.0)) text-anchor="middle" { (tick(v)) }
+                text class="tick" x=(px(x.at(v))) y=(px(BOTTOM + 16.0)) text-anchor="middle" {
+                    (tick(v))
+                }
             }
-            text class="axis" x=(px((LEFT + RIGHT) / 2.0)) y=(px(HEIGHT - 6.0)) text-anchor="middle" { (across) }
-            text class="axis" transform={ "translate(13 " (px((TOP + BOTTOM) / 2.0)) ") rotate(-90)" } text-anchor="middle" { (up) }
+            text class="axis" x=(px((LEFT + RIGHT) / 2.0)) y=(px(HEIGHT - 6.0))
+                text-anchor="middle" { (across) }
+            text class="axis"
+                transform={ "translate(13 " (px((TOP + BOTTOM) / 2.0)) ") rotate(-90)" }
+                text-anchor="middle" { (up) }
             (inner)
         }
     }
 }
 
-/// Names with their colours.
+/// A legend: names with their colours.
 fn legend<'a>(
     names: impl Iterator<Item = (usize, &'a str)>,
     swatch: impl Fn(usize) -> Markup,
@@ -107,7 +114,10 @@ fn legend<'a>(
     html! {
         ul class="legend" {
             @for (index, name) in names {
-                li { svg class="swatch" viewBox="-8 -6 16 12" aria-hidden="true" { (swatch(index)) } (name) }
+                li {
+                    svg class="swatch" viewBox="-8 -6 16 12" aria-hidden="true" { (swatch(index)) }
+                    (name)
+                }
             }
         }
     }
@@ -117,7 +127,8 @@ fn dashes(index: usize) -> &'static str {
     ["none", "7 3", "2 3", "9 3 2 3"][index % 4]
 }
 
-/// Lines over epochs or steps, with the chosen one marked.
+/// Line chart over epochs or steps; `chosen` marks the selected one. `across`: the name of the
+/// horizontal axis.
 pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     let all = || {
         chart
@@ -143,29 +154,38 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     };
     let inner = html! {
         @if let Some(at) = chosen {
-            line class="chosen" x1=(px(x.at(at))) x2=(px(x.at(at))) y1=(px(TOP)) y2=(px(BOTTOM)) { title { "chosen: " (across) " " (tick(at)) } }
+            line class="chosen" x1=(px(x.at(at))) x2=(px(x.at(at))) y1=(px(TOP)) y2=(px(BOTTOM)) {
+                title { "chosen: " (across) " " (tick(at)) }
+            }
         }
         @for (index, line) in chart.lines.iter().enumerate() {
-            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index)) d=(path(line)) { title { (line.name) } }
+            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index))
+                d=(path(line)) { title { (line.name) } }
             @for [at, value] in line.points.iter().filter(|p| p[1].is_finite()) {
-                circle class={ "dot c" (index % COLOURS) } cx=(px(x.at(*at))) cy=(px(y.at(*value))) r=(if line.points.len() > 60 { "1" } else { "2.5" }) {
+                circle class={ "dot c" (index % COLOURS) } cx=(px(x.at(*at))) cy=(px(y.at(*value)))
+                    r=(if line.points.len() > 60 { "1" } else { "2.5" }) {
                     title { (line.name) ", " (across) " " (tick(*at)) ": " (tick(*value)) }
                 }
             }
+        }
+    };
+    let names = chart.lines.iter().map(|line| line.name.as_str());
+    let swatch = |index: usize| {
+        html! {
+            path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index))
+                d="M-8 0L8 0" {}
         }
     };
     html! {
         figure {
             figcaption { (chart.title) }
             (frame(&chart.title, [across, &chart.unit], &x, &y, &inner))
-            (legend(chart.lines.iter().enumerate().map(|(i, line)| (i, line.name.as_str())), |index| html! {
-                path class={ "line c" (index % COLOURS) } stroke-dasharray=(dashes(index)) d="M-8 0L8 0" {}
-            }))
+            (legend(names.enumerate(), swatch))
         }
     }
 }
 
-/// Reliability diagram over the histogram of confidences.
+/// Reliability diagram above the histogram of confidences.
 pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let unit = |from, to| Axis {
         low: 0.0,
@@ -195,10 +215,18 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let inner = html! {
         @for bin in bins {
             @if let (Some(confidence), Some(right)) = (bin.confidence, bin.right) {
-                rect class="bar" x=(bar(bin).0) width=(bar(bin).1) y=(px(y.at(right))) height=(px(BOTTOM - y.at(right))) {
-                    title { (format!("{:.2} to {:.2}: {} of them, mean confidence {confidence:.3}, right {right:.3}", bin.from, bin.to, bin.count)) }
+                rect class="bar" x=(bar(bin).0) width=(bar(bin).1) y=(px(y.at(right)))
+                    height=(px(BOTTOM - y.at(right))) {
+                    title {
+                        (format!(
+                            "{:.2} to {:.2}: {} of them, mean confidence {confidence:.3}, \
+                             right {right:.3}",
+                            bin.from, bin.to, bin.count
+                        ))
+                    }
                 }
-                line class="gap" x1=(px(x.at(confidence))) x2=(px(x.at(confidence))) y1=(px(y.at(right))) y2=(px(y.at(confidence))) {}
+                line class="gap" x1=(px(x.at(confidence))) x2=(px(x.at(confidence)))
+                    y1=(px(y.at(right))) y2=(px(y.at(confidence))) {}
             }
         }
         line class="ideal" x1=(px(x.at(0.0))) y1=(px(y.at(0.0)))
@@ -216,15 +244,24 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
                  below it, the head is overconfident."
             }
             (frame("Reliability diagram", ["confidence", "share right"], &x, &y, &inner))
-            svg class="histogram" viewBox={ "0 0 " (px(WIDTH)) " 96" } role="img" aria-label="Histogram of confidences" {
+            svg class="histogram" viewBox={ "0 0 " (px(WIDTH)) " 96" } role="img"
+                aria-label="Histogram of confidences" {
                 @for v in [0.0, most] {
-                    line class="grid" x1=(px(LEFT)) x2=(px(RIGHT)) y1=(px(counts.at(v))) y2=(px(counts.at(v))) {}
-                    text class="tick" x=(px(LEFT - 6.0)) y=(px(counts.at(v) + 4.0)) text-anchor="end" { (format!("{:.0} %", v * 100.0)) }
+                    line class="grid" x1=(px(LEFT)) x2=(px(RIGHT))
+                        y1=(px(counts.at(v))) y2=(px(counts.at(v))) {}
+                    text class="tick" x=(px(LEFT - 6.0)) y=(px(counts.at(v) + 4.0))
+                        text-anchor="end" { (format!("{:.0} %", v * 100.0)) }
                 }
                 @for bin in bins {
                     @let share = bin.count as f64 / total;
-                    rect class="bar count" x=(bar(bin).0) width=(bar(bin).1) y=(px(counts.at(share))) height=(px(88.0 - counts.at(share))) {
-                        title { (format!("{:.2} to {:.2}: {} ({:.1} %)", bin.from, bin.to, bin.count, share * 100.0)) }
+                    rect class="bar count" x=(bar(bin).0) width=(bar(bin).1)
+                        y=(px(counts.at(share))) height=(px(88.0 - counts.at(share))) {
+                        title {
+                            (format!(
+                                "{:.2} to {:.2}: {} ({:.1} %)",
+                                bin.from, bin.to, bin.count, share * 100.0
+                            ))
+                        }
                     }
                 }
             }
@@ -232,7 +269,7 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     }
 }
 
-/// Coverage and accuracy at each abstention threshold.
+/// Coverage and accuracy over the abstention threshold.
 pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     let line = |name: &str, of: &dyn Fn(&Abstention) -> Option<f64>| Line {
         name: name.to_owned(),
@@ -253,7 +290,7 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     lines(&chart, "abstain threshold", Some(f64::from(threshold)))
 }
 
-/// A mark per category: colour and shape.
+/// The mark of a category, by colour and shape.
 fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     let shape = [
         "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",
@@ -263,13 +300,14 @@ fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
         "M0 3.6L3.4 -2.6H-3.4Z",
     ];
     html! {
-        path class={ "mark c" (category % COLOURS) } transform={ "translate(" (px(x)) " " (px(y)) ")" } d=(shape[category % shape.len()]) {
+        path class={ "mark c" (category % COLOURS) }
+            transform={ "translate(" (px(x)) " " (px(y)) ")" } d=(shape[category % shape.len()]) {
             @if let Some(title) = title { title { (title) } }
         }
     }
 }
 
-/// Points by label.
+/// Scatter plot of a projection, coloured by category.
 pub fn scatter(projection: &Projection) -> Markup {
     let points = &projection.points;
     let x = Axis::over(points.iter().map(|p| p.x), LEFT + 6.0, RIGHT - 6.0);
@@ -282,22 +320,26 @@ pub fn scatter(projection: &Projection) -> Markup {
     };
     let inner = html! {
         @for point in points {
-            (mark(point.category, [x.at(point.x), y.at(point.y)], Some(format!("{}: {}", point.id, name(point.category)))))
+            @let title = format!("{}: {}", point.id, name(point.category));
+            (mark(point.category, [x.at(point.x), y.at(point.y)], Some(title)))
         }
     };
+    let names = projection.categories.iter().map(String::as_str);
     html! {
         figure {
             figcaption {
                 (projection.title) ". " (projection.method)
-                @if points.len() < projection.rows { " " (points.len()) " of " (projection.rows) " items." }
+                @if points.len() < projection.rows {
+                    " " (points.len()) " of " (projection.rows) " items."
+                }
             }
             (frame(&projection.title, ["", ""], &x, &y, &inner))
-            (legend(projection.categories.iter().enumerate().map(|(i, name)| (i, name.as_str())), |index| mark(index, [0.0, 0.0], None)))
+            (legend(names.enumerate(), |index| mark(index, [0.0, 0.0], None)))
         }
     }
 }
 
-/// A figure's interval on the way from 0 to 1.
+/// An interval of a metric on a scale from 0 to 1.
 pub fn whisker(value: f64, interval: [f64; 2]) -> Markup {
     let at = |v: f64| px(2.0 + 76.0 * v.clamp(0.0, 1.0));
     html! {

@@ -1,28 +1,28 @@
-//! Items by confidence: where to look first.
+//! Example items by confidence, for error analysis.
 
 use serde::Serialize;
 
 use crate::manifest::Task;
 use crate::train::metrics::Predictions;
 
-/// An example item: its id and words, never a picture.
+/// An example: the item's id and text, never its picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Example {
     pub id: String,
     pub text: Option<String>,
-    /// Labels that hold; none: no label does.
+    /// The true labels; empty if none holds.
     pub truth: Vec<String>,
-    /// The top label; where several may hold all labels above 0.5.
+    /// The top label, or with several labels all labels above 0.5.
     #[serde(rename = "said")]
     pub predicted: Vec<String>,
     pub confidence: f32,
 }
 
-/// The most confident right, the most confident wrong and the least confident predictions of one
-/// modality subset.
+/// Examples of one subset of modalities: the most confident correct predictions, the most confident
+/// wrong ones, and the least confident ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Examples {
-    /// The name of the modality subset that the predictions are of.
+    /// The name of the subset.
     pub subset: String,
     pub confident_right: Vec<Example>,
     pub confident_wrong: Vec<Example>,
@@ -30,7 +30,8 @@ pub struct Examples {
 }
 
 impl Examples {
-    /// `count` of each kind. `ids`, and `texts` unless empty, are in the items' order. Ties: by id.
+    /// Selects `count` examples of each kind. `ids` and `texts` (unless empty) are in the order of
+    /// the items. Ties are ordered by id.
     pub fn pick(
         subset: &str,
         predictions: &Predictions,

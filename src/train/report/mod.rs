@@ -1,8 +1,8 @@
-//! `report.html`: all figures on one self-contained page; `report.json` in the same folder: every
+//! `report.html`: all metrics on one self-contained page. `report.json` in the same folder: every
 //! number.
 //!
-//! No network, no script, no font: inline SVG and CSS. The same report gives the same bytes; the
-//! date is an argument.
+//! The page needs no network, script or font: only inline SVG and CSS. The same report gives the
+//! same bytes; the date is an argument.
 
 pub mod chart;
 pub mod examples;
@@ -18,41 +18,41 @@ use thiserror::Error;
 
 use crate::manifest::Task;
 use crate::train::metrics::figure::{LabelMetric, Metric};
-use crate::train::metrics::measure::Measured;
+use crate::train::metrics::measure::Measurement;
 
 pub use examples::{Example, Examples};
 pub use projection::{Projection, Rows, categories};
 
-/// Content of a report.
+/// The content of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub title: String,
     pub origin: Origin,
     pub task: Task,
     pub labels: Vec<String>,
-    /// A row per subset of modalities; of those with the most items, the first is shown open.
-    pub measured: Vec<Measured>,
-    /// `None`: it was not trained here.
+    /// One entry per subset of modalities. Of those with the most items, the first is unfolded.
+    pub measured: Vec<Measurement>,
+    /// The training curves; `None`: the predictor was not trained here.
     pub training: Option<Training>,
     pub projections: Vec<Projection>,
     pub examples: Option<Examples>,
 }
 
-/// Origin of the figures: the command and the data that reproduce them.
+/// Origin of the metrics: the command and the data that reproduce them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
-    /// The run or the bundle.
+    /// The evaluated run or bundle.
     pub measured: String,
     pub command: String,
-    /// The date as printed.
+    /// The date as text.
     pub date: String,
-    /// Stores by name, with their data sets.
+    /// Names of the stores, with their data sets.
     pub stores: Vec<String>,
     pub split: String,
     pub items: usize,
     /// Fingerprint of the encoders and their preprocessing.
     pub fingerprint: String,
-    /// Items that could not be used, by reason.
+    /// Number of items that could not be used, by reason.
     pub skipped: BTreeMap<String, usize>,
     /// Further notes for the reader, one sentence each.
     pub notes: Vec<String>,
@@ -61,19 +61,19 @@ pub struct Origin {
 /// Training curves.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Training {
-    /// `epoch` or `step`.
+    /// The name of the horizontal axis: `epoch` or `step`.
     pub axis: String,
-    /// Losses, selection criterion, learning rate: one chart each.
+    /// Charts of losses, selection metric and learning rate.
     pub charts: Vec<LineChart>,
-    /// The position of the chosen weights.
+    /// The epoch or step of the selected weights.
     pub chosen: Option<f64>,
 }
 
-/// Lines over one axis.
+/// A chart of several lines over the same axis.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LineChart {
     pub title: String,
-    /// Name of the upright axis.
+    /// The name of the vertical axis.
     pub unit: String,
     pub lines: Vec<Line>,
 }
@@ -82,11 +82,11 @@ pub struct LineChart {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
     pub name: String,
-    /// (epoch or step, value); a value that is no number leaves a gap.
+    /// (epoch or step, value); a value that is not finite leaves a gap.
     pub points: Vec<[f64; 2]>,
 }
 
-/// A report that could not be written.
+/// Why a report could not be written.
 #[derive(Debug, Error)]
 pub enum ReportError {
     #[error("{} cannot be written; choose another path with --report", .path.display())]
@@ -97,7 +97,7 @@ pub enum ReportError {
 }
 
 /// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns
-/// the second path.
+/// the path of the numbers.
 pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     let json = path.with_extension("json");
     if let Some(folder) = path.parent() {
@@ -117,7 +117,7 @@ pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     Ok(json)
 }
 
-/// Every number, with the definitions of the metrics.
+/// All numbers as JSON, with the definitions of the metrics.
 pub fn numbers(report: &Report) -> String {
     #[derive(Serialize)]
     struct Numbers<'a> {
@@ -140,7 +140,7 @@ pub fn numbers(report: &Report) -> String {
     serde_json::to_string_pretty(&numbers).expect("numbers and names serialise") + "\n"
 }
 
-/// The page.
+/// The HTML page.
 pub fn render(report: &Report) -> String {
     let most = report.measured.iter().map(|measured| measured.items).max();
     let shown = report
@@ -164,13 +164,21 @@ pub fn render(report: &Report) -> String {
                 (tables::summary(report.task, &report.measured))
                 @if let Some(training) = &report.training {
                     h2 { "Training" }
-                    div class="charts" { @for line_chart in &training.charts { (chart::lines(line_chart, &training.axis, training.chosen)) } }
+                    div class="charts" {
+                        @for line_chart in &training.charts {
+                            (chart::lines(line_chart, &training.axis, training.chosen))
+                        }
+                    }
                 }
                 h2 { "By modality subset" }
-                @for (index, measured) in report.measured.iter().enumerate() { (subset(report, measured, Some(index) == shown)) }
+                @for (index, measured) in report.measured.iter().enumerate() {
+                    (subset(report, measured, Some(index) == shown))
+                }
                 @if !report.projections.is_empty() {
                     h2 { "Representations" }
-                    div class="charts" { @for projection in &report.projections { (chart::scatter(projection)) } }
+                    div class="charts" {
+                        @for projection in &report.projections { (chart::scatter(projection)) }
+                    }
                 }
                 @if let Some(examples) = &report.examples {
                     h2 { "Examples by confidence (" (examples.subset) ")" }
@@ -191,6 +199,10 @@ fn counted(items: usize) -> String {
 }
 
 fn origin(origin: &Origin) -> Markup {
+    let skipped = origin.skipped.iter();
+    let skipped: Vec<_> = skipped
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     html! {
         dl class="origin" {
             dt { "measured" } dd { (origin.measured) }
@@ -199,17 +211,17 @@ fn origin(origin: &Origin) -> Markup {
             dt { "store" } dd { (origin.stores.join("; ")) }
             dt { "split" } dd { (origin.split) ", " (counted(origin.items)) }
             dt { "fingerprint" } dd { code { (origin.fingerprint) } }
-            @if !origin.skipped.is_empty() {
+            @if !skipped.is_empty() {
                 dt { "left out" }
-                dd { (origin.skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")) }
+                dd { (skipped.join(", ")) }
             }
             @for note in &origin.notes { dt { "note" } dd { (note) } }
         }
     }
 }
 
-/// Explanation of the intervals.
-fn intervals(measured: &[Measured]) -> String {
+/// The sentence that explains the intervals.
+fn intervals(measured: &[Measurement]) -> String {
     let Some(first) = measured.first() else {
         return "Nothing was measured.".into();
     };
@@ -227,7 +239,7 @@ fn intervals(measured: &[Measured]) -> String {
     )
 }
 
-fn subset(report: &Report, measured: &Measured, open: bool) -> Markup {
+fn subset(report: &Report, measured: &Measurement, open: bool) -> Markup {
     let what = if report.task == Task::Single {
         "probability of the top label against accuracy"
     } else {

@@ -1,4 +1,4 @@
-//! Representations in two dimensions, coloured by label.
+//! Representations projected to two dimensions, coloured by label.
 
 use bhtsne::{Neighbor, tSNE};
 use nalgebra::DMatrix;
@@ -8,51 +8,53 @@ use serde::Serialize;
 
 use crate::train::metrics::{Predictions, Truth};
 
-/// With more points than this the picture is thinned out evenly, to keep the page small.
+/// Largest number of points. More rows are thinned out evenly, to keep the page small.
 const POINTS_AT_MOST: usize = 1500;
-/// Directions that the search keeps: two are shown, the others make it converge; t-SNE starts from
-/// all of them.
+/// Number of principal components that are computed. Two are shown; the others improve convergence,
+/// and t-SNE starts from all of them.
 const DIRECTIONS: usize = 32;
-/// Perplexity of t-SNE; the legend shows it.
+/// Perplexity of t-SNE, stated in the legend.
 const PERPLEXITY: f32 = 30.0;
 
-/// Points in a plane.
+/// Rows projected to a plane.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Projection {
-    /// The projected vectors: `face representation`, `all modalities`.
+    /// Name of the projected vectors: `face representation`, `all modalities`.
     pub title: String,
-    /// The method, for the legend.
+    /// Name of the method, for the legend.
     pub method: String,
-    /// The names that [`ProjectedPoint::category`] indexes.
+    /// Names of the categories, which [`ProjectedPoint::category`] indexes.
     pub categories: Vec<String>,
     pub points: Vec<ProjectedPoint>,
-    /// Rows there were before thinning out.
+    /// Number of rows before thinning.
     pub rows: usize,
 }
 
+/// One projected row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProjectedPoint {
     pub id: String,
     pub x: f64,
     pub y: f64,
+    /// Index of the category in [`Projection::categories`].
     pub category: usize,
 }
 
-/// Rows to project.
+/// The rows to project.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     pub title: &'a str,
-    /// `[ids, dim]`, row by row.
+    /// Vectors `[ids, dim]`, row by row.
     pub values: &'a [f32],
     pub dim: usize,
     pub ids: &'a [String],
     pub categories: &'a [String],
-    /// The category of each row; see [`categories`].
+    /// Index of each row's category; see [`categories`].
     pub category: &'a [usize],
 }
 
-/// Names, and per item the index of its colour: its class; with several labels, its only label,
-/// `several` or `none`.
+/// The names of the categories, and the index of each item's category: its class; with several
+/// labels, its only label, `several` or `none`.
 pub fn categories(predictions: &Predictions) -> (Vec<String>, Vec<usize>) {
     let labels = predictions.labels().len();
     match predictions.truth() {
@@ -74,8 +76,7 @@ pub fn categories(predictions: &Predictions) -> (Vec<String>, Vec<usize>) {
 }
 
 impl Projection {
-    /// Principal components: the two directions in which the rows differ most. The same rows give
-    /// the same picture.
+    /// Projection onto the first two principal components. The same rows give the same picture.
     pub fn pca(rows: &Rows<'_>) -> Projection {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -95,10 +96,9 @@ impl Projection {
         rows.picture(&kept, method, |point| [at(point, 0), at(point, 1)])
     }
 
-    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, initialised
-    /// with the first two, so the same rows give the same picture. Its distances between clusters
-    /// have no meaning.
-    /// `None`: fewer than 100 rows.
+    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, initialised with the
+    /// first two, so the same rows give the same picture. Distances between clusters have no
+    /// meaning. `None` for fewer than 100 rows.
     pub fn tsne(rows: &Rows<'_>) -> Option<Projection> {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -176,14 +176,14 @@ impl Rows<'_> {
     }
 }
 
-/// Positions of the kept rows: all, or evenly spread ones.
+/// Indices of the kept rows: all, or evenly spaced ones.
 fn thinned(rows: usize) -> Vec<usize> {
     let kept = rows.min(POINTS_AT_MOST);
     (0..kept).map(|i| i * rows / kept).collect()
 }
 
-/// The nearest other samples, three times the perplexity of them. The crate's own search draws
-/// lots, and pages would differ.
+/// The nearest other samples, three times the perplexity of them. The crate's own search is
+/// randomised, and pages would differ.
 fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
     let distance = |other: usize| {
         samples[of]
@@ -210,9 +210,9 @@ fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
 }
 
 struct Components {
-    /// `[rows, directions]`, the directions by falling variance.
+    /// `[rows, directions]`, ordered by decreasing variance.
     coordinates: DMatrix<f32>,
-    /// Share of the variance per direction.
+    /// Share of the variance of each direction.
     shares: Vec<f64>,
 }
 

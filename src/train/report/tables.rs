@@ -1,17 +1,17 @@
-//! The report's tables: figures by subset, confusion, labels, definitions, examples.
+//! The report's tables: metrics by subset, confusion matrix, labels, definitions, examples.
 
 use maud::{Markup, html};
 
 use crate::manifest::Task;
 use crate::train::metrics::figure::{Better, LabelMetric, Metric};
-use crate::train::metrics::measure::{Figure, Measured};
+use crate::train::metrics::measure::{Estimate, Measurement};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
-/// A heading, and the names of its metrics.
+/// A heading, and a predicate for the names of its metrics.
 type Group = (&'static str, fn(&str) -> bool);
 
-/// Columns of the summary come in these groups.
+/// The groups of columns in the summary, in order.
 const GROUPS: [Group; 3] = [
     ("The literature's", |name| {
         !is_calibration(name) && !is_reference(name)
@@ -28,11 +28,13 @@ fn is_calibration(name: &str) -> bool {
     ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
 }
 
-/// Subsets down, metrics across; each cell shows value, interval and, on hover, both in full.
-pub fn summary(task: Task, measured: &[Measured]) -> Markup {
+/// Summary table: a row per subset, a column per metric. Each cell has value and interval, in full
+/// as a tooltip.
+pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {
-            @let metrics: Vec<&Metric> = Metric::all(task).filter(|m| m.headline && belongs(m.name)).collect();
+            @let metrics = Metric::all(task).filter(|m| m.headline && belongs(m.name));
+            @let metrics: Vec<&Metric> = metrics.collect();
             h3 { (title) }
             div class="wide" {
                 table class="summary" {
@@ -41,7 +43,9 @@ pub fn summary(task: Task, measured: &[Measured]) -> Markup {
                             th scope="col" { "modalities" }
                             th scope="col" class="number" { "N" }
                             @for metric in &metrics {
-                                th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) (arrow(metric.better)) }
+                                th scope="col" class="number" title=(metric.definition) {
+                                    (parts(metric.name)) (arrow(metric.better))
+                                }
                             }
                         }
                     }
@@ -49,7 +53,10 @@ pub fn summary(task: Task, measured: &[Measured]) -> Markup {
                         @for row in measured {
                             tr {
                                 th scope="row" { (row.subset) }
-                                td class="number" { (row.items) @if row.grouped { small { (row.units) " groups" } } }
+                                td class="number" {
+                                    (row.items)
+                                    @if row.grouped { small { (row.units) " groups" } }
+                                }
                                 @for metric in &metrics { (cell(row, metric)) }
                             }
                         }
@@ -60,7 +67,7 @@ pub fn summary(task: Task, measured: &[Measured]) -> Markup {
     }
 }
 
-/// A name that breaks after its underscores.
+/// A name that may break after its underscores.
 fn parts(name: &str) -> Markup {
     html! { @for part in name.split_inclusive('_') { span class="part" { (part) } } }
 }
@@ -73,10 +80,13 @@ fn arrow(better: Better) -> &'static str {
     }
 }
 
-fn cell(row: &Measured, metric: &Metric) -> Markup {
+fn cell(row: &Measurement, metric: &Metric) -> Markup {
     let figure = row.figure(metric.name);
+    let value = figure.and_then(|f| f.value);
+    let value_text = value.map_or(String::new(), |v| v.to_string());
     html! {
-        td class="number" data-metric=(metric.name) data-subset=(row.subset) data-value=(figure.and_then(|f| f.value).map_or(String::new(), |v| v.to_string())) {
+        td class="number" data-metric=(metric.name) data-subset=(row.subset)
+            data-value=(value_text) {
             @match figure {
                 Some(figure) => {
                     (number(figure.value))
@@ -91,7 +101,7 @@ fn cell(row: &Measured, metric: &Metric) -> Markup {
     }
 }
 
-/// A figure as pages show it.
+/// A value as pages show it.
 pub fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.3}"))
 }
@@ -100,13 +110,17 @@ fn span([low, high]: [f64; 2]) -> String {
     format!("{low:.3} to {high:.3}")
 }
 
-fn figure_cell(figure: &Figure) -> Markup {
+fn figure_cell(figure: &Estimate) -> Markup {
     html! {
-        td class="number" { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+        td class="number" {
+            (number(figure.value))
+            @if let Some(interval) = figure.interval { small { (span(interval)) } }
+        }
     }
 }
 
-/// Counts and shares of the row; several labels: a row of four per label.
+/// Confusion matrix with counts and shares of the row; with several labels, a row of four counts
+/// per label.
 pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     let heads: Vec<&str> = if task == Task::Single {
         labels.iter().map(String::as_str).collect()
@@ -137,10 +151,16 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
                             tr {
                                 th scope="row" { (label) }
                                 @for (column, count) in row.iter().enumerate() {
-                                    @let of = if task == Task::Single { row.iter().sum::<u64>() } else { row[column / 2 * 2] + row[column / 2 * 2 + 1] };
-                                    @let share = if of == 0 { 0.0 } else { *count as f64 / of as f64 };
-                                    td class=(if share > 0.55 { "heat strong" } else { "heat" }) style={ "--share:" (format!("{share:.3}")) }
-                                        title=(format!("{label}, {}: {count} of {of}", heads[column])) {
+                                    @let of = if task == Task::Single {
+                                        row.iter().sum::<u64>()
+                                    } else {
+                                        row[column / 2 * 2] + row[column / 2 * 2 + 1]
+                                    };
+                                    @let share = *count as f64 / of.max(1) as f64;
+                                    @let head = &heads[column];
+                                    @let title = format!("{label}, {head}: {count} of {of}");
+                                    td class=(if share > 0.55 { "heat strong" } else { "heat" })
+                                        style={ "--share:" (format!("{share:.3}")) } title=(title) {
                                         (count) small { (format!("{:.0} %", share * 100.0)) }
                                     }
                                 }
@@ -153,19 +173,25 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     }
 }
 
-/// Each label's support and figures.
-pub fn labels(task: Task, measured: &Measured) -> Markup {
+/// Support and metrics of each label.
+pub fn labels(task: Task, measured: &Measurement) -> Markup {
     html! {
         div class="wide" {
             table class="labels" {
                 thead {
                     tr {
                         th scope="col" { "label" }
-                        th scope="col" class="number" title="Items that have the label." { "support" }
+                        th scope="col" class="number" title="Items that have the label." {
+                            "support"
+                        }
                         th scope="col" class="number" title="Items predicted to have the label." {
                             "predicted"
                         }
-                        @for metric in LabelMetric::all(task) { th scope="col" class="number" title=(metric.definition) { (parts(metric.name)) } }
+                        @for metric in LabelMetric::all(task) {
+                            th scope="col" class="number" title=(metric.definition) {
+                                (parts(metric.name))
+                            }
+                        }
                     }
                 }
                 tbody {
@@ -183,14 +209,17 @@ pub fn labels(task: Task, measured: &Measured) -> Markup {
     }
 }
 
-/// Every figure of a subset, headline or not.
-pub fn figures(measured: &Measured) -> Markup {
+/// All metrics of a subset.
+pub fn figures(measured: &Measurement) -> Markup {
     html! {
         dl class="figures" {
             @for figure in &measured.figures {
                 div {
                     dt { code { (figure.metric) } }
-                    dd { (number(figure.value)) @if let Some(interval) = figure.interval { small { (span(interval)) } } }
+                    dd {
+                        (number(figure.value))
+                        @if let Some(interval) = figure.interval { small { (span(interval)) } }
+                    }
                 }
             }
         }
@@ -201,11 +230,17 @@ pub fn figures(measured: &Measured) -> Markup {
 pub fn definitions(task: Task) -> Markup {
     html! {
         dl {
-            @for metric in Metric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+            @for metric in Metric::all(task) {
+                dt { code { (metric.name) } }
+                dd { (metric.definition) }
+            }
         }
         h3 { "Per label" }
         dl {
-            @for metric in LabelMetric::all(task) { dt { code { (metric.name) } } dd { (metric.definition) } }
+            @for metric in LabelMetric::all(task) {
+                dt { code { (metric.name) } }
+                dd { (metric.definition) }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::train::metrics::figure::TallyCounts;
-use crate::train::metrics::tally::Marks;
+use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{Bootstrap, MeasureOptions, Predictions, Truth, measure};
 
 /// A name that breaks a page that does not escape it.
@@ -121,8 +121,9 @@ fn every_number_of_the_summary_is_the_metrics() {
         .unwrap();
         let mut seen = 0;
         for (seed, subset) in ["face+voice+text", "face", "voice"].into_iter().enumerate() {
-            let counts =
-                TallyCounts::new(Marks::new(&predictions(task, seed as u64), 0.4).tally(|_| 1));
+            let counts = TallyCounts::new(
+                ItemCounts::new(&predictions(task, seed as u64), 0.4).tally(|_| 1),
+            );
             for metric in Metric::all(task).filter(|m| m.headline) {
                 let of = |n: &roxmltree::Node<'_, '_>| {
                     n.attribute("data-metric") == Some(metric.name)

@@ -1,11 +1,10 @@
-//! The changes of a store's files, each of which a kill may leave as the last one. Tests stop them
-//! at every step.
+//! Single changes to a store's files. A kill may come after any of them; tests stop after each one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-/// Opens a file to read and write; makes an empty one where there is none.
+/// Opens a file for reading and writing; creates an empty one if there is none.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     step()?;
     OpenOptions::new()
@@ -28,6 +27,7 @@ pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
+/// Sets the length of the file, in bytes.
 pub(super) fn set_len(file: &File, bytes: u64) -> io::Result<()> {
     step()?;
     file.set_len(bytes)
@@ -39,8 +39,8 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Replaces the content of `path` in one step: what is read there is the old content or the new
-/// one, also after a power cut. `temporary` is a name of the same folder.
+/// Replaces the content of `path` atomically: readers get the old or the new content, also after a
+/// power cut. `temporary`: a path in the same folder.
 pub(super) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
     write_new(temporary, bytes)?;
     step()?;
@@ -48,7 +48,8 @@ pub(super) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result
     sync_folder(path)
 }
 
-/// Makes the file `path` with its whole content in one step; one that is there already stays.
+/// Creates the file `path` with its whole content atomically. An existing file is kept.
+/// `temporary`: a path in the same folder.
 pub(super) fn create(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
     write_new(temporary, bytes)?;
     step()?;
@@ -70,7 +71,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync(&file)
 }
 
-/// Makes a rename last. Some file systems refuse it, and need none.
+/// Syncs the folder of `file`, so that a rename survives a power cut. Errors are ignored: some file
+/// systems refuse this and do not need it.
 fn sync_folder(file: &Path) -> io::Result<()> {
     step()?;
     if let Some(folder) = file.parent() {
@@ -89,8 +91,8 @@ fn step() -> io::Result<()> {
     stop::step()
 }
 
-/// Stops this thread's changes after a number of steps. Later ones fail too, as none follows a
-/// kill.
+/// Test hook: stops this thread's file changes after a number of steps. All later changes fail too,
+/// because nothing follows a kill.
 #[cfg(test)]
 pub(super) mod stop {
     use std::cell::Cell;
@@ -101,16 +103,18 @@ pub(super) mod stop {
         static IS_NOW: Cell<bool> = const { Cell::new(false) };
     }
 
+    /// Stops after `steps` changes.
     pub fn after(steps: usize) {
         LEFT.set(Some(steps));
     }
 
+    /// Stops no change any more.
     pub fn never() {
         LEFT.set(None);
         IS_NOW.set(false);
     }
 
-    /// Whether the last step was the first one that failed.
+    /// Whether the last change was the first one that failed.
     pub(super) fn is_now() -> bool {
         IS_NOW.get()
     }

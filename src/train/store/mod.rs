@@ -8,9 +8,9 @@
 //! The union of the shards is the store.
 //!
 //! A newer listing replaces an index as a whole. If the list of labels changes, `store.json` is
-//! replaced first. It keeps the first list, which indices without a header index; an index with
-//! another list names it in its first line. So every index can be read at any moment, also while
-//! some shards still have the labels of an earlier listing.
+//! replaced first. It keeps the first list, which the targets of an index without a header use. An
+//! index with another list names it in its first line, the header. Every index is therefore
+//! readable at all times, even while some shards still have the labels of an earlier listing.
 
 mod files;
 mod index;
@@ -40,48 +40,50 @@ pub use relabel::{Relabelled, WhenChanged};
 pub use stamp::FileStamp;
 pub use writer::ShardWriter;
 
-/// The version of the layout. 2: items are dealt to shards by their ids (1: by their places in the
-/// listing), and may have several views.
+/// Version of the layout. 2: items are assigned to shards by their ids (1: by their positions in
+/// the listing), and may have several views.
 pub const SCHEMA: u32 = 2;
 
-/// `store.json`: the common properties of all rows.
+/// `store.json`: the properties that all rows share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSpec {
     pub schema: u32,
-    /// Fingerprint of the encoders and their preprocessing: rows of different fingerprints cannot
+    /// Fingerprint of the encoders and their preprocessing. Rows of different fingerprints cannot
     /// be mixed.
     pub fingerprint: String,
     pub dataset: String,
-    /// The labels that targets index. Empty: no labels.
+    /// The labels that targets index. Empty: the store has no labels.
     pub labels: Vec<String>,
     /// The kind of the rows: [`RECORDING`] or [`WINDOW`]. `recording`: as [`RECORDING`], by an
     /// earlier version.
     pub clips: String,
-    /// Length, hop and half-life by which clips became rows. [`WINDOW`]: those that are served.
+    /// Length, hop and half-life by which clips were converted to rows. [`WINDOW`]: the encoders'.
     /// [`RECORDING`]: windows that do not overlap, without a half-life. `None`: a store of an
-    /// earlier version; its fingerprint covers them.
+    /// earlier version, whose fingerprint covers them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRule>,
-    /// Rows of each clip: the clip as it is (view 0) and augmented ones.
+    /// Number of rows of each clip: view 0, which is the clip unchanged, and augmented views.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
-    /// In the order of their embeddings in a row.
+    /// The encoders, in the order of their embeddings in a row.
     pub encoders: Vec<StoredEncoder>,
 }
 
+/// An encoder whose embeddings the rows contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredEncoder {
     pub name: String,
     pub modality: Modality,
+    /// Length of the embedding.
     pub dim: usize,
 }
 
-/// [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
+/// Value of [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
 pub const RECORDING: &str = "recording_mean";
 
-/// [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as the daemon makes them.
+/// Value of [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as in the daemon.
 pub const WINDOW: &str = "window";
 
 impl StoreSpec {
@@ -104,7 +106,7 @@ fn is_one(views: &u32) -> bool {
     *views == 1
 }
 
-/// Metadata of a row.
+/// The metadata of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Unique in the store together with `view`.
@@ -113,14 +115,15 @@ pub struct Entry {
     /// The recorded person; empty: unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
+    /// `None`: not labelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Per encoder: whether there was evidence.
+    /// Whether each encoder had evidence.
     pub present: Vec<bool>,
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// 0: as it is; others: augmented.
+    /// 0: the clip unchanged; others: augmented.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub view: u32,
 }
@@ -148,23 +151,25 @@ fn is_zero(view: &u32) -> bool {
 /// One of several parts of a data set that are extracted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard {
-    /// From 0.
+    /// Number of the shard, from 0.
     pub index: usize,
+    /// Number of shards.
     pub count: usize,
 }
 
 impl Shard {
+    /// The only shard of a store that is not divided.
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
-    /// Whether the name belongs to this shard. By a hash of the name alone: a data set that grows
-    /// or shrinks between runs moves no item to another shard.
+    /// Whether the item or recording `name` belongs to this shard. This follows from a hash of the
+    /// name: if the data set grows or shrinks between runs, no item moves to another shard.
     pub fn holds(self, name: &str) -> bool {
         let hash = Sha256::digest(name.as_bytes());
         let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
         number % self.count as u64 == self.index as u64
     }
 
-    /// The missing shards, by the count of those `found`.
+    /// The missing shards, by the number of shards that those `found` state.
     fn missing(found: &[Shard]) -> Vec<Shard> {
         let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
         (0..count)
@@ -212,6 +217,7 @@ impl FromStr for Shard {
     }
 }
 
+/// Failure to read or write a store.
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error("{path} {}", match source.kind() {

@@ -11,12 +11,12 @@ use super::relabel::{Renaming, held};
 use super::spec_file::SpecFile;
 use super::{Entry, Shard, StoreError, StoreSpec};
 
-/// All shards of a folder. Values stay on disk.
+/// The rows of all shards of a folder. Their values stay on disk.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     spec: StoreSpec,
-    /// By id, then view: independent of the shards and of the order in which they finished.
+    /// Ordered by id, then by view, whatever the shards and the order in which they finished.
     entries: Vec<Entry>,
     places: Vec<Place>,
     files: Vec<(PathBuf, File)>,
@@ -45,7 +45,7 @@ fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     })
 }
 
-/// The rows of one shard.
+/// The index of one shard.
 struct ShardIndex {
     shard: Shard,
     /// The labels that its targets index.
@@ -82,13 +82,14 @@ fn join_labels(dir: &Path, labels: &mut Vec<String>, indices: &mut [ShardIndex])
     for index in indices {
         let renaming = Renaming::new(&index.labels, labels);
         for (entry, _) in &mut index.found {
-            entry.target = entry.target.as_ref().and_then(|t| renaming.of(t));
+            entry.target = entry.target.as_ref().and_then(|t| renaming.target(t));
         }
     }
 }
 
 impl Store {
-    /// Reports missing shards on the terminal. The others can be used, but are incomplete.
+    /// Opens the store in `dir`. Missing shards are reported on the terminal; the others can be
+    /// used.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
         let file = SpecFile::read(dir)?;
         let mut shards = Vec::new();
@@ -196,13 +197,15 @@ impl Store {
         })
     }
 
+    /// The store's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
+    /// The store's specification.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
-    /// By id, then view.
+    /// The metadata of all rows, ordered by id, then by view.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -210,18 +213,18 @@ impl Store {
     pub fn dim(&self) -> usize {
         self.spec.dim()
     }
-    /// Items that gave no rows, by reason.
+    /// Number of items without rows, by reason.
     pub fn skipped(&self) -> &BTreeMap<String, usize> {
         &self.skipped
     }
 
-    /// The values of `entries()[row]`. May be called from several threads.
+    /// Reads the values of row `row` of [`Store::entries`]. May be called from several threads.
     ///
     /// # Errors
-    /// If the disk fails, or a row's checksum is wrong.
+    /// The disk fails, or the checksum of the row is wrong.
     ///
     /// # Panics
-    /// If `out` is not as long as a row.
+    /// The length of `out` is not that of a row.
     pub fn read(&self, row: usize, out: &mut [f32]) -> Result<(), StoreError> {
         let width = self.dim() * 4;
         assert_eq!(out.len() * 4, width);

@@ -1,4 +1,4 @@
-//! Recovery of a shard on resume: the end that a kill or a power cut damaged is dropped.
+//! Recovery of a shard on resume: drops the part at the end that a kill or a power cut damaged.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,34 +8,34 @@ use std::path::Path;
 use super::StoreError;
 use super::index::{Header, Line};
 
-/// Finished items are synced to the disk after so many, so a power cut can take at most these. A
+/// Finished items are synced to disk after this number, so a power cut loses at most as many. A
 /// killed process loses none of them.
 pub(super) const SAFE_AFTER_ITEMS: usize = 64;
 
-/// The result of a recovery: the part of a shard that is kept.
+/// The part of a shard that recovery keeps.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub done: HashSet<String>,
     pub index_bytes: u64,
     pub row_bytes: u64,
-    /// Finished items that are forgotten.
+    /// Number of finished items that were dropped.
     pub dropped: usize,
 }
 
-/// A line of the index, its end and its first row.
+/// A line of the index, with its end and its first row.
 struct Placed {
     line: Line,
     end: usize,
     first_row: u64,
 }
 
-/// Checks the index `text`, with its header if it has one, against `rows` of `dim` values each.
-/// Lines at the end are dropped if they cannot be parsed, or if their rows are missing or fail the
-/// checksum. A last line without a newline is dropped too.
+/// Checks the index `text` (with its header, if it has one) against `rows`, each row of `dim`
+/// values. Drops lines at the end that cannot be parsed, whose rows are missing or fail the
+/// checksum, or that lack a newline.
 ///
 /// # Errors
-/// If such a line is followed by a good one: a power cut cannot cause that. Rows older than a power
-/// cut can damage are left to the reader.
+/// A valid line follows an invalid one, which a power cut cannot cause. Rows that a power cut
+/// cannot have damaged are not checked here, but by the reader.
 pub(super) fn recover(
     text: &[u8],
     rows: &File,
@@ -47,7 +47,7 @@ pub(super) fn recover(
     let held = rows.metadata().map_err(StoreError::disk(rows_path))?.len();
     let (mut lines, mut end, mut row, mut broken) = (Vec::new(), 0, 0, None);
     let mut whole = 0;
-    let header_bytes = Header::of(text).map_or(0, |(_, bytes)| bytes);
+    let header_bytes = Header::parse_start(text).map_or(0, |(_, bytes)| bytes);
     for (number, line) in text
         .split_inclusive(|b| *b == b'\n')
         .enumerate()

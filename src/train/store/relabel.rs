@@ -1,5 +1,5 @@
-//! Renewal of an index by a newer listing. Labels, splits and groups are stored apart from the
-//! rows, so no recording is played again; one that has changed is found.
+//! Updates labels, splits and groups of extracted items from a newer listing. They are stored apart
+//! from the rows, so no recording is played again. Changed recordings are detected.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -21,16 +21,16 @@ pub enum WhenChanged {
     Keep,
 }
 
-/// Differences from the stored items.
+/// Numbers of finished items whose metadata a newer listing changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relabelled {
-    /// Items with a changed label, split or group.
+    /// Number of items with a changed label, split or group.
     pub items: usize,
-    /// Items with changed words. Their rows are still of the old words.
+    /// Number of items with changed text. Their rows are still those of the old text.
     pub words: usize,
 }
 
-/// Targets by the labels `theirs` as targets by `ours`, by name.
+/// Maps targets that index the labels `theirs` to targets that index the labels `ours`, by name.
 #[derive(Debug)]
 pub(super) struct Renaming {
     places: Vec<Option<usize>>,
@@ -48,7 +48,8 @@ impl Renaming {
         }
     }
 
-    pub fn of(&self, target: &Target) -> Option<Target> {
+    /// The mapped target; `None` if `ours` lacks a label of it.
+    pub fn target(&self, target: &Target) -> Option<Target> {
         let place = |own: usize| self.places.get(own).copied().flatten();
         match target {
             Target::Class(class) => place(*class).map(Target::Class),
@@ -65,7 +66,7 @@ impl Renaming {
     }
 }
 
-/// The labels that `target` holds, by their places.
+/// The indices of the labels that `target` contains.
 pub(super) fn held(target: &Target) -> BTreeSet<usize> {
     match target {
         Target::Class(class) => [*class].into(),
@@ -73,31 +74,32 @@ pub(super) fn held(target: &Target) -> BTreeSet<usize> {
     }
 }
 
-/// An index after its renewal.
+/// The result of updating an index.
 #[derive(Debug, Default)]
 pub(super) struct Renewed {
-    /// The whole index; `None` if it stays as it is.
+    /// The whole new index; `None` if it does not change.
     pub text: Option<Vec<u8>>,
     pub relabelled: Relabelled,
     /// Items whose recordings have changed.
     pub changed: Vec<String>,
 }
 
-/// The lists of labels before and after a renewal.
+/// The lists of labels before and after an update.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelLists<'a> {
-    /// The labels that the index's targets index.
+    /// The labels that the targets of the index use.
     pub theirs: &'a [String],
+    /// The labels of the newer listing.
     pub ours: &'a [String],
     /// Whether an index of `ours` needs a header.
     pub needs_header: bool,
 }
 
-/// The index `text` updated from `items`. Items that are not listed (any more) keep their metadata.
-/// Lines of changed recordings become stale if they are to be extracted again.
+/// The index `text` updated from `items`. Items that are no longer listed keep their metadata.
+/// Lines of changed recordings become stale if these are to be extracted again.
 ///
 /// # Errors
-/// If a line cannot be parsed.
+/// A line cannot be parsed.
 pub(super) fn renew(
     text: &[u8],
     path: &Path,
@@ -107,7 +109,7 @@ pub(super) fn renew(
 ) -> Result<Renewed, StoreError> {
     let listed: HashMap<&str, &Item> = items.iter().map(|item| (item.id.as_str(), item)).collect();
     let renaming = Renaming::new(labels.theirs, labels.ours);
-    let (old_header, start) = Header::of(text).unzip();
+    let (old_header, start) = Header::parse_start(text).unzip();
     let header = labels.needs_header.then(|| Header {
         labels: labels.ours.to_vec(),
     });
@@ -138,7 +140,10 @@ pub(super) fn renew(
         }
         let (mut renamed, mut differs, mut other_words) = (false, false, false);
         for entry in line.rows.iter_mut().map(|row| &mut row.entry) {
-            let target = entry.target.as_ref().and_then(|target| renaming.of(target));
+            let target = entry
+                .target
+                .as_ref()
+                .and_then(|target| renaming.target(target));
             renamed |= target != entry.target;
             entry.target = target;
             if let Some(item) = item.filter(|_| !line.stale) {

@@ -6,21 +6,24 @@ use serde::Serialize;
 
 use super::{RECORDING, SCHEMA, Shard, StoreError, StoreSpec, WINDOW, files};
 
-/// The settings, and the list of labels that the store began with.
+/// The settings, and the store's first list of labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SpecFile {
     #[serde(flatten)]
     pub spec: StoreSpec,
-    /// The labels that targets of an index without a header index, if the list has changed since.
+    /// The labels that the targets of an index without a header use, if the list has changed since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_labels: Option<Vec<String>>,
 }
 
 impl SpecFile {
+    /// The path of the file in the store's folder.
     pub fn path(dir: &Path) -> PathBuf {
         dir.join("store.json")
     }
 
+    /// Reads the file. Fails if it is missing or malformed, or if its schema is newer than this
+    /// program's.
     pub fn read(dir: &Path) -> Result<SpecFile, StoreError> {
         let path = SpecFile::path(dir);
         let text = std::fs::read(&path).map_err(StoreError::disk(&path))?;
@@ -48,12 +51,13 @@ impl SpecFile {
         Ok(found)
     }
 
-    /// The labels that targets of an index without a header index.
+    /// The labels that the targets of an index without a header use.
     pub fn labels_without_header(&self) -> &[String] {
         self.first_labels.as_deref().unwrap_or(&self.spec.labels)
     }
 
-    /// This file with another list of labels. Indices without a header keep theirs.
+    /// The same settings with another list of labels. The first list is kept for indices without a
+    /// header.
     pub fn with_labels(self, labels: &[String]) -> SpecFile {
         // Without labels no row has a target, so that no index needs the empty list.
         let first = self.first_labels.unwrap_or(self.spec.labels);
@@ -66,7 +70,8 @@ impl SpecFile {
         }
     }
 
-    /// Writes the file. Shards begin in parallel, on several machines: the first one's file stays.
+    /// Writes the file if there is none. Shards may begin in parallel on several machines; the
+    /// first file is kept.
     pub fn create(&self, dir: &Path, shard: Shard) -> Result<(), StoreError> {
         let path = SpecFile::path(dir);
         files::create(&path, &temporary(dir, shard), &self.text()).map_err(StoreError::disk(&path))
@@ -90,13 +95,14 @@ impl SpecFile {
     }
 }
 
-/// A name of this writer's own: processes in containers may have equal ids, shards have not.
+/// A temporary path that no other writer uses. Processes in different containers may have equal
+/// ids, but not equal shards.
 fn temporary(dir: &Path, shard: Shard) -> PathBuf {
     dir.join(format!("store.json.{shard}.{}.tmp", std::process::id()))
 }
 
-/// Makes `store.json`, or compares `spec` with the existing one, which may have other labels.
-/// Returns the existing one.
+/// Writes `store.json`, or compares `spec` with the existing file, whose labels may differ. Returns
+/// the file's content.
 pub(super) fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<SpecFile, StoreError> {
     if !SpecFile::path(dir).exists() {
         let new = SpecFile {

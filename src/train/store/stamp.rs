@@ -1,4 +1,4 @@
-//! The state of a recording's files, to notice that one has changed under its name.
+//! Stamps of a recording's files, by which a changed recording is detected.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
@@ -10,35 +10,37 @@ use sha2::{Digest, Sha256};
 
 use crate::train::data::{Media, Picture};
 
-/// A file as it was read.
+/// Size, time and hash of a file when it was read.
 ///
-/// Its content decides whether it has changed. Size and time are compared first: a file of the same
-/// size and time is taken to be the same, so that resuming a store reads no recording.
+/// A changed hash means a changed file. A file with the same size and time is not read again: it is
+/// assumed to be unchanged, so resuming a store reads no recordings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
+    /// Size of the file; of a picture from a table, its number of pixels.
     pub bytes: u64,
-    /// Last modification, in nanoseconds since 1970. `None`: a picture out of an archive or table.
+    /// Time of the last modification, in nanoseconds since 1970. `None`: the picture is from an
+    /// archive or a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified_ns: Option<i64>,
     /// The first 32 hexadecimal digits of the content's SHA-256.
     pub sha256: String,
 }
 
-/// Files compared with their stamps.
+/// Result of comparing files with their stamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
     Same,
-    /// The same content with other times: the new stamps.
+    /// The same content with other times. Contains the new stamps.
     Touched(Vec<FileStamp>),
     Changed,
 }
 
 impl FileStamp {
-    /// The stamps of an item's files: video before audio; none without media.
+    /// The stamps of an item's files: video before audio; none for an item without media.
     ///
     /// # Errors
-    /// If a file cannot be read.
-    pub fn of(media: &Media) -> io::Result<Vec<FileStamp>> {
+    /// A file cannot be read.
+    pub fn read(media: &Media) -> io::Result<Vec<FileStamp>> {
         if let Media::Picture(Picture::Grey { pixels, .. }) = media {
             return Ok(vec![FileStamp {
                 bytes: pixels.len() as u64,
@@ -46,10 +48,10 @@ impl FileStamp {
                 sha256: digits(Sha256::digest(pixels).as_slice()),
             }]);
         }
-        paths(media).into_iter().map(FileStamp::of_file).collect()
+        paths(media).into_iter().map(FileStamp::read_file).collect()
     }
 
-    fn of_file(path: &Path) -> io::Result<FileStamp> {
+    fn read_file(path: &Path) -> io::Result<FileStamp> {
         let file = File::open(path)?;
         // Before the content: a file that changes meanwhile differs from its stamp.
         let about = file.metadata()?;
@@ -60,8 +62,8 @@ impl FileStamp {
         })
     }
 
-    /// Compares an item's files with their stamps. Files without stamps, and files that cannot be
-    /// read now, count as the same.
+    /// Compares an item's files with their stamps. Files without stamps and unreadable files count
+    /// as unchanged.
     pub(super) fn compare(stamps: &[FileStamp], media: &Media) -> Comparison {
         let of_grey = matches!(media, Media::Picture(Picture::Grey { .. }));
         let count = if of_grey { 1 } else { paths(media).len() };
@@ -79,7 +81,7 @@ impl FileStamp {
         if !of_grey && stamps.iter().zip(paths(media)).all(is_as_stamped) {
             return Comparison::Same;
         }
-        match FileStamp::of(media) {
+        match FileStamp::read(media) {
             Err(_) => Comparison::Same,
             Ok(now) if now == stamps => Comparison::Same,
             Ok(now) => {
@@ -98,7 +100,7 @@ impl FileStamp {
 fn paths(media: &Media) -> Vec<&Path> {
     match media {
         Media::Recording(path) | Media::Picture(Picture::File(path)) => vec![path],
-        Media::Apart { video, audio } => vec![video, audio],
+        Media::Separate { video, audio } => vec![video, audio],
         Media::Picture(Picture::Grey { .. }) | Media::None => vec![],
     }
 }
@@ -142,12 +144,12 @@ mod tests {
         std::fs::write(&audio, "sound").unwrap();
         let (whole, apart) = (
             Media::Recording(video.clone()),
-            Media::Apart {
+            Media::Separate {
                 video: video.clone(),
                 audio: audio.clone(),
             },
         );
-        let stamps = FileStamp::of(&apart).unwrap();
+        let stamps = FileStamp::read(&apart).unwrap();
         assert_eq!(FileStamp::compare(&stamps, &apart), Comparison::Same);
         assert_eq!(
             FileStamp::compare(&stamps, &whole),
@@ -186,7 +188,7 @@ mod tests {
                 pixels: pixels.to_vec(),
             })
         };
-        let stamps = FileStamp::of(&grey(&[1, 2, 3, 4])).unwrap();
+        let stamps = FileStamp::read(&grey(&[1, 2, 3, 4])).unwrap();
         let compare = |pixels| FileStamp::compare(&stamps, &grey(pixels));
         assert_eq!(compare(&[1, 2, 3, 4]), Comparison::Same);
         assert_eq!(compare(&[1, 2, 3, 5]), Comparison::Changed);

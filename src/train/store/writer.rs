@@ -13,11 +13,11 @@ use super::{Entry, FileStamp, Shard, StoreError, StoreSpec, files};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
-/// Interval between two syncs, the other bound beside [`SAFE_AFTER_ITEMS`].
+/// Longest time between two syncs, in nanoseconds; see also [`SAFE_AFTER_ITEMS`].
 const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
 
-/// A shard that grows. Every finished item has been handed to the system when `push` or `skip`
-/// returns, so a kill loses none of it.
+/// Appends items to a shard. When `push` or `skip` returns, the item has been written to the
+/// operating system, so a kill does not lose it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
@@ -34,21 +34,22 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a shard or resumes it. A half-written end is truncated. Finished items that lost data
-    /// at the end of the files are forgotten and will be extracted again.
+    /// Begins or resumes a shard. A half-written end is truncated. Finished items whose data at the
+    /// end of the files is damaged are dropped, so that they are extracted again.
     ///
     /// # Errors
-    /// If the folder holds a store of other settings or other shards, if it is damaged elsewhere
-    /// than at the end, or if another process writes this shard.
+    /// The folder holds a store with other settings or other shards, the files are damaged
+    /// elsewhere than at the end, or another process writes this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         ShardWriter::open_for(dir, spec, shard, &[])
     }
 
-    /// As [`ShardWriter::open`]; finished items take over the labels, splits and groups of `items`.
-    /// The list of labels may change this way; other shards keep theirs until they are opened too.
+    /// As [`ShardWriter::open`]; also updates labels, splits and groups of finished items from
+    /// `items`. The list of labels may change this way; other shards keep theirs until they are
+    /// opened too.
     ///
     /// # Errors
-    /// As [`ShardWriter::open`], and where the recording of a finished item has changed.
+    /// As [`ShardWriter::open`], or the recording of a finished item has changed.
     pub fn open_for(
         dir: &Path,
         spec: &StoreSpec,
@@ -58,7 +59,7 @@ impl ShardWriter {
         ShardWriter::open_when(dir, spec, shard, items, WhenChanged::Refuse)
     }
 
-    /// As [`ShardWriter::open_for`], with a choice for changed recordings.
+    /// As [`ShardWriter::open_for`]; `when_changed` selects the treatment of changed recordings.
     pub fn open_when(
         dir: &Path,
         spec: &StoreSpec,
@@ -97,7 +98,7 @@ impl ShardWriter {
         text.truncate(index_bytes as usize);
         // Read again under the lock: another shard may have changed it.
         let before = agree(dir, spec, shard)?;
-        let header = Header::of(&text).map(|(header, _)| header.labels);
+        let header = Header::parse_start(&text).map(|(header, _)| header.labels);
         let theirs = header.unwrap_or(before.labels_without_header().to_vec());
         let has_other_labels = before.spec.labels != spec.labels;
         let after = before.with_labels(&spec.labels);
@@ -151,25 +152,25 @@ impl ShardWriter {
         })
     }
 
-    /// Number of finished items that must be extracted again, because the damaged ends of the files
-    /// held parts of them.
+    /// Number of finished items that were dropped, because the damaged ends of the files held parts
+    /// of them.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
 
-    /// Changes of finished items by `items`.
+    /// The changes that [`ShardWriter::open_for`] made to finished items.
     pub fn relabelled(&self) -> Relabelled {
         self.relabelled
     }
 
-    /// Finished items whose recordings have changed: they are to be extracted again, or keep their
-    /// rows, by the choice at opening.
+    /// Ids of the finished items whose recordings have changed. They keep their rows or are
+    /// extracted again, as selected on opening.
     pub fn changed(&self) -> &[String] {
         &self.changed
     }
 
     /// Syncs finished items to disk: the rows, then the lines that name them.
-    pub fn make_safe(&mut self) -> Result<(), StoreError> {
+    pub fn sync(&mut self) -> Result<(), StoreError> {
         files::sync(&self.rows).map_err(StoreError::disk(&self.rows_path))?;
         files::sync(&self.index).map_err(StoreError::disk(&self.index_path))?;
         (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
@@ -182,7 +183,7 @@ impl ShardWriter {
         if self.unsafe_items >= SAFE_AFTER_ITEMS
             || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS
         {
-            self.make_safe()?;
+            self.sync()?;
         }
         Ok(())
     }
@@ -192,12 +193,12 @@ impl ShardWriter {
         self.done.contains(item)
     }
 
-    /// Adds a finished item with its rows; its recording is unknown.
+    /// Adds a finished item with its rows, without stamps of its recording.
     pub fn push(&mut self, item: &str, rows: &[(Entry, Vec<f32>)]) -> Result<(), StoreError> {
         self.push_from(item, &[], rows)
     }
 
-    /// Adds a finished item with its rows, and the files that they were made of.
+    /// Adds a finished item with its rows. `media`: the stamps of its recording's files.
     pub fn push_from(
         &mut self,
         item: &str,
@@ -245,12 +246,13 @@ impl ShardWriter {
         self.finished(line.item)
     }
 
-    /// Adds a finished item without rows, and the reason; its recording is unknown.
+    /// Adds a finished item without rows, without stamps of its recording; `reason` states why.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
         self.skip_from(item, &[], reason)
     }
 
-    /// Adds a finished item without rows, the files that gave none, and the reason.
+    /// Adds a finished item without rows; `reason` states why. `media`: the stamps of its
+    /// recording's files.
     pub fn skip_from(
         &mut self,
         item: &str,
@@ -286,7 +288,7 @@ impl ShardWriter {
 impl Drop for ShardWriter {
     fn drop(&mut self) {
         if self.unsafe_items > 0 {
-            let _ = self.make_safe();
+            let _ = self.sync();
         }
     }
 }

@@ -1,4 +1,5 @@
 """Violates the protocol and prints each reaction as a line: [violation, error code, close code]."""
+
 import asyncio
 import json
 import sys

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
-use super::{PATIENCE, Recorded};
+use super::{LoggedDaemon, PATIENCE};
 use crate::daemon::listen;
 use crate::harness::{command, eventually, get};
 
@@ -82,7 +82,7 @@ fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
     ];
     for (number, source) in sources.into_iter().enumerate() {
         let setting = format!("video.source={source}");
-        let daemon = Recorded::start(
+        let daemon = LoggedDaemon::start(
             &["--set", &setting, "--set", "audio.source=none"],
             Some("trace"),
         );

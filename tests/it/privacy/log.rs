@@ -4,7 +4,7 @@ use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::Recorded;
+use super::LoggedDaemon;
 use crate::harness::demo;
 use crate::transcripts::{block_on, send, wait_for};
 
@@ -18,7 +18,7 @@ fn no_spoken_word_is_logged_at_any_level_and_target() {
     let everything =
         "trace,tokenizers=trace,tungstenite=trace,tokio_tungstenite=trace,hyper=trace,log=trace";
     for rust_log in [None, Some("trace"), Some(everything)] {
-        let daemon = Recorded::start(&args, rust_log);
+        let daemon = LoggedDaemon::start(&args, rust_log);
         block_on(async {
             let connect = || async {
                 let address = format!("ws://{}/v1/events", daemon.address);

@@ -13,8 +13,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-async fn is_rate_limited(stage: &Stage, name: &str, bytes: &[u8]) {
-    let mut client = stage.client().await;
+async fn is_rate_limited(fixture: &Fixture, name: &str, bytes: &[u8]) {
+    let mut client = fixture.client().await;
     client.hello().await;
     // The server may close the connection before it has read everything.
     let _ = client.socket.get_mut().write_all(bytes).await;
@@ -34,7 +34,7 @@ async fn is_rate_limited(stage: &Stage, name: &str, bytes: &[u8]) {
 
 #[test]
 fn a_flood_of_any_kind_of_frame_closes_with_4429() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let begin = frame(0x01, b"{");
         for (name, first, payload) in [
@@ -45,7 +45,7 @@ fn a_flood_of_any_kind_of_frame_closes_with_4429() {
             ("pongs", 0x8a, b""),
         ] {
             let flood = frame(first, payload).repeat(4000);
-            is_rate_limited(&stage, name, &[begin.clone(), flood].concat()).await;
+            is_rate_limited(&fixture, name, &[begin.clone(), flood].concat()).await;
         }
         // Many bytes in few frames and few messages.
         let message = json!({"type": "ping", "data": "x".repeat(16_000)}).to_string();
@@ -53,15 +53,15 @@ fn a_flood_of_any_kind_of_frame_closes_with_4429() {
         large.extend((message.len() as u16).to_be_bytes());
         large.extend([0; 4]);
         large.extend(message.as_bytes());
-        is_rate_limited(&stage, "bytes", &large.repeat(19)).await;
+        is_rate_limited(&fixture, "bytes", &large.repeat(19)).await;
     });
 }
 
 #[test]
 fn frames_within_the_limits_are_answered() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         let pieces = [
             frame(0x01, br#"{"type":"ping","#),
@@ -82,16 +82,16 @@ fn frames_within_the_limits_are_answered() {
 
 #[test]
 fn floods_do_not_disturb_other_clients() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut other = stage.client().await;
+        let mut other = fixture.client().await;
         other.hello().await;
         let flood = [frame(0x01, b"{"), frame(0x00, b"").repeat(10_000)].concat();
         for seq in 1..=50 {
             // Each is closed after at most a hundred frames.
-            let mut client = stage.client().await;
+            let mut client = fixture.client().await;
             let _ = client.socket.get_mut().write_all(&flood).await;
-            stage.publish(1);
+            fixture.publish(1);
             assert_eq!(other.seqs(1).await, [seq]);
         }
         other.silent().await;

@@ -8,10 +8,10 @@ use expressd::time::MediaTime;
 
 #[test]
 fn hello_comes_first_with_all_fields_of_the_protocol() {
-    let stage = Stage::new(|_| {});
-    stage.publish(3);
+    let fixture = Fixture::new(|_| {});
+    fixture.publish(3);
     block_on(async {
-        let mut client = stage
+        let mut client = fixture
             .client_with(&[("sec-websocket-protocol", "bearer.x, expressd.v1")])
             .await
             .unwrap();
@@ -60,21 +60,21 @@ fn hello_comes_first_with_all_fields_of_the_protocol() {
         );
         assert!(hello.get("seq").is_none());
         // After `hello` every event is sent, from `next_seq` on, without a gap.
-        stage.publish(50);
+        fixture.publish(50);
         assert_eq!(client.seqs(50).await, (4..54).collect::<Vec<_>>());
-        assert_eq!(stage.client().await.protocol, None);
+        assert_eq!(fixture.client().await.protocol, None);
     });
-    stage.server.stop();
+    fixture.server.stop();
 }
 
 #[test]
 fn every_published_frame_has_the_fields_of_its_type() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         for event in samples() {
-            stage.ring.publish(&event);
+            fixture.ring.publish(&event);
         }
         let required: [(&str, &[&str]); 5] = [
             (
@@ -179,9 +179,9 @@ fn samples() -> Vec<Event> {
 
 #[test]
 fn a_subscription_applies_from_its_answer_on() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         client
             .send(json!({
@@ -208,10 +208,10 @@ fn a_subscription_applies_from_its_answer_on() {
         // Of the first four, only the subject event matches: the end of speech is about s1 too, but
         // is not subscribed. Then eight subjects alternate.
         for event in samples().iter().take(4) {
-            stage.ring.publish(event);
+            fixture.ring.publish(event);
         }
         for number in 0..16 {
-            stage.ring.publish(sample_expression(number));
+            fixture.ring.publish(sample_expression(number));
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
         // An empty list selects nothing, an absent field everything.
@@ -219,40 +219,40 @@ fn a_subscription_applies_from_its_answer_on() {
             .send(json!({"type": "subscribe", "events": []}))
             .await;
         assert_eq!(client.frame().await["subscription"]["events"], json!([]));
-        stage.publish(5);
+        fixture.publish(5);
         client.silent().await;
         client.send(json!({"type": "subscribe"})).await;
         assert_eq!(client.frame().await["type"], "subscribed");
-        stage.publish(1);
+        fixture.publish(1);
         assert_eq!(client.seqs(1).await, [26]);
         client
             .send(json!({"type": "subscribe", "labels": ["sad"]}))
             .await;
         client.frame().await;
-        stage.publish(3);
+        fixture.publish(3);
         client.silent().await;
     });
 }
 
 #[test]
 fn resuming_sends_missed_events_in_order_and_once() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut first = stage.client().await;
+        let mut first = fixture.client().await;
         first.hello().await;
-        stage.publish(40);
+        fixture.publish(40);
         let last = *first.seqs(10).await.last().unwrap();
         drop(first);
-        stage.publish(200);
-        let mut second = stage.client().await;
+        fixture.publish(200);
+        let mut second = fixture.client().await;
         assert_eq!(second.hello().await["oldest_seq"], 1);
-        stage.publish(2);
+        fixture.publish(2);
         assert_eq!(second.seqs(2).await, [241, 242]);
         second
             .send(json!({"type": "subscribe", "resume_after": last}))
             .await;
         assert_eq!(second.frame().await["type"], "subscribed");
-        stage.publish(3);
+        fixture.publish(3);
         // More than the limit of 64 unsent events: a replay does not count as backlog.
         assert_eq!(
             second.seqs(230 + 3).await,
@@ -260,13 +260,13 @@ fn resuming_sends_missed_events_in_order_and_once() {
         );
         // With a filter, and from a `seq` that the ring no longer holds.
         for round in 0..120 {
-            stage.publish(10);
+            fixture.publish(10);
             assert_eq!(
                 second.seqs(10).await,
                 (246 + 10 * round..256 + 10 * round).collect::<Vec<_>>()
             );
         }
-        let mut third = stage.client().await;
+        let mut third = fixture.client().await;
         let hello = third.hello().await;
         assert_eq!(
             (&hello["oldest_seq"], &hello["next_seq"]),
@@ -297,9 +297,9 @@ fn resuming_sends_missed_events_in_order_and_once() {
 
 #[test]
 fn a_wrong_request_is_named_and_the_connection_stays() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         for (frame, code, in_reply_to) in [
             (
@@ -355,16 +355,16 @@ fn a_wrong_request_is_named_and_the_connection_stays() {
             client.frame().await,
             json!({"type": "pong", "data": {"a": [1, 2.5, null]}})
         );
-        stage.publish(1);
+        fixture.publish(1);
         assert_eq!(client.seqs(1).await, [1]);
     });
 }
 
 #[test]
 fn well_formed_json_without_a_value_is_a_bad_value() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for data in [r#""\ud800""#, "1e400", "-1e400", r#"{"a":1,"a":2}"#, &deep] {
@@ -388,9 +388,9 @@ fn well_formed_json_without_a_value_is_a_bad_value() {
 
 #[test]
 fn a_pong_returns_its_data_verbatim() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         for data in [
             r#"{"z":1,"a":{"y":2,"b":3}}"#,
@@ -413,10 +413,10 @@ fn a_pong_returns_its_data_verbatim() {
 
 #[test]
 fn a_second_replay_reports_no_event_that_was_sent_before() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        stage.publish(1000);
-        let mut client = stage.client().await;
+        fixture.publish(1000);
+        let mut client = fixture.client().await;
         client.hello().await;
         let resume = json!({"type": "subscribe", "resume_after": 0});
         client.send(resume.clone()).await;
@@ -424,7 +424,7 @@ fn a_second_replay_reports_no_event_that_was_sent_before() {
         assert_eq!(client.seqs(1000).await, (1..=1000).collect::<Vec<_>>());
         // These events leave the ring.
         for round in 0..110 {
-            stage.publish(10);
+            fixture.publish(10);
             let first = 1001 + 10 * round;
             assert_eq!(
                 client.seqs(10).await,
@@ -433,7 +433,7 @@ fn a_second_replay_reports_no_event_that_was_sent_before() {
         }
         client.send(resume).await;
         assert_eq!(client.frame().await["type"], "subscribed");
-        stage.publish(1);
+        fixture.publish(1);
         assert_eq!(
             client.seqs(1).await,
             [2101],

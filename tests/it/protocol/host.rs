@@ -17,8 +17,8 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
 
 #[test]
 fn requests_for_other_names_are_refused_on_every_page_and_the_socket() {
-    let stage = Stage::new(|settings| settings.hosts = vec!["lab.example".into()]);
-    let port = stage.server.addr().port();
+    let fixture = Fixture::new(|settings| settings.hosts = vec!["lab.example".into()]);
+    let port = fixture.server.addr().port();
     block_on(async {
         for path in PAGES {
             for upgrade in ["", UPGRADE] {
@@ -44,12 +44,12 @@ fn requests_for_other_names_are_refused_on_every_page_and_the_socket() {
                     (&["local host"], 400),
                     (&[""], 400),
                 ] {
-                    let (code, head, _) = stage.raw_http(&ask(path.into(), hosts)).await;
+                    let (code, head, _) = fixture.raw_http(&ask(path.into(), hosts)).await;
                     assert_eq!(code, expected, "{path} {hosts:?} {upgrade}");
                     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
                 }
                 let foreign = ask(format!("http://evil.example{path}"), &["localhost"]);
-                assert_eq!(stage.raw_http(&foreign).await.0, 421, "{path}");
+                assert_eq!(fixture.raw_http(&foreign).await.0, 421, "{path}");
                 for own in [
                     "localhost",
                     "LOCALHOST:1",
@@ -59,36 +59,36 @@ fn requests_for_other_names_are_refused_on_every_page_and_the_socket() {
                     "[::1]:8765",
                     "lab.example:80",
                 ] {
-                    let (code, head, _) = stage.raw_http(&ask(path.into(), &[own])).await;
+                    let (code, head, _) = fixture.raw_http(&ask(path.into(), &[own])).await;
                     assert!(![400, 421].contains(&code), "{path} {own}: {code}");
                     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
                 }
                 let absolute = ask(format!("http://localhost:{port}{path}"), &["localhost"]);
-                let code = stage.raw_http(&absolute).await.0;
+                let code = fixture.raw_http(&absolute).await.0;
                 assert!(![400, 421].contains(&code), "{path}: {code}");
             }
         }
-        let old = stage.raw_http("GET /healthz HTTP/1.0\r\n\r\n").await;
+        let old = fixture.raw_http("GET /healthz HTTP/1.0\r\n\r\n").await;
         assert_eq!(old.0, 200, "a health check may leave Host out in HTTP/1.0");
     });
 }
 
 #[test]
 fn only_a_get_with_a_key_of_16_bytes_opens_a_socket() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let ask = |method: &str, version: &str, headers: &str| {
             format!("{method} /v1/events HTTP/{version}\r\nHost: localhost\r\n{headers}\r\n")
         };
-        assert_eq!(stage.raw_http(&ask("GET", "1.1", UPGRADE)).await.0, 101);
+        assert_eq!(fixture.raw_http(&ask("GET", "1.1", UPGRADE)).await.0, 101);
         for method in ["HEAD", "POST", "PUT", "OPTIONS", "DELETE"] {
-            let (code, head, _) = stage.raw_http(&ask(method, "1.1", UPGRADE)).await;
+            let (code, head, _) = fixture.raw_http(&ask(method, "1.1", UPGRADE)).await;
             assert!(
                 code == 405 && head.contains("allow: get"),
                 "{method}: {head}"
             );
         }
-        assert_eq!(stage.raw_http(&ask("GET", "1.0", UPGRADE)).await.0, 426);
+        assert_eq!(fixture.raw_http(&ask("GET", "1.0", UPGRADE)).await.0, 426);
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         for wrong in [
             "",
@@ -101,14 +101,14 @@ fn only_a_get_with_a_key_of_16_bytes_opens_a_socket() {
             &key.repeat(2),
             &format!("{key}Content-Length: 5\r\n"),
         ] {
-            let (code, ..) = stage
+            let (code, ..) = fixture
                 .raw_http(&ask("GET", "1.1", &UPGRADE.replace(key, wrong)))
                 .await;
             assert_eq!(code, 400, "{wrong:?}");
         }
         for version in ["8", "14", "13, 8", "x"] {
             let headers = UPGRADE.replace("Version: 13", &format!("Version: {version}"));
-            let (code, head, _) = stage.raw_http(&ask("GET", "1.1", &headers)).await;
+            let (code, head, _) = fixture.raw_http(&ask("GET", "1.1", &headers)).await;
             assert!(
                 code == 426 && head.contains("sec-websocket-version: 13"),
                 "{head}"
@@ -120,16 +120,16 @@ fn only_a_get_with_a_key_of_16_bytes_opens_a_socket() {
 #[test]
 fn localhost_is_bound_on_every_loopback_address() {
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    let stage = Stage::new(|settings| {
+    let fixture = Fixture::new(|settings| {
         settings.listen = ["127.0.0.1:0", "[::1]:0"]
             .map(|addr| addr.parse().unwrap())
             .into();
     });
-    let addresses = stage.server.addresses().to_vec();
+    let addresses = fixture.server.addresses().to_vec();
     assert_eq!(addresses.len(), 1 + usize::from(has_v6));
     block_on(async {
         for address in addresses {
-            assert_eq!(address.port(), stage.server.addr().port());
+            assert_eq!(address.port(), fixture.server.addr().port());
             let mut stream = TcpStream::connect(address).await.expect("a connection");
             let request =
                 format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 #[test]
 fn a_malformed_frame_closes_with_4400() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         for message in [
             Message::text("{\"type\":"),
@@ -19,7 +19,7 @@ fn a_malformed_frame_closes_with_4400() {
             Message::text("7"),
             Message::binary(b"{}".to_vec()),
         ] {
-            let mut client = stage.client().await;
+            let mut client = fixture.client().await;
             client.hello().await;
             client.raw(message).await;
             client.refused_with("malformed", 4400).await;
@@ -29,7 +29,7 @@ fn a_malformed_frame_closes_with_4400() {
 
 #[test]
 fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode. Last, a
         // frame without a mask.
@@ -39,7 +39,7 @@ fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
             (&[0x83, 0x80, 0, 0, 0, 0], 1002),
             (&[0x81, 0x02, b'{', b'}'], 1002),
         ] {
-            let mut client = stage.client().await;
+            let mut client = fixture.client().await;
             client.hello().await;
             client.socket.get_mut().write_all(bytes).await.unwrap();
             client.refused_with("malformed", close).await;
@@ -49,25 +49,25 @@ fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
 
 #[test]
 fn a_frame_that_is_too_large_gets_an_error_and_closes_with_1009() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let of = |bytes: usize| {
             let data = "x".repeat(bytes - r#"{"type":"ping","data":""}"#.len());
             Message::text(json!({"type": "ping", "data": data}).to_string())
         };
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         client.raw(of(16 << 10)).await;
         assert_eq!(client.frame().await["type"], "pong");
         client.raw(of((16 << 10) + 1)).await;
         client.refused_with("too_large", 1009).await;
         // Far more than the kernel's buffers, so the client is still sending when it is refused.
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         client.raw(of(20 << 20)).await;
         client.refused_with("too_large", 1009).await;
         // In fragments.
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         for piece in 0..5 {
             let opcode = OpCode::Data(if piece == 0 {
@@ -89,9 +89,9 @@ fn a_frame_that_is_too_large_gets_an_error_and_closes_with_1009() {
 
 #[test]
 fn more_frames_a_second_than_allowed_close_with_4429() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         for number in 0..20 {
             client.send(json!({"type": "ping", "data": number})).await;
@@ -119,13 +119,13 @@ fn more_frames_a_second_than_allowed_close_with_4429() {
 
 #[test]
 fn one_client_too_many_gets_503_before_the_upgrade() {
-    let stage = Stage::new(|settings| settings.max_clients = 2);
+    let fixture = Fixture::new(|settings| settings.max_clients = 2);
     block_on(async {
-        let mut first = stage.client().await;
+        let mut first = fixture.client().await;
         first.hello().await;
-        let mut second = stage.client().await;
+        let mut second = fixture.client().await;
         second.hello().await;
-        match stage.client_with(&[]).await {
+        match fixture.client_with(&[]).await {
             Err(Error::Http(response)) => assert_eq!(response.status(), 503),
             other => panic!("{:?}", other.map(|_| "a client")),
         }
@@ -133,29 +133,29 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
         second.socket.close(None).await.unwrap();
         assert!(matches!(second.message().await, Message::Close(_)));
         let until = tokio::time::Instant::now() + PATIENCE;
-        while stage.client_with(&[]).await.is_err() {
+        while fixture.client_with(&[]).await.is_err() {
             assert!(
                 tokio::time::Instant::now() < until,
                 "the place was not given back"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        stage.publish(1);
+        fixture.publish(1);
         assert_eq!(first.seqs(1).await, [1]);
     });
 }
 
 #[test]
 fn a_foreign_origin_gets_an_error_and_closes_with_4403() {
-    let stage =
-        Stage::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
+    let fixture =
+        Fixture::new(|settings| settings.allow_origins = vec!["https://lab.example.org".into()]);
     block_on(async {
         for origin in [
             "https://example.org",
             "null",
             "http://localhost.example.org",
         ] {
-            let mut client = stage.client_with(&[("origin", origin)]).await.unwrap();
+            let mut client = fixture.client_with(&[("origin", origin)]).await.unwrap();
             client.refused_with("forbidden_origin", 4403).await;
         }
         for origin in [
@@ -163,7 +163,7 @@ fn a_foreign_origin_gets_an_error_and_closes_with_4403() {
             "http://127.0.0.1",
             "https://lab.example.org",
         ] {
-            stage
+            fixture
                 .client_with(&[("origin", origin)])
                 .await
                 .unwrap()
@@ -175,16 +175,16 @@ fn a_foreign_origin_gets_an_error_and_closes_with_4403() {
 
 #[test]
 fn a_client_that_does_not_pong_is_closed_with_4408() {
-    let stage = Stage::new(|settings| {
+    let fixture = Fixture::new(|settings| {
         settings.ping_every = Duration::from_millis(200);
         settings.pong_within = Duration::from_millis(2000);
     });
     block_on(async {
         // This client reads, so tungstenite sends its pongs.
-        let mut lively = stage.client().await;
+        let mut lively = fixture.client().await;
         lively.hello().await;
         // This client reads raw bytes, so no pong is sent.
-        let mut silent = stage.client().await;
+        let mut silent = fixture.client().await;
         silent.hello().await;
         let reading = async {
             loop {
@@ -221,9 +221,9 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
 }
 
 /// Publishes until a client that does not read has lost events.
-async fn fill(stage: &Stage) {
+async fn fill(fixture: &Fixture) {
     let lost = || {
-        stage
+        fixture
             .server_state
             .metrics()
             .counters()
@@ -235,22 +235,22 @@ async fn fill(stage: &Stage) {
         if lost() > 100 {
             return;
         }
-        stage.publish(10);
+        fixture.publish(10);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!(
         "a client that does not read lost nothing of {} events",
-        stage.ring.next_seq()
+        fixture.ring.next_seq()
     );
 }
 
 #[test]
 fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut slow = stage.client().await;
+        let mut slow = fixture.client().await;
         let first_seq = slow.hello().await["next_seq"].as_u64().unwrap();
-        let mut quick = stage.client().await;
+        let mut quick = fixture.client().await;
         quick.hello().await;
         let count_quick = async {
             let mut next = first_seq;
@@ -260,11 +260,11 @@ fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
             }
         };
         tokio::select! {
-            () = fill(&stage) => {}
+            () = fill(&fixture) => {}
             () = count_quick => {}
         }
-        stage.publish(1);
-        let newest = stage.ring.next_seq() - 1;
+        fixture.publish(1);
+        let newest = fixture.ring.next_seq() - 1;
         let (mut next, mut dropped) = (first_seq, 0);
         while next <= newest {
             let frame = slow.frame().await;
@@ -282,7 +282,7 @@ fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
         }
         assert!(dropped > 100);
         slow.silent().await;
-        let counted = stage.server_state.metrics().counters()["dropped_slow_client"]
+        let counted = fixture.server_state.metrics().counters()["dropped_slow_client"]
             .as_u64()
             .unwrap();
         assert_eq!(dropped, counted);
@@ -291,17 +291,17 @@ fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
 
 #[test]
 fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let (mut all, mut some) = (stage.client().await, stage.client().await);
+        let (mut all, mut some) = (fixture.client().await, fixture.client().await);
         all.hello().await;
         some.hello().await;
         some.send(json!({"type": "subscribe", "events": ["expression"]}))
             .await;
         assert_eq!(some.frame().await["type"], "subscribed");
         let text = Some("x".repeat(300 << 10));
-        stage.publish(1);
-        stage.ring.publish(Event::Speech(SpeechEvent {
+        fixture.publish(1);
+        fixture.ring.publish(Event::Speech(SpeechEvent {
             phase: SpeechPhase::Final,
             start_ns: MediaTime::ZERO,
             end_ns: None,
@@ -309,7 +309,7 @@ fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
             words: None,
             owner: None,
         }));
-        stage.publish(1);
+        fixture.publish(1);
         assert_eq!(all.seqs(1).await, [1]);
         assert_eq!(
             all.frame().await,
@@ -322,7 +322,7 @@ fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
             "a client without a subscription to it loses nothing"
         );
         all.silent().await;
-        let counters = stage.server_state.metrics().counters();
+        let counters = fixture.server_state.metrics().counters();
         assert_eq!(
             (
                 counters.get("dropped_too_large"),
@@ -335,13 +335,13 @@ fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
 
 #[test]
 fn a_client_without_progress_gets_an_error_and_closes_with_1013() {
-    let stage = Stage::new(|settings| settings.stalled_for = Duration::from_millis(300));
+    let fixture = Fixture::new(|settings| settings.stalled_for = Duration::from_millis(300));
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         // Kernels accept a few more bytes from time to time, so publishing must go on.
         let closed = || {
-            stage
+            fixture
                 .server_state
                 .metrics()
                 .encode(Exposition::OpenMetrics)
@@ -351,7 +351,7 @@ fn a_client_without_progress_gets_an_error_and_closes_with_1013() {
             if closed() {
                 break;
             }
-            stage.publish(10);
+            fixture.publish(10);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(closed());
@@ -368,18 +368,18 @@ fn a_client_without_progress_gets_an_error_and_closes_with_1013() {
 
 #[test]
 fn stopping_closes_every_client_with_1001_at_once() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let mut clients = Vec::new();
         for _ in 0..20 {
-            let mut client = stage.client().await;
+            let mut client = fixture.client().await;
             client.hello().await;
             clients.push(client);
         }
-        let stalled = stage.client().await;
-        fill(&stage).await;
+        let stalled = fixture.client().await;
+        fill(&fixture).await;
         let stopping = std::thread::Builder::new().name("stop".into()).spawn({
-            let server = stage.server;
+            let server = fixture.server;
             move || {
                 let began = expressd::time::monotonic_nanos();
                 server.stop();
@@ -404,23 +404,23 @@ fn stopping_closes_every_client_with_1001_at_once() {
 
 #[test]
 fn silent_connections_are_closed_and_exclude_no_other_client() {
-    let stage = Stage::new(|settings| {
+    let fixture = Fixture::new(|settings| {
         (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500))
     });
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
         // More than the limit: silent connections, and some with an incomplete first line.
         let mut idle = Vec::new();
         for number in 0..200 {
-            let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+            let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
             if number % 3 == 0 {
                 stream.write_all(b"GET /heal").await.unwrap();
             }
             idle.push(stream);
         }
-        assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
-        let refused = stage.client_with(&[]).await;
+        assert_eq!(fixture.http("GET", "/healthz", "").await.0, 200);
+        let refused = fixture.client_with(&[]).await;
         assert!(
             matches!(refused, Err(Error::Http(response)) if response.status() == 503),
             "the only place is taken"
@@ -437,7 +437,7 @@ fn silent_connections_are_closed_and_exclude_no_other_client() {
             );
         }
         // The same between two requests of one connection.
-        let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+        let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
@@ -449,7 +449,7 @@ fn silent_connections_are_closed_and_exclude_no_other_client() {
             .unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200"));
         // A WebSocket may be silent for longer: pings check it.
-        stage.publish(1);
+        fixture.publish(1);
         client.seqs(1).await;
     });
 }

@@ -15,22 +15,22 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 mod conformance;
-mod crowd;
 mod floods;
 mod frames;
 mod host;
 mod limits;
 mod mutations;
 mod pages;
+mod stalled_connections;
 
 /// A server on a free port, with its ring and its state.
-struct Stage {
+struct Fixture {
     ring: Arc<Ring>,
     server_state: Arc<BareState>,
     server: Server,
 }
 
-impl Stage {
+impl Fixture {
     fn new(change: impl FnOnce(&mut ServeSettings)) -> Self {
         let mut settings = ServeSettings {
             listen: vec![([127, 0, 0, 1], 0).into()],
@@ -40,7 +40,7 @@ impl Stage {
         change(&mut settings);
         let (ring, server_state) = (Arc::new(Ring::default()), Arc::new(BareState::default()));
         let server = start(settings, ring.clone(), server_state.clone()).expect("a free port");
-        Stage {
+        Fixture {
             ring,
             server_state,
             server,

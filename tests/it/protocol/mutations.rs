@@ -91,7 +91,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
 
 #[test]
 fn mutated_frames_break_nothing_and_disturb_no_other_client() {
-    let stage = Stage::new(|settings| {
+    let fixture = Fixture::new(|settings| {
         // These limits would end connections before the tested code is reached.
         settings.max_client_frames_per_s = usize::MAX >> 1;
         settings.max_wire_frames_per_s = usize::MAX;
@@ -101,10 +101,10 @@ fn mutated_frames_break_nothing_and_disturb_no_other_client() {
     let sound = valid_frames();
     let mut random = Random(0x1234_5678_9abc_def1);
     block_on(async {
-        let mut other = stage.client().await;
+        let mut other = fixture.client().await;
         let mut next = other.hello().await["next_seq"].as_u64().expect("a seq");
         for round in 0..FRAMES / FRAMES_A_CONNECTION {
-            let mut stream = connect(stage.server.addr()).expect("a connection");
+            let mut stream = connect(fixture.server.addr()).expect("a connection");
             stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
             for _ in 0..FRAMES_A_CONNECTION {
                 let mut frame = sound[random.below(sound.len())].clone();
@@ -122,11 +122,11 @@ fn mutated_frames_break_nothing_and_disturb_no_other_client() {
                     Err(error) => panic!("connection {round} did not end: {error}"),
                 }
             }
-            stage.publish(1);
+            fixture.publish(1);
             assert_eq!(other.seqs(1).await, [next], "connection {round}");
             next += 1;
         }
         other.silent().await;
-        assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
+        assert_eq!(fixture.http("GET", "/healthz", "").await.0, 200);
     });
 }

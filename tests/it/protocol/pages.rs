@@ -5,12 +5,12 @@ use expressd::serve::{ServeError, ServerState};
 
 #[test]
 fn health_metrics_and_status_report_the_state() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let mut client = stage.client().await;
+        let mut client = fixture.client().await;
         client.hello().await;
-        assert_eq!(stage.http("GET", "/healthz", "").await.0, 200);
-        let (code, head, body) = stage.http("GET", "/readyz", "").await;
+        assert_eq!(fixture.http("GET", "/healthz", "").await.0, 200);
+        let (code, head, body) = fixture.http("GET", "/readyz", "").await;
         assert_eq!(
             (
                 code,
@@ -19,9 +19,9 @@ fn health_metrics_and_status_report_the_state() {
             (200, Some(true))
         );
         assert!(head.contains("content-type: application/json"));
-        stage.server_state.readiness.lock().unwrap().checks[1].reason =
+        fixture.server_state.readiness.lock().unwrap().checks[1].reason =
             Some("lost: the camera was unplugged".into());
-        let (code, _, body) = stage.http("GET", "/readyz", "").await;
+        let (code, _, body) = fixture.http("GET", "/readyz", "").await;
         let page: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((code, &page["ready"]), (503, &json!(false)));
         assert_eq!(
@@ -34,21 +34,21 @@ fn health_metrics_and_status_report_the_state() {
         );
 
         let event = sample_expression(0);
-        stage.ring.publish(&event);
-        stage.server_state.metrics().published(&event);
+        fixture.ring.publish(&event);
+        fixture.server_state.metrics().published(&event);
         client.seqs(1).await;
-        let (code, _, text) = stage.http("GET", "/metrics", "").await;
+        let (code, _, text) = fixture.http("GET", "/metrics", "").await;
         assert_eq!(code, 200);
         for line in [
             "expressd_clients 1",
             "expressd_events_total{type=\"expression\"} 1",
-            "expressd_latency_seconds_count{stage=\"total\"} 1",
+            "expressd_latency_seconds_count{fixture=\"total\"} 1",
             "expressd_socket_write_seconds_count 1",
             "expressd_deadline_misses_total 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in\n{text}");
         }
-        let (code, _, body) = stage.http("GET", "/v1/status", "").await;
+        let (code, _, body) = fixture.http("GET", "/v1/status", "").await;
         let page: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             (code, &page["clients"], &page["next_seq"], &page["ready"]),
@@ -61,9 +61,9 @@ fn health_metrics_and_status_report_the_state() {
 
 #[test]
 fn wrong_paths_and_methods_are_refused_with_a_reason() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
-        let (code, _, body) = stage.http("GET", "/v1/nothing", "").await;
+        let (code, _, body) = fixture.http("GET", "/v1/nothing", "").await;
         assert_eq!(
             (
                 code,
@@ -71,9 +71,9 @@ fn wrong_paths_and_methods_are_refused_with_a_reason() {
             ),
             (404, Some("nothing at /v1/nothing"))
         );
-        assert_eq!(stage.http("POST", "/healthz", "").await.0, 405);
-        assert_eq!(stage.http("POST", "/v1/events", "").await.0, 405);
-        let (code, head, body) = stage.http("GET", "/v1/events", "").await;
+        assert_eq!(fixture.http("POST", "/healthz", "").await.0, 405);
+        assert_eq!(fixture.http("POST", "/v1/events", "").await.0, 405);
+        let (code, head, body) = fixture.http("GET", "/v1/events", "").await;
         assert!(
             code == 426 && head.contains("upgrade: websocket") && body.contains("WebSocket"),
             "{code} {head} {body}"
@@ -81,26 +81,26 @@ fn wrong_paths_and_methods_are_refused_with_a_reason() {
         let upgrade =
             "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: ";
         assert_eq!(
-            stage
+            fixture
                 .http("GET", "/v1/events", &format!("{upgrade}8\r\n"))
                 .await
                 .0,
             426
         );
         assert_eq!(
-            stage
+            fixture
                 .http("GET", "/v1/events", &format!("{upgrade}13\r\n"))
                 .await
                 .0,
             400
         );
-        assert_eq!(stage.http("GET", "/", "").await.0, 200);
+        assert_eq!(fixture.http("GET", "/", "").await.0, 200);
     });
 }
 
 #[test]
 fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     let again = |listen| {
         start(
             ServeSettings {
@@ -112,12 +112,12 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
         )
         .unwrap_err()
     };
-    let taken = again(stage.server.addr());
-    assert!(matches!(taken, ServeError::PortTaken(addr) if addr == stage.server.addr()));
+    let taken = again(fixture.server.addr());
+    assert!(matches!(taken, ServeError::PortTaken(addr) if addr == fixture.server.addr()));
     assert!(
         taken
             .to_string()
-            .starts_with(&stage.server.addr().to_string())
+            .starts_with(&fixture.server.addr().to_string())
             && taken.to_string().contains("--listen"),
         "{taken}"
     );
@@ -133,20 +133,20 @@ fn an_address_that_cannot_be_served_is_refused_with_a_remedy() {
 
 #[test]
 fn the_server_counts_its_heartbeats() {
-    let stage = Stage::new(|_| {});
-    let before = stage.server.heartbeats();
+    let fixture = Fixture::new(|_| {});
+    let before = fixture.server.heartbeats();
     std::thread::sleep(Duration::from_millis(1200));
-    assert!(stage.server.heartbeats() > before);
+    assert!(fixture.server.heartbeats() > before);
 }
 
 #[test]
 fn metrics_have_the_accepted_format_and_pass_promtool() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let event = sample_expression(0);
-        stage.server_state.metrics().published(&event);
-        stage.server_state.metrics().dropped("past_deadline", 1);
-        let (_, head, open) = stage
+        fixture.server_state.metrics().published(&event);
+        fixture.server_state.metrics().dropped("past_deadline", 1);
+        let (_, head, open) = fixture
             .http(
                 "GET",
                 "/metrics",
@@ -155,7 +155,7 @@ fn metrics_have_the_accepted_format_and_pass_promtool() {
             .await;
         assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"));
         assert!(open.ends_with("# EOF\n"), "{open}");
-        let (_, head, text) = stage.http("GET", "/metrics", "Accept: */*\r\n").await;
+        let (_, head, text) = fixture.http("GET", "/metrics", "Accept: */*\r\n").await;
         assert!(
             head.contains("content-type: text/plain; version=0.0.4"),
             "{head}"

@@ -87,7 +87,7 @@ pub(super) fn texts() -> Vec<Text> {
 }
 
 /// Whether `name` occurs in `code` as a whole word.
-pub(super) fn names(code: &str, name: &str) -> bool {
+pub(super) fn contains_word(code: &str, name: &str) -> bool {
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
         !code[..at].ends_with(of_word) && !code[at + name.len()..].starts_with(of_word)
@@ -96,6 +96,6 @@ pub(super) fn names(code: &str, name: &str) -> bool {
 
 /// Panics with the violations of `rule`, if there are any.
 #[track_caller]
-pub(super) fn none(found: Vec<String>, rule: &str) {
+pub(super) fn assert_none(found: Vec<String>, rule: &str) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
 }

@@ -21,7 +21,7 @@ use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::server::{BareState, connect, sample_expression, whole_frame};
 use expressd::time::monotonic_nanos;
 
-/// Times of whole rounds, in milliseconds.
+/// Times of whole rounds, in milliseconds, and the number of rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundTimes {
     pub rounds: usize,
@@ -31,12 +31,15 @@ pub struct RoundTimes {
     pub max_ms: f64,
 }
 
+/// Results of the fan-out measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FanOutReport {
     pub clients: usize,
+    /// Events per second to each client.
     pub hz: f64,
+    /// Bytes of one event on the wire.
     pub frame_bytes: usize,
-    /// Our server.
+    /// Times of the daemon's server.
     pub server: RoundTimes,
     /// A loop of `write_all` over plain sockets.
     pub bare: RoundTimes,
@@ -46,18 +49,18 @@ pub struct FanOutReport {
     pub p99_ratio: f64,
     /// `stalled.p99_ms / server.p99_ms`.
     pub stalled_p99_ratio: f64,
-    /// Growth of the process's resident memory during the rounds of all three setups.
+    /// Growth of the process's resident memory during all rounds, in bytes.
     pub rss_growth_bytes: i64,
 }
 
-/// Rounds of one setup before the next.
+/// Rounds of one setup before the next setup follows.
 const BLOCK: usize = 15;
 /// More than the kernel buffers for a client that never reads (its receive buffer and our send
 /// buffer, about 300 KB).
 const FILLING_EVENTS: usize = 1000;
 const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Measures `clients` readers at `hz` events a second, for about `seconds` for each setup.
+/// Measures `clients` readers at `hz` events per second, for about `seconds` seconds in each setup.
 ///
 /// # Errors
 /// An argument is not above 0, or a reader does not get an event.

@@ -1,5 +1,5 @@
-//! A minimal client: reads frames and stamps their arrival. It parses only `seq`, because its cost
-//! is not the daemon's.
+//! A minimal client that reads frames and notes their arrival. It parses only `seq`, because its
+//! cost is not the daemon's.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,8 +15,10 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Connects to the server at `address`.
+    ///
     /// # Panics
-    /// If our own server does not accept a well-formed handshake.
+    /// Our own server refuses a valid handshake.
     pub fn connect(address: SocketAddr, clock: Arc<SystemClock>) -> Listener {
         let mut socket = TcpStream::connect(address).expect("our own server accepts");
         let request = format!(
@@ -36,7 +38,7 @@ impl Listener {
         Listener { socket, thread }
     }
 
-    /// Closes the connection. Returns each event's `seq` and arrival.
+    /// Closes the connection. Returns `seq` and arrival time of each event.
     pub fn finish(self) -> Vec<(u64, MediaTime)> {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.thread.join().unwrap_or_default()
@@ -60,7 +62,7 @@ fn arrivals(mut from: BufReader<TcpStream>, clock: &SystemClock) -> Vec<(u64, Me
     seen
 }
 
-/// One frame of a server, of any kind. RFC 6455: not masked.
+/// Reads one frame of a server, of any type. Frames of a server are not masked (RFC 6455).
 fn frame(from: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = [0; 2];
     from.read_exact(&mut head).ok()?;

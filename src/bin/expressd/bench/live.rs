@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::fan_out::resident_bytes;
 use super::listener::Listener;
-use super::parts::Threads;
+use super::parts::ThreadCpuTimes;
 use super::tile::tile;
 use expressd::capture::{Outputs, Pace, Recording, SourceHealth, decoder_cpu_nanos};
 use expressd::config::Config;
@@ -31,28 +31,36 @@ use expressd::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 /// The result of one live measurement; times in milliseconds.
 #[derive(Debug, Serialize)]
 pub struct LiveReport {
+    /// Number of copies of the recording in the picture.
     pub subjects: usize,
     pub seconds: f64,
     pub frames: u64,
     pub events: u64,
     pub events_per_subject_and_second: f64,
+    /// From the capture of the newest evidence to the output of the aligner.
     pub capture_ms: Percentiles,
+    /// From the output of the aligner to the start of encoding.
     pub queue_ms: Percentiles,
+    /// From the start of encoding to the recognition result.
     pub encode_ms: Percentiles,
-    /// Newest evidence captured → event in the ring.
+    /// From the capture of the newest evidence to the event in the ring.
     pub total_ms: Percentiles,
-    /// Newest evidence captured → frame read by a client on loopback.
+    /// From the capture of the newest evidence to the read of the frame by a client on loopback.
     pub to_socket_ms: Percentiles,
     pub lost_frames: u64,
+    /// Clips that a newer clip of the same subject replaced.
     pub superseded: u64,
+    /// Clips that were dropped past their deadline.
     pub late: u64,
-    /// Per cent of one core, of this process and its client.
+    /// Processor time of this process and its client, in per cent of one core.
     pub cpu_percent: f64,
-    /// The same by part, the most expensive first.
+    /// Processor time by part of the process, in per cent of one core, highest first.
     pub cpu_percent_by_part: Vec<(String, f64)>,
+    /// Resident memory of the process, in MiB.
     pub rss_mib: f64,
 }
 
+/// Percentiles of a duration, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Percentiles {
     pub p50: f64,
@@ -61,7 +69,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    fn of(values_ms: impl Iterator<Item = f64>) -> Percentiles {
+    fn from_values(values_ms: impl Iterator<Item = f64>) -> Percentiles {
         let mut histogram = Histogram::<u64>::new(3).expect("three digits");
         values_ms.for_each(|v| {
             histogram
@@ -77,17 +85,17 @@ impl Percentiles {
     }
 }
 
-/// Excludes the graphs' first runs and the first detections.
+/// Time that is not measured: it holds the first runs of the graphs and the first detections.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 struct Measurements {
     latencies: Vec<Latency>,
-    /// By `seq`: capture time of the newest evidence.
+    /// Capture time of the newest evidence of each event, by `seq`.
     newest: BTreeMap<u64, MediaTime>,
 }
 
-/// Plays `file` in a loop as if live, `subjects` copies in one picture.
+/// Plays `file` in a loop at live pace, with `subjects` copies of its picture.
 pub fn measure(
     config: &Config,
     file: &Path,
@@ -178,14 +186,14 @@ pub fn measure(
         frame_count.load(Ordering::Relaxed),
     );
     let before = queue.counters();
-    let threads = Threads::now();
+    let threads = ThreadCpuTimes::now();
     recording_now.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_secs(seconds));
     recording_now.store(false, Ordering::Release);
     let elapsed = clock.now().nanos_since(from) as f64 * 1e-9;
     let cpu_spent = process_cpu_nanos() + decoder_cpu_nanos() - cpu;
     let cpu_percent = cpu_spent as f64 * 1e-9 / elapsed * 100.0;
-    let cpu_percent_by_part = Threads::now().since(&threads, elapsed);
+    let cpu_percent_by_part = ThreadCpuTimes::now().since(&threads, elapsed);
     let (lost_frames, frames) = (
         losses() - lost,
         frame_count.load(Ordering::Relaxed) - frames_before,
@@ -204,7 +212,8 @@ pub fn measure(
         return Err(failure.into());
     }
     let measured = measured.lock().expect("measurements lock");
-    let of = |pick: fn(&Latency) -> f64| Percentiles::of(measured.latencies.iter().map(pick));
+    let of =
+        |pick: fn(&Latency) -> f64| Percentiles::from_values(measured.latencies.iter().map(pick));
     let events = measured.latencies.len() as u64;
     Ok(LiveReport {
         subjects,
@@ -216,7 +225,7 @@ pub fn measure(
         queue_ms: of(|l| l.queue),
         encode_ms: of(|l| l.encode),
         total_ms: of(|l| l.total),
-        to_socket_ms: Percentiles::of(
+        to_socket_ms: Percentiles::from_values(
             arrivals
                 .iter()
                 .filter_map(|(seq, at)| Some(at.millis_since(*measured.newest.get(seq)?))),

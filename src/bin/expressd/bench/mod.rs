@@ -21,15 +21,15 @@ use fan_out::{FanOutReport, fan_out};
 /// Options of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `None`: the demonstration recording.
+    /// The recording; `None`: the demonstration.
     pub replay: Option<PathBuf>,
-    /// `None`: 1, 2, 4 and 8.
+    /// Number of copies of the recording in the picture; `None`: 1, 2, 4 and 8 in turn.
     pub subjects: Option<usize>,
-    /// Clients of the fan-out; 0 leaves it out.
+    /// Number of clients of the fan-out measurement; 0: no such measurement.
     pub clients: usize,
-    /// Of each live measurement.
+    /// Duration of each live measurement, in seconds.
     pub seconds: u64,
-    /// One JSON object instead of tables.
+    /// Print one JSON object instead of tables.
     pub json: bool,
 }
 
@@ -42,10 +42,10 @@ pub struct Report {
     pub fan_out: Option<FanOutReport>,
 }
 
-/// Events a second to each client of the fan-out.
+/// Events per second to each client of the fan-out measurement.
 const FAN_OUT_HZ: f64 = 30.0;
 
-/// Measures and prints.
+/// Runs all measurements and prints their results.
 pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
     let file = options
         .replay

@@ -1,4 +1,4 @@
-//! The pipeline's overhead: the whole replay at full speed against the same graph runs and the
+//! The pipeline's overhead: a whole replay at full speed, compared with the graph runs and the
 //! decoding alone.
 
 use std::path::Path;
@@ -12,32 +12,41 @@ use expressd::daemon::{DaemonError, Lines, prepare};
 use expressd::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
 use expressd::time::{monotonic_nanos, process_cpu_nanos};
 
-/// Rounds of all three measurements. The fastest of each counts, because disturbances only add
-/// time.
+/// Number of rounds of all three measurements. The fastest round of each counts, because
+/// disturbances only add time.
 const ROUNDS: usize = 3;
 
+/// Results of the overhead measurement: wall time and CPU time in seconds.
 #[derive(Debug, Serialize)]
 pub struct OverheadReport {
     pub recording_s: f64,
     pub frames: u64,
+    /// Wall time of the whole replay.
     pub wall_s: f64,
+    /// CPU time of the whole replay.
     pub cpu_s: f64,
+    /// Wall time of the graph runs alone.
     pub graphs_wall_s: f64,
+    /// CPU time of the graph runs alone.
     pub graphs_cpu_s: f64,
+    /// Wall time of the decoding alone.
     pub decode_wall_s: f64,
+    /// CPU time of the decoding alone.
     pub decode_cpu_s: f64,
     /// `wall / (graphs + decode)`; the goal is at most 1.25.
     pub wall_ratio: f64,
+    /// `cpu / (graphs + decode)`.
     pub cpu_ratio: f64,
     pub graphs: Vec<GraphRuns>,
 }
 
+/// Runs of one graph during the replay.
 #[derive(Debug, Serialize)]
 pub struct GraphRuns {
     pub graph: String,
     pub runs: u64,
     pub runs_per_frame: f64,
-    /// Total time in the whole replay.
+    /// Total time of the runs, in milliseconds.
     pub millis: f64,
 }
 
@@ -74,7 +83,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Cost), 
     ))
 }
 
-/// Measures all three alternately.
+/// Runs all three measurements alternately.
 pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonError> {
     let runtime = Runtime::load()?;
     let (mut whole, mut graphs, mut decode) = (Cost::INFINITE, Cost::INFINITE, Cost::INFINITE);
@@ -125,7 +134,7 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
     })
 }
 
-/// A graph that is opened again for the same number of runs with the same shapes.
+/// A graph that is opened again and run as often, with inputs of the same shapes.
 struct BareGraph {
     graph: Graph,
     runs: Vec<(Shapes, u64)>,

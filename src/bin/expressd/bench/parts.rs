@@ -1,4 +1,4 @@
-//! The processor time of each part of the process: of its threads, by their names.
+//! Processor time of the parts of the process, by the names of its threads.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,14 @@ use rustix::param::clock_ticks_per_second;
 
 use expressd::capture::decoder_processes;
 
-/// Seconds of processor time of each thread so far, without ended threads.
+/// Processor time of each running thread so far: name and seconds, by thread id.
 #[derive(Clone, Debug, Default)]
-pub struct Threads(BTreeMap<u32, (String, f64)>);
+pub struct ThreadCpuTimes(BTreeMap<u32, (String, f64)>);
 
-impl Threads {
-    /// Of this process and its decoder processes. Empty if the system does not report it.
-    pub fn now() -> Threads {
+impl ThreadCpuTimes {
+    /// The times of this process and its decoder processes. Empty if the system does not report
+    /// them.
+    pub fn now() -> ThreadCpuTimes {
         let decoders = decoder_processes().into_iter();
         let folders = decoders.map(|process| format!("/proc/{process}/task"));
         let tasks = folders
@@ -23,12 +24,12 @@ impl Threads {
             let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
             Some((task.file_name().to_str()?.parse().ok()?, read(&stat)?))
         };
-        Threads(tasks.flatten().filter_map(one).collect())
+        ThreadCpuTimes(tasks.flatten().filter_map(one).collect())
     }
 
-    /// Per cent of one core by part since `before`, `seconds` ago. The most expensive part is
-    /// first; parts without cost are left out.
-    pub fn since(&self, before: &Threads, seconds: f64) -> Vec<(String, f64)> {
+    /// Processor time by part since `before`, which was taken `seconds` ago, in per cent of one
+    /// core. The highest comes first; parts without cost are left out.
+    pub fn since(&self, before: &ThreadCpuTimes, seconds: f64) -> Vec<(String, f64)> {
         let mut parts = BTreeMap::<String, f64>::new();
         for (id, (name, spent)) in &self.0 {
             let earlier = before.0.get(id).map_or(0.0, |(_, spent)| *spent);
@@ -43,8 +44,8 @@ impl Threads {
     }
 }
 
-/// Name and seconds of `/proc/<pid>/task/<tid>/stat`. The name is in brackets and may hold
-/// brackets.
+/// Name and seconds of a thread from its `/proc/<pid>/task/<tid>/stat`. The name is in parentheses,
+/// and may contain some itself.
 fn read(stat: &str) -> Option<(String, f64)> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -56,7 +57,8 @@ fn read(stat: &str) -> Option<(String, f64)> {
     ))
 }
 
-/// Our threads have a stage's name. GStreamer's are named by element and pad.
+/// The part that a thread belongs to. Our threads are named after stages, GStreamer's after element
+/// and pad.
 fn part(thread: &str) -> String {
     let gstreamer = [
         "demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool",
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_busy_thread_has_processor_time() {
-        let before = Threads::now();
+        let before = ThreadCpuTimes::now();
         let begun = expressd::time::process_cpu_nanos();
         // Longer than a tick of the clock, a hundredth of a second.
         let busy = std::thread::Builder::new().name("busy (one)".into());
@@ -85,7 +87,7 @@ mod tests {
                 while expressd::time::process_cpu_nanos() - begun < 200_000_000 {
                     std::hint::black_box((0..1000).sum::<u64>());
                 }
-                Threads::now().since(&before, 1.0)
+                ThreadCpuTimes::now().since(&before, 1.0)
             })
             .unwrap()
             .join()

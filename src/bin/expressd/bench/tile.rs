@@ -1,4 +1,4 @@
-//! Copies of one picture side by side: makes several subjects of a recording of one.
+//! Copies of one picture side by side, to make several subjects of a recording of one.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::Tables;
 use super::bytes::{array, be32, be64};
 use movie::movie_tables;
 
-/// Larger indexes are not read.
+/// Indexes with more bytes are not read.
 const INDEX_BYTES: u64 = 1 << 30;
 /// The top-level boxes of a file.
 const KNOWN: [&[u8]; 18] = [
@@ -82,7 +82,7 @@ impl<'a> Atom<'a> {
     }
 }
 
-/// Reads the index, and the heads of fragments where there are any.
+/// The tables of an ISO file of `length` bytes, from its index and the heads of its fragments.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut offset = 0;
     let mut index = None;

@@ -16,6 +16,7 @@ const FIRST_PICTURE_NANOS: i64 = 150_000_000;
 /// GStreamer 1.22 loses a track with a longer delay, nanoseconds.
 const DELAY_NANOS: i64 = 10_000_000_000;
 
+/// The tracks of a movie and the patches for them.
 pub(super) struct Movie {
     scale: u32,
     duration: StatedDuration,
@@ -24,6 +25,7 @@ pub(super) struct Movie {
     patches: Vec<Patch>,
 }
 
+/// Reads a `moov` box.
 pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
     let header = movie.child(b"mvhd")?;
     let scale = be32(
@@ -41,7 +43,7 @@ pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
         .collect();
     let mut found = Movie {
         scale,
-        duration: StatedDuration::of(&header)?,
+        duration: StatedDuration::read(&header)?,
         fragmented: extends.is_some(),
         media: Vec::new(),
         patches: Vec::new(),
@@ -83,6 +85,8 @@ impl Movie {
         }
     }
 
+    /// The tables of the file. `length`: its size in bytes; `known_end`: the end of its last box,
+    /// which may lie beyond the file.
     pub fn finish(mut self, length: u64, known_end: u64) -> Tables {
         let by_hand = self.media.iter().any(|media| self.needs_patch(media));
         let (scale, fragmented) = (self.scale, self.fragmented);

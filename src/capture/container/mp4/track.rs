@@ -4,21 +4,23 @@ use super::Atom;
 use crate::capture::container::bytes::{array, be32, be64, code, nanos};
 use crate::capture::container::{Patch, TrackKind};
 
-/// A track before its presentation is computed.
+/// The samples, durations and edits of a track, before its presentation is computed.
 pub(super) struct Media {
     pub kind: TrackKind,
     pub number: u64,
     pub codec: String,
     pub enabled: bool,
+    /// Ticks per second of the media's time scale.
     pub scale: u32,
     /// Duration of the samples in the media's time scale.
     pub ticks: i64,
+    /// Number of samples.
     pub samples: u64,
-    /// Composition offset of the first sample, and the shift that GStreamer adds to every stamp so
-    /// that none is negative.
+    /// Composition offset of the first sample.
     pub first_offset: i64,
+    /// The shift that GStreamer adds to every stamp so that none is negative.
     pub shift: i64,
-    /// Of each edit: duration in the movie's time scale (0: to the end), media time (-1: an empty
+    /// The edits: duration in the movie's time scale (0: to the end), media time (-1: an empty
     /// edit) and rate.
     pub edits: Vec<(u64, i64, i32)>,
     /// Offset of the edit list in the file.
@@ -26,7 +28,7 @@ pub(super) struct Media {
     pub duration: StatedDuration,
     /// Default duration of a sample in fragments.
     pub fragment_ticks: u32,
-    /// End of its last sample in the file, bytes.
+    /// End of the track's last sample in the file, in bytes.
     pub data_end: Option<u64>,
 }
 
@@ -39,7 +41,8 @@ pub(super) struct StatedDuration {
 }
 
 impl StatedDuration {
-    pub fn of(header: &Atom) -> Option<StatedDuration> {
+    /// Reads the duration of a header box; `None` if the box is too short.
+    pub fn read(header: &Atom) -> Option<StatedDuration> {
         let wide = header.body.first()? == &1;
         Some(StatedDuration {
             offset: header.offset + header.head as u64 + if wide { 24 } else { 16 },
@@ -67,11 +70,13 @@ impl StatedDuration {
         })
     }
 
+    /// The duration in nanoseconds, at `scale` ticks per second.
     pub fn nanos(&self, scale: u32) -> i64 {
         nanos(i64::try_from(self.ticks).unwrap_or(i64::MAX), scale)
     }
 }
 
+/// Reads a `trak` box: the track, and patches for its headers.
 pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
     let header = track.child(b"tkhd")?;
     let media = track.child(b"mdia")?;
@@ -118,7 +123,7 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
             shift,
             edits: list.map(|list| edits(&list)).unwrap_or_default(),
             edits_at: track.child(b"edts").map(|atom| atom.offset),
-            duration: StatedDuration::of(&media_header)?,
+            duration: StatedDuration::read(&media_header)?,
             fragment_ticks: 0,
             data_end: data_end(&samples),
         },
@@ -202,6 +207,7 @@ fn edits(list: &Atom) -> Vec<(u64, i64, i32)> {
         .collect()
 }
 
+/// Adds the samples of one track fragment.
 pub(super) fn add_runs(media: &mut Media, part: &Atom, header: &Atom) {
     let flags = be32(header.body, 0).unwrap_or(0) & 0xff_ffff;
     let skipped = [(0x1, 8), (0x2, 4)]

@@ -74,7 +74,7 @@ fn program_stream() -> Vec<u8> {
         .into()
 }
 
-/// The index of the demonstration, which stands first, and the begin of its media.
+/// The first bytes of the demonstration: its index, and the beginning of its media.
 fn index(film: &[u8]) -> Vec<u8> {
     film[..film.len().min(14_000)].to_vec()
 }

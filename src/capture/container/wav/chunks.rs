@@ -10,10 +10,10 @@ use gstreamer as gst;
 use super::coding::Coding;
 use crate::capture::container::bytes::{array, le16, le32, le64};
 
-/// Largest part of a header chunk that is read.
+/// Bytes of a header chunk that are read at most.
 const CHUNK_BYTES: u64 = 1 << 16;
-/// Sound after the stated end is played if it is not a chunk and lasts at least 1 s divided by
-/// this.
+/// Data after the stated end is played as sound if it is not a chunk and lasts at least 1 /
+/// `HIDDEN_PARTS` seconds.
 const HIDDEN_PARTS: u64 = 4;
 const MOST_CHANNELS: u16 = 256;
 
@@ -33,20 +33,22 @@ pub(super) struct Layout {
     pub rate_hz: u32,
     /// Positions of the channels as GStreamer's mask; 0: none.
     channel_mask: u64,
-    /// Bytes of a block, or of a sample frame where sound is not coded in blocks.
+    /// Bytes of a coded block, or of a sample frame of uncoded sound.
     pub block_bytes: usize,
-    /// Offsets of the sound in the file.
+    /// Offset of the sound in the file, in bytes.
     pub start: u64,
+    /// Offset of its end.
     pub end: u64,
-    /// Sample frames of the sound.
+    /// Number of sample frames.
     pub frames: u64,
-    /// The header states more sound than the file holds.
+    /// Whether the header states more sound than the file holds.
     pub missing: bool,
-    /// Frames that the header states, if these are fewer than the file holds.
+    /// Number of frames that the header states, if the file holds more.
     pub stated_frames: Option<u64>,
 }
 
 impl Layout {
+    /// GStreamer's caps of the decoded sound.
     pub fn caps(&self) -> gst::Caps {
         let caps = gst::Caps::builder("audio/x-raw")
             .field("format", self.coding.format())
@@ -210,8 +212,8 @@ fn is_placeholder(size: u64) -> bool {
     size == 0 || (0x7fff_0000..=0x8000_1000).contains(&size) || size >= 0xffff_0000
 }
 
-/// Whether chunks follow the data up to the end of the file, with fewer bytes left than the head of
-/// a chunk.
+/// Whether chunks follow the data up to the end of the file. A rest shorter than the head of a
+/// chunk is ignored.
 fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wide: bool) -> bool {
     let Some(mut at) = next(data, wide) else {
         return false;

@@ -2,6 +2,7 @@
 
 use super::adpcm;
 
+/// A coding of sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     /// Uncoded samples: GStreamer's name of the format and bytes of one sample.
@@ -15,6 +16,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
+    /// Name of the coding, for the log.
     pub fn name(&self) -> &'static str {
         match self {
             Coding::Raw(name, _) => name,
@@ -42,7 +44,7 @@ impl Coding {
         }
     }
 
-    /// Sample frames of a block of `bytes`; `None`: such a block holds none.
+    /// Sample frames in a block of `bytes` bytes; `None` if it holds none.
     pub fn frames_per_block(&self, bytes: usize, channels: usize) -> Option<u64> {
         let frames = match self {
             Coding::Ima => adpcm::ima_frames(bytes, channels),

@@ -44,7 +44,7 @@ impl Wave {
         Some(Wave { file, layout })
     }
 
-    /// A note for the log where the played length differs from the header.
+    /// A note for the log if the played length differs from the header.
     fn remark(&self) -> Option<String> {
         let seconds = |frames: u64| frames as f64 / f64::from(self.layout.rate_hz);
         let stated = self.layout.stated_frames?;
@@ -55,6 +55,7 @@ impl Wave {
         ))
     }
 
+    /// The tables of the file: one sound track.
     pub fn tables(&self) -> Tables {
         let frames = i64::try_from(self.layout.frames).unwrap_or(i64::MAX);
         Tables {

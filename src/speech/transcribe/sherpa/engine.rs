@@ -24,16 +24,16 @@ const PARAFORMER_CHUNK_SECONDS: f32 = 0.6;
 /// Time from a chunk's newest token to its end, in seconds (three frames).
 const PARAFORMER_LATE_SECONDS: f32 = 0.18;
 
-/// One recogniser, with greedy search on one thread.
+/// A recogniser of sherpa-onnx, with greedy search on one thread.
 pub struct Sherpa {
     recognizer: *const sys::OnlineRecognizer,
     /// The stream of the open utterance, or null.
     stream: *const sys::OnlineStream,
     folder: Folder,
     spelling: Spelling,
-    /// Samples of the open utterance.
+    /// Number of samples of the open utterance.
     samples: usize,
-    /// Estimated time of each token of a model without token times, in seconds.
+    /// For a model without token times: the estimated time of each token, in seconds.
     arrivals: Vec<f32>,
     arrived: f32,
     chunks: usize,
@@ -153,7 +153,8 @@ impl Sherpa {
         Ok(())
     }
 
-    /// Takes the token count after the next chunk and spreads the new tokens over the chunk's time.
+    /// Takes the number of tokens after the next chunk, and distributes the new tokens over the
+    /// time of the chunk.
     fn arrive(&mut self, count: usize) {
         self.chunks += 1;
         let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;

@@ -20,12 +20,11 @@ const ONE_FOLDER_EACH: &str = "put the files of one model, with its tokens.txt, 
 pub struct Folder {
     pub tokens: PathBuf,
     pub model: Model,
-    /// Length of a decoded chunk, in seconds. So much silence has to follow the last word.
+    /// Length of a decoded chunk in seconds. As much silence has to follow the last word.
     pub window_seconds: f32,
-    /// Factor for the token times of sherpa-onnx, which assumes 40 ms per frame for every CTC
-    /// model.
+    /// Factor on the token times of sherpa-onnx, which assumes 40 ms per frame for every CTC model.
     pub time_scale: f32,
-    /// The vocabulary has capital letters only, so that case carries no information.
+    /// Whether the vocabulary has capital letters only, so that case carries no information.
     pub capitals: bool,
 }
 

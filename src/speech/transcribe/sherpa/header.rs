@@ -18,11 +18,13 @@ const GRAPH_OUTPUT: u64 = 12;
 pub struct Header {
     /// `metadata_props`.
     pub metadata: BTreeMap<String, String>,
-    /// Number of the graph's outputs.
+    /// Number of outputs of the graph.
     pub outputs: usize,
 }
 
 impl Header {
+    /// Reads the metadata of the file at `path`.
+    ///
     /// # Errors
     /// The file cannot be read, or is not a complete ONNX file.
     pub fn read(path: &Path) -> io::Result<Header> {

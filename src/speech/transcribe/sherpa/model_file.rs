@@ -14,6 +14,7 @@ pub(super) struct ModelFile<'a> {
 }
 
 impl<'a> ModelFile<'a> {
+    /// Reads the metadata of the file at `path`.
     pub fn read(path: &'a Path) -> Result<Self, TranscribeError> {
         Ok(ModelFile {
             path,
@@ -21,8 +22,10 @@ impl<'a> ModelFile<'a> {
         })
     }
 
+    /// Checks that all `keys` have a valid value.
+    ///
     /// # Errors
-    /// The metadata lack one of `keys`, or its value is out of range.
+    /// The metadata lack a key, or a value is out of range.
     pub fn require(&self, keys: &[&str]) -> Result<(), TranscribeError> {
         for key in keys {
             let Some(value) = self.header.metadata.get(*key) else {

@@ -7,7 +7,7 @@ use crate::speech::WordHypothesis;
 /// of its emission, somewhere inside the word. Words never overlap.
 const MARGIN_SECONDS: f32 = 0.12;
 
-/// The word-boundary convention of a model's tokens.
+/// How the tokens of a model mark the boundaries of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
     /// A token that begins with a space begins a word.
@@ -36,8 +36,8 @@ struct Draft {
     tokens: usize,
 }
 
-/// The words of an utterance of `samples` samples. Chinese text has no spaces: each character is a
-/// word.
+/// Joins tokens to the words of an utterance of `samples` samples. Chinese text has no spaces: each
+/// character is a word.
 pub fn words(
     decoded: DecodedTokens<'_>,
     spelling: Spelling,
@@ -104,7 +104,7 @@ pub fn words(
         .collect()
 }
 
-/// The words' sample ranges: in order, not empty, limited to the utterance where possible.
+/// The words' ranges of samples: in order, not empty, and within the utterance where possible.
 fn spans(drafts: &[Draft], samples: usize) -> Vec<std::ops::Range<usize>> {
     let rate = SAMPLE_RATE_HZ as f32;
     // Tokens in the padding after the utterance belong to its end.

@@ -155,7 +155,8 @@ fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
     ]);
     tree.write("empty.wav", "");
     tree.write("deep/e.txt", "who is there\n");
-    let csv = "file,label,start,end\na.mp4,happy,1,2\nb.wav,sad,,\n./c.wav,happy,,\nd.wav,,,\nf.wav,happy,3,2\ng.wav,happy\nempty.wav,sad,,\n";
+    let csv = "file,label,start,end\na.mp4,happy,1,2\nb.wav,sad,,\n./c.wav,happy,,\nd.wav,,,\n\
+               f.wav,happy,3,2\ng.wav,happy\nempty.wav,sad,,\n";
     tree.write("labels.csv", csv);
     let listing = tree.list("folder").unwrap();
     assert_eq!(
@@ -197,7 +198,8 @@ fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
 fn one_recording_under_two_names_is_a_fault_that_names_both_lines() {
     let tree = Tree::new(&["a.mp4", "b.mp4", "deep/c.mp4"]);
     std::os::unix::fs::symlink(tree.path().join("a.mp4"), tree.path().join("link.mp4")).unwrap();
-    let csv = "file,label,start,end\na.mp4,happy,,\n./a.mp4,happy,,\nlink.mp4,happy,,\nb.mp4,sad,0,1\nb.mp4,sad,0.0,1.0\ndeep//c.mp4,sad,,\ndeep/./c.mp4,sad,,\n";
+    let csv = "file,label,start,end\na.mp4,happy,,\n./a.mp4,happy,,\nlink.mp4,happy,,\n\
+               b.mp4,sad,0,1\nb.mp4,sad,0.0,1.0\ndeep//c.mp4,sad,,\ndeep/./c.mp4,sad,,\n";
     tree.write("labels.csv", csv);
     let listing = tree.list("folder").unwrap();
     assert_eq!(ids(&listing), ["a.mp4", "b.mp4@0-1", "deep/c.mp4"]);
@@ -232,7 +234,8 @@ fn words_in_a_text_file_are_the_fallback_of_the_table() {
             .collect::<Vec<_>>()
     };
     let beside = Some("from beside".to_string());
-    let rows = "file,label,text,start,end\na.wav,happy,said,,\nb.wav,sad,,,\nc.wav,sad,,0,1\nface.png,sad,,,\n";
+    let rows = "file,label,text,start,end\na.wav,happy,said,,\nb.wav,sad,,,\nc.wav,sad,,0,1\n\
+                face.png,sad,,,\n";
     assert_eq!(
         texts(rows),
         [Some("said".to_string()), beside.clone(), None, None]

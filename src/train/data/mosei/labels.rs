@@ -11,16 +11,16 @@ use crate::train::data::DataError;
 use crate::train::data::catalogue::Catalogue;
 use crate::train::data::table::Table;
 
-/// In the order of the SDK's columns 1 to 6. The reference's configuration swaps surprise and fear
-/// (`src/train/method.md` a.2).
+/// The emotions in the order of the SDK's columns 1 to 6. The reference's configuration swaps
+/// surprise and fear (`src/train/method.md` a.2).
 pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "fear"];
 
 /// The labels of one interval of a video.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Labelled {
-    /// The interval's number in its video: the row in the computational sequence.
+pub struct LabelledInterval {
+    /// Number of the interval in its video: the row in the computational sequence.
     pub index: usize,
-    /// In seconds; `None` if the table only gives the number.
+    /// Start and end in seconds; `None` if the table gives only the number.
     pub interval: Option<[f64; 2]>,
     /// Intensities 0 to 3 in the order of [`LABELS`].
     pub values: [f32; 6],
@@ -31,11 +31,11 @@ pub struct Labelled {
 /// matrices have some kilobytes.
 const VIDEO_BYTES: usize = 1 << 22;
 
-/// By video.
-pub type Labels = BTreeMap<String, Vec<Labelled>>;
+/// The labelled intervals of each video, by the video's name.
+pub type Labels = BTreeMap<String, Vec<LabelledInterval>>;
 
-/// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`, where a row of
-/// features is sentiment and six intensities.
+/// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`. A row of features is
+/// sentiment and six intensities.
 pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let malformed = |error: Error| DataError::Malformed {
         path: path.to_path_buf(),
@@ -68,7 +68,7 @@ pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, D
                     .chunks_exact(7)
                     .zip(intervals.chunks_exact(2))
                     .enumerate()
-                    .map(|(index, (row, times))| Labelled {
+                    .map(|(index, (row, times))| LabelledInterval {
                         index,
                         interval: Some([times[0], times[1]]),
                         values: std::array::from_fn(|k| row[k + 1] as f32),
@@ -103,8 +103,8 @@ fn numbers(group: &Group, name: &str) -> Result<(Vec<f64>, usize), Error> {
     Ok((read, width))
 }
 
-/// Reads `labels.csv`: `video`, the six intensities, and `start` and `end` in seconds or the
-/// `interval`'s number, or all three.
+/// Reads `labels.csv`: `video`, the six intensities, and `start` and `end` in seconds, the number
+/// `interval`, or all three.
 pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let mut table = Table::open(path)?;
     let video = table.column("video")?;
@@ -159,7 +159,7 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
                 at,
                 format!("the intensity {cell:?} is not a number: left out"),
             ),
-            None => rows.push(Labelled {
+            None => rows.push(LabelledInterval {
                 index,
                 interval,
                 values,

@@ -2,40 +2,41 @@
 //! multi-label task.
 //!
 //! ```text
-//! Raw/Videos/Full/Combined/<video>.mp4               or without Raw/
-//! Raw/Audio/Full/WAV_16000/<video>.wav               optional; needed where a copy's videos are mute
-//! Raw/Transcript/Segmented/Combined/<video>.txt      lines <video>___<number>___<start>___<end>___<text>
-//! CMU_MOSEI_Labels.csd                               the SDK's labels; or labels.csv
-//! cmu_mosei_std_folds.py                             the SDK's folds; or standard_folds.json
+//! Raw/Videos/Full/Combined/<video>.mp4             or without Raw/
+//! Raw/Audio/Full/WAV_16000/<video>.wav             optional; needed if the videos have no sound
+//! Raw/Transcript/Segmented/Combined/<video>.txt    <video>___<number>___<start>___<end>___<text>
+//! CMU_MOSEI_Labels.csd                             the SDK's labels; or labels.csv
+//! cmu_mosei_std_folds.py                           the SDK's folds; or standard_folds.json
 //! ```
-//! Items are the rows of the labels, `<video>_<row>`; their words are the transcript's line that
-//! covers most of the same time. A video stands whole on one side of the split. Where a copy has no
-//! full videos but `Raw/Videos/Segmented/Combined/<video>_<number>.mp4`, those are taken. Without
-//! labels the transcript's lines are the items, to pre-train on.
+//! Items are the rows of the labels, `<video>_<row>`. The text of an item is the transcript line
+//! with the largest overlap in time. All items of a video are in the same split. If a copy has no
+//! full videos, `Raw/Videos/Segmented/Combined/<video>_<number>.mp4` are used. Without labels, the
+//! items are the transcript's lines, for pre-training.
 //!
-//! The folds are the SDK's `cmu_mosei_std_folds.py`, as it is or as JSON (`standard_folds.json`, an
-//! object of the same three lists). Labels and folds may also lie in a folder of their own, two
-//! deep at most. Names of videos match in any Unicode form.
+//! The folds are the SDK's `cmu_mosei_std_folds.py`, unchanged or as JSON (`standard_folds.json`,
+//! an object of the same three lists). Labels and folds may also be in another folder, at most two
+//! levels deep. Names of videos match in any Unicode form.
 //!
 //! The `.csd` is read directly. If it has another structure, this script makes `labels.csv` from
 //! it:
 //! ```python
 //! import csv, h5py
 //! rows = csv.writer(open("labels.csv", "w", newline=""))
-//! rows.writerow("video interval start end sentiment happy sad anger surprise disgust fear".split())
+//! rows.writerow("video interval start end sentiment "
+//!               "happy sad anger surprise disgust fear".split())
 //! for video, data in h5py.File("CMU_MOSEI_Labels.csd")["All Labels"]["data"].items():
 //!     for row, (times, values) in enumerate(zip(data["intervals"], data["features"])):
 //!         rows.writerow([video, row, *times, *values])
 //! ```
 
 mod labels;
-mod on_disk;
+mod media_files;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use self::labels::{LABELS, Labelled, Labels, read_sequence, read_table};
-use self::on_disk::OnDisk;
+use self::labels::{LABELS, LabelledInterval, Labels, read_sequence, read_table};
+use self::media_files::MediaFiles;
 use super::catalogue::Catalogue;
 use super::folded_names::folded;
 use super::tree::{folder, walk};
@@ -47,17 +48,19 @@ const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
 
 /// A line of a transcript.
 #[derive(Clone, Debug, PartialEq)]
-struct Spoken {
+struct TranscriptLine {
     number: usize,
     interval: [f64; 2],
     text: String,
 }
 
+/// Lists the data set in the folder `root`.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    let on_disk = OnDisk::find(root, &mut catalogue)?;
+    let media_files = MediaFiles::find(root, &mut catalogue)?;
     let transcripts = transcripts(root, &mut catalogue)?;
-    if on_disk.videos.is_empty() && on_disk.sounds.is_empty() && on_disk.cut.is_empty() {
+    if media_files.videos.is_empty() && media_files.sounds.is_empty() && media_files.cut.is_empty()
+    {
         return catalogue.finish("cmu-mosei", &LABELS, root, LAYOUT);
     }
     let labels = read_labels(root, &mut catalogue)?;
@@ -113,7 +116,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         let spoken = transcripts.get(&name).map_or(&[][..], Vec::as_slice);
         let (mut missing, mut unusable, mut listed) = (0, 0, 0);
         for row in rows {
-            let line = spoken_in(spoken, row);
+            let line = transcript_line(spoken, row);
             let Some(interval) = row.interval.or(line.map(|l| l.interval)) else {
                 catalogue.fault(
                     &row.at,
@@ -134,9 +137,9 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
                 continue;
             }
             let number = line.map_or(row.index, |l| l.number);
-            let Some((media, is_cut)) = on_disk.media(&name, number) else {
+            let Some((media, is_cut)) = media_files.media(&name, number) else {
                 // An unusable file has a fault of its own.
-                if on_disk.is_unusable(&name, number) {
+                if media_files.is_unusable(&name, number) {
                     unusable += 1;
                 } else {
                     missing += 1;
@@ -166,7 +169,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             );
         }
     }
-    for video in on_disk.videos.keys().collect::<BTreeSet<_>>() {
+    for video in media_files.videos.keys().collect::<BTreeSet<_>>() {
         if !labelled.contains_key(video) {
             catalogue.fault(
                 video,
@@ -196,7 +199,7 @@ fn in_copy(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
 fn transcripts(
     root: &Path,
     catalogue: &mut Catalogue,
-) -> Result<BTreeMap<String, Vec<Spoken>>, DataError> {
+) -> Result<BTreeMap<String, Vec<TranscriptLine>>, DataError> {
     let mut transcripts = BTreeMap::new();
     let Some(below) = in_copy(
         root,
@@ -238,7 +241,7 @@ fn transcripts(
     Ok(transcripts)
 }
 
-fn spoken(video: &str, line: &str) -> Option<Spoken> {
+fn spoken(video: &str, line: &str) -> Option<TranscriptLine> {
     // A video's name may hold underscores itself.
     let line = line.trim();
     let [number, start, end, text] = after_name(video, line)?
@@ -249,7 +252,7 @@ fn spoken(video: &str, line: &str) -> Option<Spoken> {
         return None;
     };
     let interval = [start.trim().parse().ok()?, end.trim().parse().ok()?];
-    Some(Spoken {
+    Some(TranscriptLine {
         number: number.trim().parse().ok()?,
         interval,
         text: text.trim().to_string(),
@@ -266,13 +269,16 @@ fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
     })
 }
 
-/// The transcript line of a labelled interval: it overlaps at least half of their union; by its
-/// number if the labels have no times.
-fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
+/// The transcript line of a labelled interval: the line that overlaps it by at least half of their
+/// union, or the line with its number if the labels have no times.
+fn transcript_line<'a>(
+    lines: &'a [TranscriptLine],
+    row: &LabelledInterval,
+) -> Option<&'a TranscriptLine> {
     let Some([start, end]) = row.interval else {
         return lines.iter().find(|l| l.number == row.index);
     };
-    let share = |line: &Spoken| {
+    let share = |line: &TranscriptLine| {
         let common = end.min(line.interval[1]) - start.max(line.interval[0]);
         common / (end.max(line.interval[1]) - start.min(line.interval[0]))
     };
@@ -284,9 +290,9 @@ fn spoken_in<'a>(lines: &'a [Spoken], row: &Labelled) -> Option<&'a Spoken> {
         .map(|(_, line)| line)
 }
 
-fn unlabelled(transcripts: &BTreeMap<String, Vec<Spoken>>) -> Labels {
-    let rows = |video: &String, lines: &Vec<Spoken>| {
-        let row = |l: &Spoken| Labelled {
+fn unlabelled(transcripts: &BTreeMap<String, Vec<TranscriptLine>>) -> Labels {
+    let rows = |video: &String, lines: &Vec<TranscriptLine>| {
+        let row = |l: &TranscriptLine| LabelledInterval {
             index: l.number,
             interval: Some(l.interval),
             values: [0.0; 6],

@@ -2,7 +2,9 @@ use super::*;
 use crate::train::data::Media;
 use crate::train::data::testing::{Tree, faults, ids, item};
 
-const FOLDS: &str = r#"{"standard_train_fold": ["-3g5yACwYnA"], "standard_valid_fold": ["100178"], "standard_test_fold": ["_q7DM8WkzAQ", "a_b"]}"#;
+const FOLDS: &str = "{\"standard_train_fold\": [\"-3g5yACwYnA\"], \
+                     \"standard_valid_fold\": [\"100178\"], \
+                     \"standard_test_fold\": [\"_q7DM8WkzAQ\", \"a_b\"]}";
 
 /// The labels of `tests/golden/mosei_labels.csd` on a copy in the raw layout.
 fn raw_copy() -> Tree {
@@ -95,12 +97,14 @@ fn separate_sound_and_segmented_videos_are_taken() {
     std::fs::remove_file(tree.path().join("Raw/Videos/Full/Combined/_q7DM8WkzAQ.mp4")).unwrap();
     tree.write("Raw/Videos/Segmented/Combined/_q7DM8WkzAQ_1.mp4", "x");
     let listing = tree.list("cmu-mosei").unwrap();
-    assert!(
-        matches!(&item(&listing, "-3g5yACwYnA_2").media, Media::Apart { audio, .. } if audio.ends_with("-3g5yACwYnA.wav"))
-    );
-    assert!(
-        matches!(&item(&listing, "100178_0").media, Media::Recording(path) if path.ends_with("100178.wav"))
-    );
+    assert!(matches!(
+        &item(&listing, "-3g5yACwYnA_2").media,
+        Media::Separate { audio, .. } if audio.ends_with("-3g5yACwYnA.wav")
+    ));
+    assert!(matches!(
+        &item(&listing, "100178_0").media,
+        Media::Recording(path) if path.ends_with("100178.wav")
+    ));
     let cut = item(&listing, "_q7DM8WkzAQ_1");
     assert!(
         matches!(&cut.media, Media::Recording(path) if path.ends_with("_q7DM8WkzAQ_1.mp4"))
@@ -123,7 +127,10 @@ fn a_table_with_numbers_takes_its_times_from_the_transcript() {
     let six = "happy,sad,anger,surprise,disgust,fear";
     tree.write(
         "labels.csv",
-        &format!("video,interval,sentiment,{six}\r\na_b,1,-1,0,1,0,0,0,2\r\na_b,9,0,0,0,0,0,0,0\r\na_b,0,0,x,0,0,0,0,0\r\nother,0,0,0,0,0,0,0,0\r\n"),
+        &format!(
+            "video,interval,sentiment,{six}\r\na_b,1,-1,0,1,0,0,0,2\r\na_b,9,0,0,0,0,0,0,0\r\n\
+             a_b,0,0,x,0,0,0,0,0\r\nother,0,0,0,0,0,0,0,0\r\n"
+        ),
     );
     let listing = tree.list("cmu-mosei").unwrap();
     assert_eq!(ids(&listing), ["a_b_1"]);

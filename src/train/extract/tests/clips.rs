@@ -36,7 +36,10 @@ fn rows_are_windows_as_served_by_default_and_the_store_says_so() {
         extract(&listing, &args, &AtomicBool::new(false)).unwrap();
         Store::open(&store).unwrap()
     };
-    let served = SetFiles::read(&[encoders.clone()]).unwrap().rules().window;
+    let served = EncoderSetFiles::read(&[encoders.clone()])
+        .unwrap()
+        .manifest()
+        .window;
     assert!(served.half_life_ms.is_some());
 
     let windows = extracted("windows", &[]);

@@ -24,7 +24,7 @@ fn worker() -> Worker {
 }
 
 fn worker_of(rule: ClipsRule, views: u32) -> Worker {
-    let files = SetFiles::read(&[project("models/default")]).unwrap();
+    let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
     Worker::new(
         &Runtime::load().unwrap(),
         &files,
@@ -47,7 +47,7 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
         .unwrap();
     let apart = worker
         .extract(&item(
-            Media::Apart {
+            Media::Separate {
                 video: path.clone(),
                 audio: path.clone(),
             },

@@ -86,7 +86,7 @@ fn live(dir: &Path, media: [&Path; 2], phase: &mut usize) -> Result<(), StoreErr
                     } else {
                         &OLD
                     };
-                    let stamps = FileStamp::of(&item.media).unwrap();
+                    let stamps = FileStamp::read(&item.media).unwrap();
                     writer.push_from(&item.id, &stamps, &[version.row(item)])?;
                 }
             }

@@ -115,11 +115,11 @@ fn broken(code: u16) -> [Reaction; 2] {
 /// Runs each case on its own connection, and panics with a list of all failures.
 fn run(cases: Vec<Case>, at_least: usize) {
     assert!(cases.len() >= at_least, "{} cases", cases.len());
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     let failures: Vec<String> = cases
         .iter()
         .filter_map(|case| {
-            let reactions = play(&stage, case);
+            let reactions = play(&fixture, case);
             let mut expect = case.expect.clone();
             if !matches!(expect.last(), Some(Close(..))) {
                 // The connection is still open and closes normally.
@@ -139,8 +139,8 @@ fn run(cases: Vec<Case>, at_least: usize) {
 }
 
 /// The server's reactions until the connection ends.
-fn play(stage: &Stage, case: &Case) -> Result<Vec<Reaction>, String> {
-    let mut stream = connect(stage.server.addr()).map_err(|error| error.to_string())?;
+fn play(fixture: &Fixture, case: &Case) -> Result<Vec<Reaction>, String> {
+    let mut stream = connect(fixture.server.addr()).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     for piece in &case.send {
         // The server may have ended the connection already.

@@ -1,4 +1,4 @@
-//! Position of a pass of a pipeline on the daemon's timeline, and its pace.
+//! Conversion of a pipeline's running time to media time, and pacing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -6,33 +6,35 @@ use std::time::Duration;
 
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Conversion of a pipeline's running time to media time and to release time.
+/// Maps running time, GStreamer's time since the start of a pipeline, to media time and to the time
+/// at which an item is released.
 #[derive(Debug)]
-pub(super) struct Timeline {
-    /// Added to running time to get the stamp, nanoseconds.
+pub(super) struct RunningTimeMap {
+    /// Added to running time to get the media time, in nanoseconds.
     pub stamp_offset: AtomicI64,
-    /// Added to running time to get the release time, nanoseconds.
+    /// Added to running time to get the release time on the pacing clock, in nanoseconds.
     pub release_offset: AtomicI64,
     /// The clock for pacing; `None`: no pacing.
     pub pacing: Option<Arc<SystemClock>>,
+    /// Set when capture is to stop.
     pub stop: Arc<AtomicBool>,
 }
 
-impl Timeline {
-    /// The release time.
-    pub fn due(&self, running_nanos: i64) -> MediaTime {
+impl RunningTimeMap {
+    /// The release time of this running time.
+    pub fn release_time(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
     }
 
-    /// Media time of this running time: the stamp of a frame or chunk.
-    pub fn place(&self, running_nanos: i64) -> MediaTime {
+    /// The media time of this running time: the stamp of a frame or block.
+    pub fn media_time(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }
 
-    /// Waits for the release time of `running_nanos`. `false` when capture is to stop.
-    pub fn wait(&self, running_nanos: i64) -> bool {
+    /// Waits until the release time, if playback is paced. Returns `false` when capture is to stop.
+    pub fn wait_until_release(&self, running_nanos: i64) -> bool {
         if let Some(clock) = &self.pacing {
-            let due = self.due(running_nanos);
+            let due = self.release_time(running_nanos);
             loop {
                 let left = due.nanos_since(clock.now());
                 if left <= 0 || self.stop.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! Connections without progress do not keep other clients from being answered.
+//! Stalled connections do not keep other clients from being served.
 
 use std::process::{Command, Stdio};
 
@@ -6,64 +6,65 @@ use super::*;
 use expressd::serve::{Exposition, ServerState};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Longer than any test, so that only a newer connection ends a waiting one.
+/// A time limit longer than any test: only the eviction for a newer connection closes one.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-/// More than the server holds at once.
-const CROWD: usize = 100;
+/// More connections than the server holds at once.
+const OPEN_CONNECTIONS: usize = 100;
 
 /// A server that holds 72 plain HTTP connections, without a time limit.
-fn waiting_stage() -> Stage {
-    Stage::new(|settings| (settings.max_clients, settings.request_within) = (8, FOR_EVER))
+fn without_time_limit() -> Fixture {
+    Fixture::new(|settings| (settings.max_clients, settings.request_within) = (8, FOR_EVER))
 }
 
-async fn crowd(stage: &Stage, request: &[u8]) -> Vec<TcpStream> {
-    let mut crowd = Vec::new();
-    for _ in 0..CROWD {
-        let stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+/// Opens connections that each send `request` and read nothing.
+async fn open_connections(fixture: &Fixture, request: &[u8]) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
+    for _ in 0..OPEN_CONNECTIONS {
+        let stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
         // The server does not take all of it while answers are unread.
         let _ = stream.try_write(request);
-        crowd.push(stream);
+        connections.push(stream);
     }
-    crowd
+    connections
 }
 
-/// Health, pages and a new WebSocket are served while the crowd is connected.
-async fn others_are_answered(stage: &Stage) {
+/// Health, pages and a new WebSocket are served while these connections are open.
+async fn others_are_answered(fixture: &Fixture) {
     for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
-        assert_eq!(stage.http("GET", path, "").await.0, 200, "{path}");
+        assert_eq!(fixture.http("GET", path, "").await.0, 200, "{path}");
     }
-    let mut client = tokio::time::timeout(PATIENCE, stage.client())
+    let mut client = tokio::time::timeout(PATIENCE, fixture.client())
         .await
         .expect("a WebSocket in time");
     client.hello().await;
-    stage.publish(1);
+    fixture.publish(1);
     client.seqs(1).await;
 }
 
 #[test]
 fn endless_headers_exclude_no_other_client() {
-    let stage = waiting_stage();
+    let fixture = without_time_limit();
     block_on(async {
         for begun in [
             b"".as_slice(),
             b"GET /heal",
             b"GET / HTTP/1.1\r\nHost: localhost\r\nX",
         ] {
-            let crowd = crowd(&stage, begun).await;
-            others_are_answered(&stage).await;
-            drop(crowd);
+            let connections = open_connections(&fixture, begun).await;
+            others_are_answered(&fixture).await;
+            drop(connections);
         }
     });
 }
 
 #[test]
 fn unread_answers_exclude_no_other_client() {
-    let stage = waiting_stage();
+    let fixture = without_time_limit();
     block_on(async {
         let pipelined = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
-        let crowd = crowd(&stage, pipelined.as_bytes()).await;
-        others_are_answered(&stage).await;
-        drop(crowd);
+        let connections = open_connections(&fixture, pipelined.as_bytes()).await;
+        others_are_answered(&fixture).await;
+        drop(connections);
     });
 }
 
@@ -72,21 +73,21 @@ fn unread_answers_exclude_no_other_client() {
 #[test]
 fn unresponsive_clients_exclude_no_other_client() {
     const PLACES: usize = 8;
-    let stage = Stage::new(|settings| settings.max_clients = PLACES);
+    let fixture = Fixture::new(|settings| settings.max_clients = PLACES);
     block_on(async {
-        let mut reader = stage.client().await;
+        let mut reader = fixture.client().await;
         reader.hello().await;
         let reading = tokio::spawn(async move { reader.seqs(1).await });
         let mut silent = Vec::new();
         for _ in 1..PLACES {
-            let mut client = stage.client().await;
+            let mut client = fixture.client().await;
             client.hello().await;
             // No longer polled: nothing is read and no ping is answered.
             silent.push(client);
         }
         let begun = tokio::time::Instant::now();
         let mut later = loop {
-            match stage.client_with(&[]).await {
+            match fixture.client_with(&[]).await {
                 Ok(client) => break client,
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -94,17 +95,24 @@ fn unresponsive_clients_exclude_no_other_client() {
         let waited = begun.elapsed();
         assert!(waited < Duration::from_secs(6), "{waited:?}");
         later.hello().await;
-        stage.publish(1);
+        fixture.publish(1);
         later.seqs(1).await;
         reading.await.expect("the client that reads is still there");
-        let text = stage.server_state.metrics().encode(Exposition::Prometheus);
+        let text = fixture
+            .server_state
+            .metrics()
+            .encode(Exposition::Prometheus);
         let expected = "{code=\"too_slow\"} 1\n";
         assert!(text.contains(expected), "{text}");
     });
 }
 
-fn cut(stage: &Stage, cause: &str) -> u64 {
-    let text = stage.server_state.metrics().encode(Exposition::Prometheus);
+/// Connections that the server has closed for `cause`, by `/metrics`.
+fn connections_cut(fixture: &Fixture, cause: &str) -> u64 {
+    let text = fixture
+        .server_state
+        .metrics()
+        .encode(Exposition::Prometheus);
     let name = format!("expressd_connections_cut_total{{cause=\"{cause}\"}} ");
     text.lines()
         .find_map(|line| line.strip_prefix(&name))
@@ -113,13 +121,13 @@ fn cut(stage: &Stage, cause: &str) -> u64 {
 
 #[test]
 fn a_connection_with_unread_answers_is_closed() {
-    let stage = Stage::new(|settings| settings.request_within = Duration::from_millis(300));
+    let fixture = Fixture::new(|settings| settings.request_within = Duration::from_millis(300));
     block_on(async {
         // More answers than the kernels buffer for one connection, and the maximum number of
         // requests.
         let mut stalled = Vec::new();
         for _ in 0..20 {
-            let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+            let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
             let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
             let _ = tokio::time::timeout(
                 Duration::from_millis(10),
@@ -129,9 +137,13 @@ fn a_connection_with_unread_answers_is_closed() {
             stalled.push(stream);
         }
         let until = tokio::time::Instant::now() + PATIENCE;
-        while cut(&stage, "overdue") < 20 {
+        while connections_cut(&fixture, "overdue") < 20 {
             let now = tokio::time::Instant::now();
-            assert!(now < until, "{} are ended", cut(&stage, "overdue"));
+            assert!(
+                now < until,
+                "{} are ended",
+                connections_cut(&fixture, "overdue")
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
@@ -139,10 +151,10 @@ fn a_connection_with_unread_answers_is_closed() {
 
 #[test]
 fn a_connection_is_limited_to_a_hundred_requests() {
-    let stage = Stage::new(|_| {});
+    let fixture = Fixture::new(|_| {});
     block_on(async {
         let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let mut stream = TcpStream::connect(stage.server.addr()).await.unwrap();
+        let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
         stream
             .write_all(request.repeat(150).as_bytes())
             .await
@@ -167,7 +179,7 @@ fn a_server_out_of_files_answers_and_does_not_spin() {
         serve_with_few_files();
         return;
     }
-    let name = "protocol::crowd::a_server_out_of_files_answers_and_does_not_spin";
+    let name = "protocol::stalled_connections::a_server_out_of_files_answers_and_does_not_spin";
     let mut child = Command::new(std::env::current_exe().expect("this test's binary"))
         .args(["--exact", name, "--nocapture"])
         .env(IN_CHILD, "1")
@@ -187,11 +199,11 @@ fn a_server_out_of_files_answers_and_does_not_spin() {
     };
     let address = line_with("ADDRESS ");
     block_on(async {
-        let mut crowd = Vec::new();
+        let mut connections = Vec::new();
         for _ in 0..200 {
             let mut stream = TcpStream::connect(&address).await.unwrap();
             let _ = stream.write_all(b"GET /heal").await;
-            crowd.push(stream);
+            connections.push(stream);
         }
         for _ in 0..5 {
             let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -218,12 +230,12 @@ fn serve_with_few_files() {
         },
     )
     .expect("a lower limit");
-    let stage = Stage::new(|settings| settings.request_within = FOR_EVER);
+    let fixture = Fixture::new(|settings| settings.request_within = FOR_EVER);
     // Nearly all file descriptors of this process are in use.
     let open = || std::fs::File::open("/dev/null");
     let mut files: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
     files.truncate(files.len() - 6);
-    println!("\nADDRESS {}", stage.server.addr());
+    println!("\nADDRESS {}", fixture.server.addr());
     let _ = std::io::read_to_string(std::io::stdin());
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     println!("\nUSED {}", used.tv_sec as f64 + used.tv_nsec as f64 * 1e-9);

@@ -1,4 +1,4 @@
-//! The media of a copy of CMU-MOSEI.
+//! The video and audio files of a copy of CMU-MOSEI.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,21 @@ use crate::train::data::folded_names::folded;
 use crate::train::data::tree::{AUDIO, VIDEO, walk};
 use crate::train::data::{DataError, Media};
 
-/// The media of a copy, by the folded names of the files without their extensions.
-pub struct OnDisk {
+/// The media files of a copy, by the normal form of their names without extension.
+pub struct MediaFiles {
+    /// Whole videos.
     pub videos: HashMap<String, PathBuf>,
+    /// Sound of whole videos.
     pub sounds: HashMap<String, PathBuf>,
+    /// Segmented videos, one file per interval.
     pub cut: HashMap<String, PathBuf>,
-    /// Files that are there but cannot be used. Each has a fault of its own.
+    /// Existing files that cannot be used. Each has a fault.
     unusable: HashSet<String>,
 }
 
-impl OnDisk {
-    pub fn find(root: &Path, catalogue: &mut Catalogue) -> Result<OnDisk, DataError> {
+impl MediaFiles {
+    /// Finds the files below `root`. Unusable files become faults of `catalogue`.
+    pub fn find(root: &Path, catalogue: &mut Catalogue) -> Result<MediaFiles, DataError> {
         let mut found = Catalogue::default();
         let mut below = |folders: &[&str], extensions| stems(root, folders, extensions, &mut found);
         let videos = below(
@@ -43,8 +47,8 @@ impl OnDisk {
         let cut = below(&["Videos/Segmented/Combined", "Videos/Segmented"], &VIDEO)?;
         let stem = |at| Some(folded(&Path::new(at).file_stem()?.to_string_lossy()));
         let unusable = found.fault_places().filter_map(stem).collect();
-        found.hand_faults_to(catalogue, |_| true);
-        Ok(OnDisk {
+        found.move_faults(catalogue, |_| true);
+        Ok(MediaFiles {
             videos,
             sounds,
             cut,
@@ -52,17 +56,17 @@ impl OnDisk {
         })
     }
 
-    /// Whether an interval has no media because a file cannot be used.
+    /// Whether an interval has no media because its file cannot be used.
     pub fn is_unusable(&self, video: &str, number: usize) -> bool {
         self.unusable.contains(video) || self.unusable.contains(&format!("{video}_{number}"))
     }
 
-    /// The media of an interval, and whether the file is already cut to it.
+    /// The media of an interval, and whether the file contains this interval only.
     pub fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
         match (self.videos.get(video), self.sounds.get(video)) {
             (Some(video), Some(audio)) => {
                 return Some((
-                    Media::Apart {
+                    Media::Separate {
                         video: video.clone(),
                         audio: audio.clone(),
                     },
@@ -84,6 +88,8 @@ impl OnDisk {
     }
 }
 
+/// The files in the first existing folder of `candidates`, by the normal form of their names
+/// without extension.
 fn stems(
     root: &Path,
     candidates: &[&str],
