@@ -20,6 +20,7 @@ use crate::train::samples::milliseconds;
 
 mod annotators;
 mod paths;
+mod peers;
 mod runs;
 mod terms;
 mod voices;
@@ -197,6 +198,7 @@ fn figures_section(
         }
         writeln!(card)?;
     }
+    card.push_str(&peers::section(manifest));
     Ok(card)
 }
 
