@@ -21,6 +21,7 @@ use crate::train::staged_bundle::StagedBundle;
 
 mod annotators;
 mod paths;
+mod peers;
 mod runs;
 mod terms;
 mod voices;
@@ -196,6 +197,7 @@ fn figures_section(
         }
         writeln!(card)?;
     }
+    card.push_str(&peers::section(manifest));
     Ok(card)
 }
 

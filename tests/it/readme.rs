@@ -103,6 +103,18 @@ fn the_guides_have_the_model_cards_figures() {
     }
 }
 
+#[test]
+fn the_comparison_with_other_packages_is_the_same_everywhere() {
+    let section = read("src/train/card_peers.md");
+    assert!(read("models/default/MODEL_CARD.md").contains(&format!("\n\n{section}\n## ")));
+    let bench = read("tests/bench/README.md");
+    let rows: Vec<&str> = section.lines().filter(|l| l.starts_with('|')).collect();
+    assert!(rows.len() > 2, "a table");
+    for row in rows {
+        assert!(bench.contains(row), "tests/bench/README.md lacks {row}");
+    }
+}
+
 fn check_guide(guide: &str) {
     let text = read(guide);
     let folder = Path::new(guide).parent().unwrap();
