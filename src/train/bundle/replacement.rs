@@ -80,7 +80,7 @@ fn run_over(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
         seed,
         ..FinetuneRecipe::read(&project("config/train/linear.toml")).unwrap()
     };
-    let features = Features::open(&[store.clone()]).unwrap();
+    let features = Features::open(std::slice::from_ref(&store)).unwrap();
     let features = features.with_modalities(&recipe.modalities).unwrap();
     let stores = vec![store.display().to_string()];
     let folder = RunFolder(run.clone());
@@ -115,9 +115,9 @@ fn an_export_that_fails_half_way_leaves_the_old_bundle_whole() {
     let of_broken = run_over(&broken, folder.path(), 3);
     let open = || Bundle::open(&Runtime::load().unwrap(), &bundle, Provider::Cpu, 1).unwrap();
 
-    export(&first, &[good.clone()], &bundle, false).unwrap();
+    export(&first, std::slice::from_ref(&good), &bundle, false).unwrap();
     let (old, opened) = (files(&bundle), open());
-    let error = export(&second, &[good.clone()], &bundle, false).unwrap_err();
+    let error = export(&second, std::slice::from_ref(&good), &bundle, false).unwrap_err();
     assert!(error.to_string().contains("add --overwrite"), "{error}");
     assert_eq!(exit_code(&error), 2);
     assert!(files(&bundle) == old);

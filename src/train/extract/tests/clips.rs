@@ -36,7 +36,7 @@ fn rows_are_windows_as_served_by_default_and_the_store_says_so() {
         extract(&listing, &args, &AtomicBool::new(false)).unwrap();
         Store::open(&store).unwrap()
     };
-    let served = EncoderSetFiles::read(&[encoders.clone()])
+    let served = EncoderSetFiles::read(std::slice::from_ref(&encoders))
         .unwrap()
         .manifest()
         .window;
