@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(
             (&listing.items[0].media, listing.faults.len()),
             (
-                &Media::Apart {
+                &Media::Separate {
                     video: tree.path().join(&video),
                     audio: tree.path().join(sound(decomposed))
                 },
