@@ -1,7 +1,6 @@
 //! `finetune` over stores: a classifier on representations, by linear evaluation (heads frozen) or
 //! fine-tuning (heads too).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -15,7 +14,6 @@ use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
-use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, verdicts};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
@@ -26,20 +24,18 @@ use crate::train::metrics::{MeasureOptions, Predictions, measure};
 use crate::train::objective::label_loss;
 use crate::train::pretrain;
 use crate::train::refused::Refused;
+use crate::train::windows::unlike_served;
 
+mod calibration;
 mod class_weights;
 mod network;
 mod recipe;
 
+pub use calibration::HeadCalibration;
+use calibration::calibration;
 use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
-
-/// Never abstain above this confidence.
-const HIGHEST_THRESHOLD: f64 = 0.45;
-
-/// Minimum clips for a trustworthy calibration.
-const TRUSTED_CLIPS: usize = 100;
 
 /// `run.json` of a classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,13 +51,6 @@ pub struct ClassifierRun {
     /// change under the same name.
     #[serde(default)]
     pub clips: String,
-}
-
-/// `calibration.json`: temperatures and abstention threshold from the validation clips.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeadCalibration {
-    pub subsets: BTreeMap<String, Calibrated>,
-    pub abstain_threshold: f32,
 }
 
 /// Arguments of [`finetune`].
@@ -113,6 +102,12 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
             run.recipe.modalities.clone()
         });
     let features = Features::open(args.stores)?.with_modalities(&wanted)?;
+    if let Some(rows) = unlike_served(&features) {
+        println!(
+            "{}: rows are {rows}: for a bundle that is served live, extract with --clips window",
+            recipe.name
+        );
+    }
     let stores = args
         .stores
         .iter()
@@ -184,7 +179,7 @@ pub fn train(
         "the stores have no labelled validation clips, which select the weights: give labels.csv a \
          column split"
     );
-    let scarce = all.scarce(recipe.label_share, labels.len(), recipe.seed);
+    let scarce = all.scarce(features, recipe.label_share, labels.len(), recipe.seed);
     let run = ClassifierRun {
         recipe: recipe.clone(),
         heads: heads.clone(),
@@ -340,18 +335,10 @@ pub fn train(
     let best = folder.load_weights(learner.valid(), "best")?;
     let calibration = calibration(&best, features, &select, &labels, &heads)?;
     write_json(&folder.at("calibration.json"), &calibration)?;
-    let few: Vec<String> = calibration
-        .subsets
-        .iter()
-        .filter(|(_, c)| c.items < TRUSTED_CLIPS)
-        .map(|(name, c)| format!("{name} {}", c.items))
-        .collect();
-    if verbose && !few.is_empty() {
-        println!(
-            "{}: confidences are unreliable, because few clips calibrate them ({})",
-            recipe.name,
-            few.join(", ")
-        );
+    if verbose {
+        for sentence in calibration.warnings() {
+            println!("{}: {sentence}", recipe.name);
+        }
     }
     Ok((best, run, progress))
 }
@@ -380,35 +367,6 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
             .map(|m| m.modality)
             .collect::<Vec<_>>(),
     )
-}
-
-fn calibration(
-    net: &Recognition,
-    features: &Features,
-    select: &Labelled,
-    labels: &[String],
-    heads: &HeadsShape,
-) -> anyhow::Result<HeadCalibration> {
-    let (mut found, mut all) = (BTreeMap::new(), Vec::new());
-    for (name, shown) in subsets(heads) {
-        let clips = select.having(features, &shown, labels.len());
-        if clips.rows.is_empty() {
-            continue;
-        }
-        let logits = logits(net, features, &clips.rows, &shown)?;
-        let calibrated = calibrate(labels, &logits, &clips.truth)?;
-        all.extend(verdicts(&Predictions::from_logits(
-            labels.to_vec(),
-            logits,
-            calibrated.temperature,
-            clips.truth,
-        )?));
-        found.insert(name, calibrated);
-    }
-    Ok(HeadCalibration {
-        subsets: found,
-        abstain_threshold: abstain_threshold(&all, HIGHEST_THRESHOLD) as f32,
-    })
 }
 
 /// A run that `finetune` made over stores: its best weights.

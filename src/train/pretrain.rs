@@ -23,8 +23,8 @@ mod recipe;
 pub(crate) mod step;
 
 pub use recipe::{PretrainKind, PretrainRecipe, Profile};
-pub use step::train_step;
 use step::batch_of;
+pub use step::train_step;
 
 /// `run.json`: the description of a run, which later commands read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -160,7 +160,12 @@ mod tests {
             assert!(!rates.is_empty(), "{name}");
             for (epoch, rate) in rates.iter().enumerate() {
                 let (ours, theirs) = (
-                    schedule.rate(given["base_lr"].as_f64().unwrap(), epoch, epoch, rates.len()),
+                    schedule.rate(
+                        given["base_lr"].as_f64().unwrap(),
+                        epoch,
+                        epoch,
+                        rates.len(),
+                    ),
                     rate.as_f64().unwrap(),
                 );
                 assert!(
