@@ -11,11 +11,13 @@ pub use predictor::{BundlePredictor, Predictor, RunPredictor};
 
 use crate::manifest::Task;
 use crate::modality::Modality;
+use crate::train::calibrate::hardly_answers;
 use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::labelled::{LabelledClips, subsets};
 use crate::train::metrics::{Bootstrap, MeasureOptions, Measurement, Metric, Predictions, measure};
 use crate::train::report::{self, Examples, Origin, Projection, Report, Rows, categories};
+use crate::train::windows::unlike_served;
 
 /// Arguments of an evaluation over stores.
 #[derive(Clone, Debug)]
@@ -64,12 +66,21 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
         "the stores have no labelled clips of the split {}",
         split_name(what.split)
     );
+    let mut notes: Vec<String> = unlike_served(&features)
+        .map(|rows| {
+            format!(
+                "Rows of these stores are {rows}: stores of --clips window give figures of what is \
+                 served."
+            )
+        })
+        .into_iter()
+        .collect();
     let left_out = if predictor.task() == Task::Single {
         LabelledClips::unmapped_counts(&features, what.split, &map)?
     } else {
         Vec::new()
     };
-    let left_out = (!left_out.is_empty()).then(|| {
+    notes.extend((!left_out.is_empty()).then(|| {
         let counted: Vec<String> = left_out
             .iter()
             .map(|(name, count)| format!("{name} {count}"))
@@ -78,10 +89,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             "Left out, because the model has no such label: {}.",
             counted.join(", ")
         )
-    });
-    if let Some(sentence) = &left_out {
-        eprintln!("{sentence}");
-    }
+    }));
     let mut measured = Vec::new();
     let mut best: Option<(String, LabelledClips, Predictions)> = None;
     for (name, shown) in subsets(&wanted) {
@@ -96,11 +104,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             predictor.temperature(&name),
             own.truth.clone(),
         )?;
-        let groups: Vec<String> = own
-            .rows
-            .iter()
-            .map(|r| features.entry(*r).group.clone())
-            .collect();
+        let groups: Vec<String> = own.rows.iter().map(|r| unit_of(&features, *r)).collect();
         let options = MeasureOptions {
             bootstrap: Bootstrap::default(),
             groups: &groups,
@@ -115,6 +119,8 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             best = Some((name, own, predictions));
         }
     }
+    notes.extend(silence(&measured));
+    notes.iter().for_each(|note| eprintln!("{note}"));
     // The report is written first: a closed pipe on standard output must not prevent it.
     if let Some(path) = what.report {
         let (subset, shown, predictions) = best.context("nothing was measured")?;
@@ -128,11 +134,29 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             &predictions,
         )?;
         page.origin.items = clips.rows.len();
-        page.origin.notes.extend(left_out);
+        page.origin.notes.extend(notes);
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
     print(&measured, predictor, what.json)
+}
+
+/// The sentence about a model that hardly ever answers: by the subset of modalities in which it
+/// answers most.
+fn silence(measured: &[Measured]) -> Option<String> {
+    let answered = |row: &Measured| row.figure("answered").and_then(|figure| figure.value);
+    let most = measured.iter().filter_map(answered).reduce(f64::max)?;
+    hardly_answers(most, "these clips")
+}
+
+/// The resampling unit of a row: its person; of an unknown person the recording, of which a store
+/// of windows has several rows. Empty: the row itself.
+fn unit_of(features: &Features, row: usize) -> String {
+    let entry = features.entry(row);
+    match entry.group.is_empty() && features.spec().has_windows() {
+        true => entry.item().to_owned(),
+        false => entry.group.clone(),
+    }
 }
 
 fn split_name(split: Option<Split>) -> &'static str {

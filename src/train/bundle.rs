@@ -1,11 +1,10 @@
 //! `export` of a run over stores: writes the encoders of the stores, the heads as one graph, and
 //! golden outputs of both.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use burn_onnx::export::{AxisSpec, InputSpec, OnnxExporter};
@@ -16,29 +15,47 @@ use crate::modality::Modality;
 use crate::model::golden::{GoldenCase, Goldens, golden_crop, golden_samples};
 use crate::model::{Bundle, EncoderFiles};
 use crate::recognize::{embed, head_logits};
-use crate::train::card::shown_path;
-use crate::train::classify::{self, ClassifierRun, HeadCalibration, Recognition};
+use crate::train::classify::{self, ClassifierRun, Recognition};
 use crate::train::data::Split;
 use crate::train::device::burn_cpu;
 use crate::train::encoders::EncoderSetFiles;
 use crate::train::features::Features;
 use crate::train::fit::{tensor, values};
 use crate::train::labelled::LabelledClips;
+use crate::train::refused::Refused;
 use crate::train::staged_bundle::{StagedBundle, refuse_existing};
+use crate::train::windows::unlike_served;
+
+mod card;
+
+use card::card;
 
 /// Largest accepted deviation of ONNX Runtime's outputs from Burn's; outputs are of order 1.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes the bundle of a run that `finetune` made over stores. `encoders`: the encoder folders;
-/// `bundle`: the folder to write; `overwrite`: an existing bundle is replaced.
+/// Writes the bundle of a run that `finetune` made over stores. `overwrite`: an existing bundle is
+/// replaced. A head that was trained on rows of whole recordings is refused unless
+/// `allow_recording_rows`.
 pub fn export(
     run_folder: &Path,
     encoders: &[PathBuf],
     bundle: &Path,
     overwrite: bool,
+    allow_recording_rows: bool,
 ) -> anyhow::Result<()> {
     refuse_existing(bundle, overwrite)?;
     let (run, net, calibration, _) = classify::load(run_folder)?;
+    let wanted: Vec<_> = run.heads.modalities.iter().map(|m| m.modality).collect();
+    let features = Features::open(&classify::stores_of(&run))?.with_modalities(&wanted)?;
+    let unlike = unlike_served(&features);
+    if let Some(rows) = unlike.filter(|_| !allow_recording_rows) {
+        bail!(Refused(format!(
+            "the head of {} was trained on {rows}: live, it would be given other inputs than \
+             evaluate measures. Extract with --clips window and run finetune again (--from stays), \
+             or add --allow-recording-rows",
+            run_folder.display()
+        )));
+    }
     let files = EncoderSetFiles::read(encoders)?;
     ensure!(
         files.fingerprint() == run.fingerprint,
@@ -47,6 +64,8 @@ pub fn export(
         run.fingerprint,
         files.fingerprint()
     );
+    let are_served = features.spec().has_windows();
+    let rows = unlike.or(are_served.then_some("windows as they are served"));
     let staged = StagedBundle::begin(bundle, overwrite)?;
     let mut manifest = files.manifest().clone();
     let inputs = head_inputs(&manifest, &run);
@@ -64,7 +83,7 @@ pub fn export(
     manifest.text = manifest.text.filter(|_| text);
     copy_encoders(encoders, &mut manifest, staged.path())?;
     let graph = head_graph(&net, &manifest, &run, &inputs)?;
-    let difference = compare(&net, &graph, &manifest, &run, &inputs)?;
+    let difference = compare(&net, &graph, &manifest, &run, &inputs, &features)?;
     println!(
         "export: Burn and ONNX Runtime differ by at most {difference:.1e} on validation clips"
     );
@@ -98,7 +117,7 @@ pub fn export(
     )?;
     staged.write(
         "MODEL_CARD.md",
-        card(&run, &manifest, &calibration, run_folder, difference)?.as_bytes(),
+        card(&run, &manifest, &calibration, rows, run_folder, difference)?.as_bytes(),
     )?;
     crate::model::seal(staged.path())?;
     // The daemon's own checks: every hash, every golden output.
@@ -108,6 +127,15 @@ pub fn export(
         "export: wrote {}; it passes the checks of the daemon",
         bundle.display()
     );
+    if let Some(sentence) = calibration.silence() {
+        println!("export: {sentence}");
+    }
+    if calibration.answered.is_none() {
+        println!(
+            "export: the abstention threshold was found by an earlier version; run finetune again \
+             to renew it"
+        );
+    }
     Ok(())
 }
 
@@ -242,12 +270,11 @@ fn compare(
     manifest: &Manifest,
     run: &ClassifierRun,
     inputs: &[String],
+    features: &Features,
 ) -> anyhow::Result<f32> {
     let widths = widths(manifest, run, inputs);
-    let wanted: Vec<_> = run.heads.modalities.iter().map(|m| m.modality).collect();
-    let features = Features::open(&classify::stores_of(run))?.with_modalities(&wanted)?;
     let clips = LabelledClips::find(
-        &features,
+        features,
         Split::Val,
         run.recipe.task,
         &run.labels,
@@ -376,88 +403,7 @@ fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
     Ok(Goldens { cases })
 }
 
-fn card(
-    run: &ClassifierRun,
-    manifest: &Manifest,
-    calibration: &HeadCalibration,
-    folder: &Path,
-    difference: f32,
-) -> anyhow::Result<String> {
-    let mut card = String::new();
-    writeln!(card, "# Model card: `{}`\n", manifest.name)?;
-    writeln!(
-        card,
-        "Labels: {}. Trained on {} (stores {}), profile {:?}, heads {}.\n",
-        run.labels.join(", "),
-        run.dataset,
-        run.stores
-            .iter()
-            .map(|store| shown_path(Path::new(store)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        run.recipe.profile,
-        run.from
-            .as_deref()
-            .map_or("begun with random weights".to_owned(), |from| shown_path(
-                Path::new(from)
-            ))
-    )?;
-    writeln!(
-        card,
-        "| encoder | modality | source | licence |\n|---|---|---|---|"
-    )?;
-    for e in &manifest.encoders {
-        writeln!(
-            card,
-            "| {} | {} | {} | {} |",
-            e.name,
-            e.modality.name(),
-            e.source,
-            e.licence
-        )?;
-    }
-    writeln!(
-        card,
-        "\nCalibration on the validation split, which also selected the weights. It is no measure \
-         of accuracy on other data.\n"
-    )?;
-    writeln!(
-        card,
-        "| modalities | clips | temperature | calibration error before calibration | after \
-         |\n|---|---|---|---|---|"
-    )?;
-    for (name, c) in &calibration.subsets {
-        writeln!(
-            card,
-            "| {name} | {} | {:.2} | {:.3} | {:.3} |",
-            c.items, c.temperature, c.ece_before, c.ece_after
-        )?;
-    }
-    writeln!(
-        card,
-        "\nThe head abstains if its confidence is below {:.2}. Burn and ONNX Runtime differ by at \
-         most {difference:.1e}.",
-        calibration.abstain_threshold
-    )?;
-    writeln!(
-        card,
-        "This command measures the run on the test split: `expressd-train evaluate --run {} \
-         --split test --report report.html`.\n",
-        shown_path(folder)
-    )?;
-    // The rest of that text describes the default bundle's own data.
-    card.push_str(
-        include_str!("card_use.md")
-            .split("## Data")
-            .next()
-            .unwrap_or_default(),
-    );
-    card.push_str(
-        "The terms of the training recordings hold for these weights too: add them here before \
-         you pass the weights on.\n",
-    );
-    Ok(card)
-}
-
 #[cfg(test)]
 mod replacement;
+#[cfg(test)]
+mod tests;

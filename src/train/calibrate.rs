@@ -257,6 +257,7 @@ const PRIOR: f64 = 1.0;
 /// are defined in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
+    /// Recordings, of which there may be several windows.
     pub items: usize,
     pub temperature: f32,
     pub ece_before: f64,
@@ -265,22 +266,21 @@ pub struct Calibrated {
     pub nll_after: f64,
 }
 
-/// The temperature for logits `[items, labels]` (row by row) with the least negative log-likelihood
-/// of the truth: of a softmax with one label, of a sigmoid per label with several. Without items it
-/// is 1.
-///
-/// A prior keeps the temperature near 1 if there are few items: a factor of e, up or down, costs as
-/// much as [`PRIOR`] nats of likelihood.
+/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least
+/// negative log-likelihood of the truth: of a softmax for classes, of a sigmoid per label where
+/// several may hold. Without rows: 1. `items`: recordings of the rows; windows of one recording
+/// count as one. A prior keeps the temperature near 1 where items are few: a factor of e, up or
+/// down, costs as much as [`PRIOR`] nats of the truth's likelihood.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],
     truth: &Truth,
+    items: usize,
 ) -> Result<Calibrated, PredictionError> {
     let predictions = |temperature: f32| {
         Predictions::from_logits(labels.to_vec(), logits.to_vec(), temperature, truth.clone())
     };
     let before = predictions(1.0)?;
-    let items = before.count();
     let nll = |temperature: f64| log_loss(labels.len(), logits, truth, temperature);
     let temperature = if items == 0 {
         1.0
@@ -351,26 +351,77 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
         .collect()
 }
 
-/// The abstention threshold. It decreases from `highest` in steps of 0.01 while at least half of
-/// the predictions within 0.05 above the step are correct. It stays at `highest` if the first step
-/// fails.
-pub fn abstain_threshold(verdicts: &[ScoredPrediction], highest: f64) -> f64 {
-    let worth = |threshold: f64| {
-        let near = verdicts
-            .iter()
-            .filter(|v| (threshold..threshold + 0.05).contains(&v.confidence));
-        let [right, all] = near.fold([0.0, 0.0], |[right, all], v| {
-            [right + if v.right { v.weight } else { 0.0 }, all + v.weight]
-        });
-        all > 0.0 && right >= 0.5 * all
+/// The highest abstention threshold, and the one without evidence for a lower one.
+pub const HIGHEST_THRESHOLD: f64 = 0.45;
+
+/// Width of the band of confidence above a threshold that decides on it.
+const BAND: f64 = 0.05;
+
+/// So many recordings decide on a threshold, as long as there are as many above it.
+const DECIDING: f64 = 30.0;
+
+/// The abstention threshold, for `labels` labels and held-out predictions of `clips` recordings.
+///
+/// It goes down from [`HIGHEST_THRESHOLD`] in steps of 0.01 while the least confident answers that
+/// a step permits are more often right than wrong: those within 0.05 above the step, or the next
+/// ones above too, until they are of 30 recordings. Their accuracy is estimated by the rule of
+/// succession, `(right + 1) / (recordings + labels)`, and must be at least a half: few recordings
+/// must nearly always be right, and the more so the more labels there are. A step without
+/// predictions within 0.05 above it says nothing, and one that fewer than 30 recordings decide on
+/// does not end the search. Several predictions of a recording count as one together.
+pub fn abstain_threshold(verdicts: &[ScoredPrediction], labels: usize, clips: usize) -> f64 {
+    let mut by_confidence: Vec<&ScoredPrediction> = verdicts.iter().collect();
+    by_confidence.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
+    let weight: f64 = verdicts.iter().map(|v| v.weight).sum();
+    let recordings = clips as f64 / weight.max(f64::MIN_POSITIVE);
+    let mut found = HIGHEST_THRESHOLD;
+    for step in (0..(HIGHEST_THRESHOLD * 100.0).round() as u32).rev() {
+        let threshold = f64::from(step) * 0.01;
+        let permitted =
+            &by_confidence[by_confidence.partition_point(|v| v.confidence < threshold)..];
+        let within = |v: &ScoredPrediction| v.confidence < threshold + BAND;
+        if !permitted.first().is_some_and(|v| within(v)) {
+            continue;
+        }
+        let [mut right, mut all] = [0.0; 2];
+        for verdict in permitted {
+            if !within(verdict) && all >= DECIDING {
+                break;
+            }
+            all += verdict.weight * recordings;
+            right += f64::from(u8::from(verdict.right)) * verdict.weight * recordings;
+        }
+        if (right + 1.0) / (all + labels as f64) >= 0.5 {
+            found = threshold;
+        } else if all >= DECIDING {
+            break;
+        }
+    }
+    found
+}
+
+/// The share of predictions that reach `threshold`.
+pub fn answered(verdicts: &[ScoredPrediction], threshold: f64) -> f64 {
+    let weight = |least: f64| -> f64 {
+        let reach = verdicts.iter().filter(|v| v.confidence >= least);
+        reach.map(|v| v.weight).sum()
     };
-    let steps = (highest * 100.0).round() as u32;
-    (0..steps)
-        .rev()
-        .map(|step| f64::from(step) * 0.01)
-        .take_while(|threshold| worth(*threshold))
-        .last()
-        .unwrap_or(highest)
+    weight(threshold) / weight(0.0).max(f64::MIN_POSITIVE)
+}
+
+/// The share of answers under which a bundle hardly ever answers.
+const HARDLY_EVER: f64 = 0.1;
+
+/// A sentence about a model that hardly ever answers. `share`: that of `clips` that reach its
+/// threshold.
+pub fn hardly_answers(share: f64, clips: &str) -> Option<String> {
+    (share < HARDLY_EVER).then(|| {
+        format!(
+            "It hardly ever answers: {:.1} % of {clips} reach the abstention threshold. More \
+             labelled recordings, or fewer labels, make it more confident.",
+            100.0 * share
+        )
+    })
 }
 
 #[cfg(test)]

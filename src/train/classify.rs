@@ -1,7 +1,6 @@
 //! `finetune` over stores: trains a classifier on representations, with frozen heads (linear
 //! evaluation) or with the heads (fine-tuning).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -15,7 +14,6 @@ use crate::manifest::Task;
 use crate::modality::Modality;
 use crate::time::monotonic_nanos;
 use crate::train::adamw::burns;
-use crate::train::calibrate::{Calibrated, abstain_threshold, calibrate, scored_predictions};
 use crate::train::checkpoint::{Progress, RunFolder, read_json, write_json};
 use crate::train::data::Split;
 use crate::train::features::{Features, shuffled};
@@ -26,22 +24,20 @@ use crate::train::metrics::{MeasureOptions, Predictions, measure};
 use crate::train::objective::label_loss;
 use crate::train::pretrain;
 use crate::train::refused::Refused;
+use crate::train::windows::unlike_served;
 
+mod calibration;
 mod class_weights;
 mod network;
 mod recipe;
 
+pub use calibration::HeadCalibration;
+use calibration::calibration;
 use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
-/// Highest abstention threshold.
-const HIGHEST_THRESHOLD: f64 = 0.45;
-
-/// Least number of clips for a reliable calibration.
-const TRUSTED_CLIPS: usize = 100;
-
-/// `run.json` of a run of `finetune`.
+/// `run.json` of a classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierRun {
     pub recipe: FinetuneRecipe,
@@ -55,13 +51,6 @@ pub struct ClassifierRun {
     /// change under the same name.
     #[serde(default)]
     pub clips: String,
-}
-
-/// `calibration.json`: temperatures and abstention threshold, fitted to the validation clips.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeadCalibration {
-    pub subsets: BTreeMap<String, Calibrated>,
-    pub abstain_threshold: f32,
 }
 
 /// Arguments of [`finetune`].
@@ -113,6 +102,12 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
             run.recipe.modalities.clone()
         });
     let features = Features::open(args.stores)?.with_modalities(&wanted)?;
+    if let Some(rows) = unlike_served(&features) {
+        println!(
+            "{}: rows are {rows}: for a bundle that is served live, extract with --clips window",
+            recipe.name
+        );
+    }
     let stores = args
         .stores
         .iter()
@@ -186,7 +181,7 @@ pub fn train(
         "the stores have no labelled validation clips, which select the weights: give labels.csv a \
          column split"
     );
-    let scarce = all.take_share(recipe.label_share, labels.len(), recipe.seed);
+    let scarce = all.take_share(features, recipe.label_share, labels.len(), recipe.seed);
     let run = ClassifierRun {
         recipe: recipe.clone(),
         heads: heads.clone(),
@@ -342,18 +337,10 @@ pub fn train(
     let best = folder.load_weights(learner.valid(), "best")?;
     let calibration = calibration(&best, features, &select, &labels, &heads)?;
     write_json(&folder.at("calibration.json"), &calibration)?;
-    let few: Vec<String> = calibration
-        .subsets
-        .iter()
-        .filter(|(_, c)| c.items < TRUSTED_CLIPS)
-        .map(|(name, c)| format!("{name} {}", c.items))
-        .collect();
-    if verbose && !few.is_empty() {
-        println!(
-            "{}: confidences are unreliable, because few clips calibrate them ({})",
-            recipe.name,
-            few.join(", ")
-        );
+    if verbose {
+        for sentence in calibration.warnings() {
+            println!("{}: {sentence}", recipe.name);
+        }
     }
     Ok((best, run, progress))
 }
@@ -384,36 +371,7 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     )
 }
 
-fn calibration(
-    net: &Recognition,
-    features: &Features,
-    select: &LabelledClips,
-    labels: &[String],
-    heads: &HeadsShape,
-) -> anyhow::Result<HeadCalibration> {
-    let (mut found, mut all) = (BTreeMap::new(), Vec::new());
-    for (name, shown) in subsets(heads) {
-        let clips = select.with_modalities(features, &shown, labels.len());
-        if clips.rows.is_empty() {
-            continue;
-        }
-        let logits = logits(net, features, &clips.rows, &shown)?;
-        let calibrated = calibrate(labels, &logits, &clips.truth)?;
-        all.extend(scored_predictions(&Predictions::from_logits(
-            labels.to_vec(),
-            logits,
-            calibrated.temperature,
-            clips.truth,
-        )?));
-        found.insert(name, calibrated);
-    }
-    Ok(HeadCalibration {
-        subsets: found,
-        abstain_threshold: abstain_threshold(&all, HIGHEST_THRESHOLD) as f32,
-    })
-}
-
-/// Loads a run that `finetune` made over stores, with its best weights.
+/// A run that `finetune` made over stores: its best weights.
 pub fn load(
     folder: &Path,
 ) -> anyhow::Result<(ClassifierRun, Recognition, HeadCalibration, Progress)> {

@@ -61,11 +61,16 @@ pub struct ExportArgs {
     /// Replace the bundle that is at that place. Until the new one is whole, the old one stays.
     #[arg(long)]
     pub overwrite: bool,
+    /// With a run: also a head that was trained on rows of whole recordings (`extract --clips
+    /// recording`), which are not what is served.
+    #[arg(long, requires = "run")]
+    pub allow_recording_rows: bool,
 }
 
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if let (Some(run), Some(bundle)) = (&args.run, &args.bundle) {
-        return crate::train::bundle::export(run, &args.encoders, bundle, args.overwrite);
+        let (overwrite, allow) = (args.overwrite, args.allow_recording_rows);
+        return crate::train::bundle::export(run, &args.encoders, bundle, overwrite, allow);
     }
     let recipe = Recipe::read(&args.recipe)?;
     refuse_existing(&recipe.bundle, args.overwrite)?;

@@ -1,4 +1,4 @@
-//! Labelled clips: rows of feature stores and their labels.
+//! LabelledClips clips: rows of feature stores and their labels.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
 use crate::train::refused::Refused;
 
-/// Labelled clips, as indices of feature rows and their labels.
+/// LabelledClips clips, as indices of feature rows and their labels.
 #[derive(Clone, Debug)]
 pub struct LabelledClips {
     /// Indices of rows in the features.
@@ -148,30 +148,50 @@ impl LabelledClips {
         }
     }
 
-    /// The first `share` of each class in a shuffled order, at least one clip of each.
-    pub fn take_share(&self, share: f64, labels: usize, seed: u64) -> LabelledClips {
+    /// The first share of each class's recordings in a shuffled order, at least one of each; all
+    /// windows of a recording are taken or none.
+    pub fn take_share(
+        &self,
+        features: &Features,
+        share: f64,
+        labels: usize,
+        seed: u64,
+    ) -> LabelledClips {
         if share >= 1.0 {
             return self.clone();
         }
-        let places = shuffled(&(0..self.rows.len()).collect::<Vec<_>>(), seed, 0);
-        let class = |place: usize| match &self.truth {
-            Truth::Classes(classes) => classes[place],
-            Truth::Labels(holds) => holds[place * labels..][..labels]
+        let recordings: Vec<&[usize]> = self
+            .rows
+            .chunk_by(|a, b| features.recording(*a) == features.recording(*b))
+            .collect();
+        let firsts: Vec<usize> = recordings
+            .iter()
+            .scan(0, |first, rows| {
+                *first += rows.len();
+                Some(*first - rows.len())
+            })
+            .collect();
+        let order = shuffled(&(0..recordings.len()).collect::<Vec<_>>(), seed, 0);
+        let class = |recording: usize| match &self.truth {
+            Truth::Classes(classes) => classes[firsts[recording]],
+            Truth::Labels(holds) => holds[firsts[recording] * labels..][..labels]
                 .iter()
                 .position(|h| *h)
                 .unwrap_or(labels),
         };
         let mut taken = Vec::new();
         for wanted in 0..=labels {
-            let own: Vec<usize> = places
+            let own: Vec<usize> = order
                 .iter()
                 .copied()
-                .filter(|p| class(*p) == wanted)
+                .filter(|recording| class(*recording) == wanted)
                 .collect();
-            taken.extend(
-                own.iter()
-                    .take(((own.len() as f64 * share).round() as usize).max(1)),
-            );
+            let count = ((own.len() as f64 * share).round() as usize).max(1);
+            let places = own.iter().take(count).flat_map(|recording| {
+                let first = firsts[*recording];
+                first..first + recordings[*recording].len()
+            });
+            taken.extend(places);
         }
         taken.sort_unstable();
         self.select(&taken, labels)
@@ -246,7 +266,44 @@ pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::store::{Entry, StoreSpec, WINDOW};
     use crate::train::synthetic::SyntheticSet;
+
+    #[test]
+    fn a_share_of_windows_is_of_whole_recordings() {
+        let set = SyntheticSet {
+            classes: 2,
+            train: 40,
+            select: 0,
+            test: 0,
+            ..SyntheticSet::default()
+        }
+        .make();
+        let labels = set.spec().labels.clone();
+        // Ten windows of each of four recordings.
+        let windows = |row: usize| {
+            let mut values = vec![0.0; set.spec().dim()];
+            set.read(row, &mut values).unwrap();
+            let entry = Entry {
+                id: format!("{}#{}", row / 10, 200 * (row % 10)),
+                target: Some(Target::Class(row / 10 % 2)),
+                ..set.entry(row).clone()
+            };
+            (entry, values)
+        };
+        let spec = StoreSpec {
+            clips: WINDOW.into(),
+            ..set.spec().clone()
+        };
+        let features = Features::in_memory(spec, (0..40).map(windows).collect());
+        let map = BTreeMap::new();
+        let all =
+            LabelledClips::find(&features, Split::Train, Task::Single, &labels, &map).unwrap();
+        let half = all.take_share(&features, 0.5, 2, 3);
+        assert_eq!((all.rows.len(), half.rows.len()), (40, 20));
+        assert_eq!(features.recordings(&half.rows), 2);
+        assert_eq!(half.counts(&labels), "class0 10, class1 10");
+    }
 
     #[test]
     fn other_labels_make_another_set() {

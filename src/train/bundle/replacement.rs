@@ -115,21 +115,21 @@ fn an_export_that_fails_half_way_leaves_the_old_bundle_whole() {
     let of_broken = run_over(&broken, folder.path(), 3);
     let open = || Bundle::open(&Runtime::load().unwrap(), &bundle, Provider::Cpu, 1).unwrap();
 
-    export(&first, std::slice::from_ref(&good), &bundle, false).unwrap();
+    export(&first, std::slice::from_ref(&good), &bundle, false, false).unwrap();
     let (old, opened) = (files(&bundle), open());
-    let error = export(&second, std::slice::from_ref(&good), &bundle, false).unwrap_err();
+    let error = export(&second, std::slice::from_ref(&good), &bundle, false, false).unwrap_err();
     assert!(error.to_string().contains("add --overwrite"), "{error}");
     assert_eq!(exit_code(&error), 2);
     assert!(files(&bundle) == old);
 
-    let error = export(&of_broken, &[broken], &bundle, true).unwrap_err();
+    let error = export(&of_broken, &[broken], &bundle, true, false).unwrap_err();
     assert!(format!("{error:#}").contains("graph"), "{error:#}");
     assert!(files(&bundle) == old, "{error:#}");
     open();
     let beside: Vec<_> = std::fs::read_dir(at("bundles")).unwrap().collect();
     assert_eq!(beside.len(), 1, "nothing is left beside it: {beside:?}");
 
-    export(&second, &[good], &bundle, true).unwrap();
+    export(&second, &[good], &bundle, true, false).unwrap();
     let renewed = open();
     assert!(files(&bundle) != old);
     // Of the same encoders, with another head.

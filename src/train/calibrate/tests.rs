@@ -39,7 +39,7 @@ fn several_labels_share_a_temperature() {
     let logit = (0.95f32 / 0.05).ln();
     let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
     let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
-    let found = calibrate(&names, &logits, &truth).unwrap();
+    let found = calibrate(&names, &logits, &truth, 10_000).unwrap();
     assert!((found.temperature - 3.475).abs() < 0.01, "{found:?}");
     assert!(
         (found.ece_before - 0.25).abs() < 1e-6
@@ -53,6 +53,7 @@ fn several_labels_share_a_temperature() {
         &names,
         &rows,
         &Truth::Classes((0..10_000).map(|i| usize::from(i % 10 >= 7)).collect()),
+        10_000,
     )
     .unwrap();
     assert!(
@@ -61,12 +62,12 @@ fn several_labels_share_a_temperature() {
         "{one:?}"
     );
     assert_eq!(
-        calibrate(&names, &[], &Truth::Labels(vec![]))
+        calibrate(&names, &[], &Truth::Labels(vec![]), 0)
             .unwrap()
             .temperature,
         1.0
     );
-    assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0])).is_err());
+    assert!(calibrate(&names, &[f32::NAN, 0.0], &Truth::Classes(vec![0]), 1).is_err());
 }
 
 #[test]
@@ -77,6 +78,7 @@ fn a_few_clips_take_no_temperature_to_extremes() {
             &names,
             &[2.0, 0.0].repeat(clips),
             &Truth::Classes(vec![truth; clips]),
+            clips,
         )
         .unwrap()
         .temperature
@@ -174,7 +176,60 @@ fn it_abstains_below_half_accuracy() {
         .collect();
     // A single right prediction far below does not count.
     verdicts.push(at(0.16, true));
-    let threshold = abstain_threshold(&verdicts, 0.45);
+    let threshold = abstain_threshold(&verdicts, 7, verdicts.len());
     assert!((0.30..=0.34).contains(&threshold), "{threshold}");
-    assert_eq!(abstain_threshold(&[at(0.9, true)], 0.45), 0.45);
+    assert_eq!(abstain_threshold(&[at(0.9, true)], 7, 1), 0.45);
+}
+
+/// Predictions in an order of confidence, from `least` to 0.02 above it.
+fn unsure(least: f64, right: &[bool]) -> Vec<ScoredPrediction> {
+    let step = 0.02 / right.len() as f64;
+    let verdict = |(i, right): (usize, &bool)| ScoredPrediction {
+        confidence: least + i as f64 * step,
+        right: *right,
+        weight: 1.0,
+    };
+    right.iter().enumerate().map(verdict).collect()
+}
+
+#[test]
+fn few_recordings_lower_the_threshold_if_they_are_right_for_their_number_and_that_of_labels() {
+    let few = |right: usize, of: usize, labels: usize| {
+        let all: Vec<bool> = (0..of).map(|i| i < right).collect();
+        abstain_threshold(&unsure(0.21, &all), labels, of)
+    };
+    // (4 + 1) / (4 + 5), and with one error (3 + 1) / (4 + 5).
+    assert!(few(4, 4, 5) <= 0.21, "{}", few(4, 4, 5));
+    assert_eq!(few(3, 4, 5), 0.45);
+    // More labels need more evidence: (4 + 1) / (4 + 7), (5 + 1) / (5 + 7).
+    assert_eq!(few(4, 4, 7), 0.45);
+    assert!(few(5, 5, 7) <= 0.21);
+    // More recordings need a smaller share of right answers.
+    assert_eq!((few(2, 4, 3), few(6, 10, 3)), (0.45, few(4, 4, 3)));
+    // Seven predictions of each recording are no more evidence than one.
+    let pooled: Vec<ScoredPrediction> = (0..7).flat_map(|_| unsure(0.21, &[true; 4])).collect();
+    assert_eq!(abstain_threshold(&pooled, 7, 4), 0.45);
+    assert!(abstain_threshold(&pooled, 5, 4) <= 0.21);
+    // No evidence at all.
+    assert_eq!(abstain_threshold(&[], 5, 0), 0.45);
+}
+
+/// The weights of the default bundle's calibration sum to one a subset, whatever the number of rows.
+#[test]
+fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
+    let at = |percent: usize, right| ScoredPrediction {
+        confidence: percent as f64 * 0.01,
+        right,
+        weight: 7.0 / 1000.0,
+    };
+    // Right in 45 % of the cases just under the threshold, as their confidence says.
+    let doubtful: Vec<_> = (0..1000)
+        .map(|i| at(20 + i % 80, i * 7 % 100 < 45))
+        .collect();
+    assert_eq!(abstain_threshold(&doubtful, 7, 1000), 0.45);
+    let share = answered(&doubtful, 0.45);
+    assert!((0.6..0.75).contains(&share), "{share}");
+    assert_eq!(hardly_answers(share, "the clips"), None);
+    let silent = hardly_answers(answered(&unsure(0.2, &[true; 9]), 0.45), "the clips").unwrap();
+    assert!(silent.contains("0.0 % of the clips reach"), "{silent}");
 }

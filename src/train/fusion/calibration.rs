@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::labels::LABELS;
 use crate::manifest::hex_sha256;
 use crate::modality::{Modality, Presence};
-use crate::train::calibrate::abstain_threshold;
+use crate::train::calibrate::{HIGHEST_THRESHOLD, abstain_threshold};
 use crate::train::embeddings::{EmbeddingPair, LabelledEmbeddings};
 use crate::train::encoder_runs::{VoiceRun, run_folder, weights_sha256};
 use crate::train::figure::Figure;
@@ -23,9 +24,6 @@ use super::{
     FACE, WORDS, evaluate_with_pairs, forward, has_natural_frequencies, only,
     single_modality_logits,
 };
-
-/// Highest abstention threshold.
-const HIGHEST_THRESHOLD: f64 = 0.45;
 
 /// The calibration of a head, saved as `calibration.json` beside its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,7 +204,8 @@ pub(super) fn calibrate(
         calibration.error.insert(name.clone(), error);
         calibration.rows.insert(name, predictions.rows());
     }
-    calibration.abstain_threshold = abstain_threshold(&verdicts, HIGHEST_THRESHOLD) as f32;
+    let rows = calibration.rows.values().sum();
+    calibration.abstain_threshold = abstain_threshold(&verdicts, LABELS.len(), rows) as f32;
     println!(
         "head: evidence factors {:?}, abstention threshold {:.2}",
         calibration.factors, calibration.abstain_threshold

@@ -26,13 +26,15 @@ fn rows_are_windows_as_served_by_default_and_the_store_says_so() {
             "--dataset",
             "folder",
             "--root",
-            "",
+            ".",
             "--limit",
             "1",
         ];
         let paths = [encoders.to_str().unwrap(), store.to_str().unwrap()];
         line.extend(["--encoders", paths[0], "--store", paths[1]]);
-        let args = Command::parse_from(line.iter().chain(more)).args;
+        let args = Command::try_parse_from(line.iter().chain(more))
+            .unwrap()
+            .args;
         extract(&listing, &args, &AtomicBool::new(false)).unwrap();
         Store::open(&store).unwrap()
     };

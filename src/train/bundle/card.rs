@@ -1,0 +1,115 @@
+//! The model card of a bundle that is made of a run over stores.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::manifest::Manifest;
+use crate::train::calibrate::HIGHEST_THRESHOLD;
+use crate::train::card::shown_path;
+use crate::train::classify::{ClassifierRun, HeadCalibration};
+
+/// `rows`: what the training rows are, if they are of recordings. `difference`: the largest of ONNX
+/// Runtime from Burn.
+pub(super) fn card(
+    run: &ClassifierRun,
+    manifest: &Manifest,
+    calibration: &HeadCalibration,
+    rows: Option<&str>,
+    folder: &Path,
+    difference: f32,
+) -> anyhow::Result<String> {
+    let mut card = String::new();
+    writeln!(card, "# Model card: `{}`\n", manifest.name)?;
+    writeln!(
+        card,
+        "Labels: {}. Trained on {} (stores {}), profile {:?}, heads {}.\n",
+        run.labels.join(", "),
+        run.dataset,
+        run.stores
+            .iter()
+            .map(|store| shown_path(Path::new(store)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        run.recipe.profile,
+        run.from
+            .as_deref()
+            .map_or("begun with random weights".to_owned(), |from| shown_path(
+                Path::new(from)
+            ))
+    )?;
+    writeln!(
+        card,
+        "| encoder | modality | source | licence |\n|---|---|---|---|"
+    )?;
+    for e in &manifest.encoders {
+        writeln!(
+            card,
+            "| {} | {} | {} | {} |",
+            e.name,
+            e.modality.name(),
+            e.source,
+            e.licence
+        )?;
+    }
+    if let Some(rows) = rows {
+        writeln!(card, "\nTraining rows are {rows}.")?;
+    }
+    writeln!(
+        card,
+        "\nCalibration on the validation split, which also selected the weights. It is no measure \
+         of accuracy on other data.\n"
+    )?;
+    writeln!(
+        card,
+        "| modalities | clips | temperature | calibration error before calibration | after \
+         |\n|---|---|---|---|---|"
+    )?;
+    for (name, c) in &calibration.subsets {
+        writeln!(
+            card,
+            "| {name} | {} | {:.2} | {:.3} | {:.3} |",
+            c.items, c.temperature, c.ece_before, c.ece_after
+        )?;
+    }
+    writeln!(
+        card,
+        "\nThe head abstains if its confidence is below {:.2}. {}Burn and ONNX Runtime differ by at \
+         most {difference:.1e}.",
+        calibration.abstain_threshold,
+        threshold_rule(calibration, run.labels.len())
+    )?;
+    writeln!(
+        card,
+        "This command measures the run on the test split: `expressd-train evaluate --run {} \
+         --split test --report report.html`.\n",
+        shown_path(folder)
+    )?;
+    // The rest of that text describes the default bundle's own data.
+    card.push_str(
+        include_str!("../card_use.md")
+            .split("## Data")
+            .next()
+            .unwrap_or_default(),
+    );
+    card.push_str(
+        "The terms of the training recordings hold for these weights too: add them here before \
+         you pass the weights on.\n",
+    );
+    Ok(card)
+}
+
+/// How the threshold was found; empty where an earlier version found it.
+fn threshold_rule(calibration: &HeadCalibration, labels: usize) -> String {
+    if calibration.answered.is_none() {
+        return String::new();
+    }
+    let silence = calibration.silence();
+    let silence = silence.map_or(String::new(), |sentence| format!("**{sentence}** "));
+    format!(
+        "This threshold starts at {HIGHEST_THRESHOLD} and is lowered while the least confident \
+         answers are right in half of the cases or more. Their accuracy is estimated as \
+         (right + 1) / (recordings + labels): the fewer recordings ({}) and the more labels \
+         ({labels}) there are, the more of them must be right. {silence}",
+        calibration.recordings
+    )
+}

@@ -1,0 +1,175 @@
+//! From a store of few recordings to a bundle.
+
+use super::*;
+use crate::testing::project;
+use crate::train::assess::{Assessment, RunPredictor, assess};
+use crate::train::classify::StoreTraining;
+use crate::train::data::Target;
+use crate::train::fit::tests::GENERATOR;
+use crate::train::store::{
+    Entry, RECORDING, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder, WINDOW,
+};
+
+const LABELS: [&str; 5] = ["calm", "glad", "sad", "cross", "scared"];
+
+/// 26 recordings of these labels, 16 to train and 10 to select. The embeddings of a label differ
+/// from the others' where they are `telling`.
+fn store(folder: &Path, clips: &str, telling: bool) -> PathBuf {
+    let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
+    let encoders: Vec<StoredEncoder> = files
+        .manifest()
+        .encoders
+        .iter()
+        .map(|e| StoredEncoder {
+            name: e.name.clone(),
+            modality: e.modality,
+            dim: e.dim,
+        })
+        .collect();
+    let spec = StoreSpec {
+        schema: SCHEMA,
+        fingerprint: files.fingerprint().to_owned(),
+        dataset: "few".into(),
+        labels: LABELS.map(String::from).to_vec(),
+        clips: clips.into(),
+        window: None,
+        views: 1,
+        encoders,
+    };
+    let path = folder.join("store");
+    let mut writer = ShardWriter::open(&path, &spec, Shard::WHOLE).unwrap();
+    for recording in 0..26 {
+        let label = recording % LABELS.len();
+        let item = format!("{recording:02}.mp4");
+        let row = |window: usize| {
+            let value = |i: usize| match telling && i % LABELS.len() == label {
+                true => 1.0 + 0.01 * ((recording + window) % 3) as f32,
+                false => 0.1,
+            };
+            let id = match clips {
+                WINDOW => format!("{item}#{}", 200 * window),
+                _ => item.clone(),
+            };
+            let entry = Entry {
+                id,
+                split: if recording < 16 {
+                    Split::Train
+                } else {
+                    Split::Val
+                },
+                group: String::new(),
+                target: Some(Target::Class(label)),
+                present: vec![true, true, false],
+                seconds: 2.0,
+                text: None,
+                view: 0,
+            };
+            (entry, (0..spec.dim()).map(value).collect::<Vec<f32>>())
+        };
+        let windows = if clips == WINDOW { 3 } else { 1 };
+        writer
+            .push(&item, &(0..windows).map(row).collect::<Vec<_>>())
+            .unwrap();
+    }
+    path
+}
+
+fn finetuned(folder: &Path, clips: &str, telling: bool) -> PathBuf {
+    let run = folder.join("run");
+    classify::finetune(&StoreTraining {
+        recipe: &project("config/train/linear.toml"),
+        stores: &[store(folder, clips, telling)],
+        from: None,
+        run: Some(&run),
+        modalities: &[Modality::Face, Modality::Voice],
+    })
+    .unwrap();
+    run
+}
+
+#[test]
+fn a_head_of_whole_recordings_is_no_live_bundle_unless_that_is_wanted() {
+    let _turn = GENERATOR.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let run = finetuned(folder.path(), RECORDING, true);
+    let (encoders, bundle) = ([project("models/default")], folder.path().join("bundle"));
+    let error = export(&run, &encoders, &bundle, false, false).unwrap_err();
+    assert_eq!(crate::train::refused::exit_code(&error), 2);
+    let error = error.to_string();
+    assert!(
+        error.contains("means over whole recordings") && error.contains("--clips window"),
+        "{error}"
+    );
+    assert!(!bundle.exists());
+    export(&run, &encoders, &bundle, false, true).unwrap();
+    let card = std::fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
+    assert!(
+        card.contains("Training rows are means over whole recordings"),
+        "{card}"
+    );
+}
+
+#[test]
+fn few_recordings_that_are_told_apart_are_answered() {
+    let _turn = GENERATOR.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let run = finetuned(folder.path(), WINDOW, true);
+    let (_, _, calibration, _) = classify::load(&run).unwrap();
+    assert_eq!(calibration.recordings, 10);
+    assert!(
+        calibration.subsets.values().all(|c| c.items == 10),
+        "{calibration:?}"
+    );
+    assert!(calibration.answered.unwrap() > 0.9, "{calibration:?}");
+    assert_eq!(calibration.silence(), None);
+    let bundle = folder.path().join("bundle");
+    export(&run, &[project("models/default")], &bundle, false, false).unwrap();
+    let card = std::fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
+    assert!(
+        card.contains("Training rows are windows as they are served"),
+        "{card}"
+    );
+    assert!(!card.contains("hardly ever answers"), "{card}");
+}
+
+#[test]
+fn a_bundle_that_hardly_ever_answers_is_called_so() {
+    let _turn = GENERATOR.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let run = finetuned(folder.path(), WINDOW, false);
+    let (_, _, calibration, _) = classify::load(&run).unwrap();
+    assert_eq!(
+        (calibration.abstain_threshold, calibration.answered),
+        (0.45, Some(0.0))
+    );
+    let sentence = calibration.silence().unwrap();
+    assert!(
+        sentence.contains("0.0 % of the clips of 10 validation recordings"),
+        "{sentence}"
+    );
+    let bundle = folder.path().join("bundle");
+    export(&run, &[project("models/default")], &bundle, false, false).unwrap();
+    let card = std::fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
+    assert!(card.contains("hardly ever answers"), "{card}");
+
+    // And by evaluate. Windows of one recording are a unit of the intervals.
+    let report = folder.path().join("report.html");
+    let what = Assessment {
+        measured: &run,
+        stores: &[folder.path().join("store")],
+        split: Some(Split::Val),
+        report: Some(&report),
+        json: false,
+        command: String::new(),
+    };
+    assess(&what, &mut RunPredictor::open(&run).unwrap()).unwrap();
+    let page = std::fs::read_to_string(&report).unwrap();
+    assert!(page.contains("hardly ever answers"));
+    let numbers = std::fs::read(report.with_extension("json")).unwrap();
+    let numbers: serde_json::Value = serde_json::from_slice(&numbers).unwrap();
+    let measured = &numbers["measured"][0];
+    assert_eq!(
+        (&measured["items"], &measured["units"]),
+        (&30.into(), &10.into())
+    );
+}
