@@ -112,7 +112,8 @@ fn has_layout(caps: &gst::CapsRef) -> bool {
     channels(caps) <= 2 || mask.is_some_and(|mask| mask.0 != 0)
 }
 
-/// Detects cancellation before the converter of a track, and replaces the converter.
+/// Switches the downmix of one track. Pad probes before the `audioconvert` detect channels that
+/// cancel each other, and replace the element by one with other weights.
 struct DownmixSwitcher {
     note: Arc<dyn Fn(&str) + Send + Sync>,
     has_layout: bool,

@@ -27,7 +27,8 @@ impl RgbImage {
     }
 }
 
-/// The mean of square `x` in a row of squares; `sums` are the sums of the columns.
+/// The rounded mean of square `x` in a row of squares of `side` samples. `sums`: for each column,
+/// the sum over the height of the row.
 #[inline(always)]
 fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
     let sum: u32 = sums[x * side..(x + 1) * side]

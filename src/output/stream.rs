@@ -42,7 +42,7 @@ pub struct PartialWrite {
 }
 
 impl PartialWrite {
-    /// A write of no bytes, which failed by `cause`.
+    /// A write that failed with `cause` before its first byte.
     pub fn nothing(cause: io::Error) -> Self {
         PartialWrite { written: 0, cause }
     }

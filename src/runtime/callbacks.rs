@@ -1,4 +1,4 @@
-//! Callbacks of the stages' threads: the sink of events, and the state of the sources.
+//! Callbacks that the stage threads call: the receiver of events, and whether a source is lost.
 
 use std::time::Duration;
 

@@ -35,9 +35,9 @@ type Work = Box<dyn FnOnce(&Heartbeat) -> Result<(), StageError> + Send>;
 /// Number of items that the stages dropped because their stamps went back.
 #[derive(Debug, Default)]
 pub struct RefusedCounts {
-    /// Frames and blocks of sound, by the aligner.
+    /// Frames and audio blocks that the aligner dropped.
     pub align: AtomicU64,
-    /// Blocks of sound, by the speech stage.
+    /// Audio blocks that the speech stage dropped.
     pub speech: AtomicU64,
 }
 

@@ -80,7 +80,7 @@ impl End {
     }
 }
 
-/// The client closed the connection without a Close frame.
+/// Whether the client closed the connection without a Close frame.
 fn is_hang_up(error: &ProtocolError) -> bool {
     use ProtocolError::{ReceivedAfterClosing, ResetWithoutClosingHandshake, SendAfterClosing};
     matches!(

@@ -212,7 +212,7 @@ impl fmt::Debug for Server {
 
 /// Interval of the heartbeats of the server's runtime.
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// Time limit of a stop, in which clients get close code 1001.
+/// Time limit of a stop. Clients get close code 1001 (RFC 6455: going away).
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
 /// Binds the port on every address and serves on its own threads.

@@ -82,8 +82,8 @@ impl SpeechStage {
         Ok(VadBlock { block, activity })
     }
 
-    /// Ends the audio. Returns the last, incomplete window with an empty block at its end; `None`
-    /// if no window is pending.
+    /// Ends the audio: pads the incomplete last window with zeros and classifies it. Returns its
+    /// voice activity with a block without samples; `None` if no window is pending.
     pub fn finish(&mut self) -> Result<Option<VadBlock>, EncodeError> {
         let Some(received_until) = self.received_until else {
             return Ok(None);

@@ -281,8 +281,8 @@ pub struct FitSettings {
     pub weight_decay: f32,
     /// Share of a target that is distributed uniformly over all labels.
     pub label_smoothing: f32,
-    /// Decay of the moving average of the weights (for example 0.999). The average is then selected
-    /// and saved. `None`: no average.
+    /// Decay of the moving average of the weights (for example 0.999). If it is set, the averaged
+    /// weights are evaluated on the selection data and saved. `None`: no average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
     /// The epoch of which the weights are kept.

@@ -272,8 +272,8 @@ pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize
         .collect()
 }
 
-/// Mixup (Zhang et al. 2018) of each row with the next one, with one ratio per batch; `a` = 0: no
-/// mixing.
+/// Mixup (Zhang et al. 2018) of each row with the next one. The ratio is drawn once per batch from
+/// Beta(`a`, `a`). With `a` = 0 the rows stay unchanged.
 fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut StdRng) {
     if a > 0.0 {
         // Each row keeps at least half of itself.

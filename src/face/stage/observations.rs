@@ -64,8 +64,9 @@ impl FaceStage {
         Ok(closeups.into_iter().zip(found).map(observation).collect())
     }
 
-    /// Runs the detector on crops of detections that the refining network rejects, and of tracks
-    /// that it has just lost: profiles, bad light, half covered faces.
+    /// Runs the detector on crops around detections that the refining network rejects, and around
+    /// visible tracks without an observation. It finds profiles, half covered faces and faces in
+    /// bad light.
     pub(super) fn observe_by_detector(
         &mut self,
         picture: &Picture,

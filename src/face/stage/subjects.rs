@@ -85,8 +85,10 @@ impl FaceStage {
         }
     }
 
-    /// Makes subjects of tracks with a certain detection, or with enough detections. Above the
-    /// limit the smallest subject is lost.
+    /// Makes confirmed tracks subjects. One detection confirms a track if its score is at least
+    /// [`CERTAIN`] and the refining network agrees. Otherwise two detections confirm it if the best
+    /// score is at least [`LIKELY`], or [`PERSISTENT`] detections of any score. At `max_subjects`
+    /// the smallest subject is lost, if the new face is clearly larger.
     pub(super) fn confirm(
         &mut self,
         now: MediaTime,

@@ -10,11 +10,11 @@ use crate::hub::out_file::{LineOutput, OpenMode, OutFile};
 use crate::hub::ring::Published;
 use crate::hub::sink::{LossPolicy, MayWait, Sink, SinkError};
 
-/// A format of lines.
+/// A line-based output format.
 struct Format {
     /// The sink's name.
     name: &'static str,
-    /// The file that the configuration names.
+    /// The output path in the configuration; `None`: the output is not configured.
     path: fn(&PublishConfig) -> Option<&PathBuf>,
     /// The line of an event, without its newline.
     event: fn(&Published) -> String,

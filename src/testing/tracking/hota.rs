@@ -23,7 +23,7 @@ pub(super) struct Hota {
     pub loc_a: f64,
 }
 
-/// Pairs by index of truth and track.
+/// A value for each pair: `[truth][track]`.
 type Table = Vec<Vec<f64>>;
 
 /// Jaccard index of truths and tracks before a unique matching. It lets the matching of a frame

@@ -58,7 +58,8 @@ pub(super) struct Parts {
 pub struct Clusters<'a> {
     /// The cluster of each row.
     pub labels: &'a [usize],
-    /// `[clusters, clusters]`, row by row: the clustered rows are cluster logits.
+    /// The centroids `[clusters, clusters]`, row by row. The rows that k-means gets are cluster
+    /// logits, so a centroid has one value per cluster.
     pub centroids: &'a [f32],
 }
 

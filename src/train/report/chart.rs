@@ -80,7 +80,7 @@ const BOTTOM: f64 = 258.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 508.0;
 
-/// The frame, the grid and the names of both axes below `inner`.
+/// The SVG of a chart: grid, ticks and axis names, with `inner` drawn over them.
 fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Markup) -> Markup {
     html! {
         svg viewBox={ "0 0 " (px(WIDTH)) " " (px(HEIGHT)) } role="img" aria-label=(title) {

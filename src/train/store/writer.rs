@@ -198,7 +198,8 @@ impl ShardWriter {
         self.push_from(item, &[], rows)
     }
 
-    /// Adds a finished item with its rows. `media`: the stamps of its recording's files.
+    /// Adds a finished item with its rows. `media`: a [`FileStamp`] for each file of its recording,
+    /// from which a later run detects changed files.
     pub fn push_from(
         &mut self,
         item: &str,

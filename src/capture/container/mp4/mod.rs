@@ -1,4 +1,5 @@
-//! ISO base media (MP4, MOV, M4A, 3GP): the tables of `moov` and of the fragments behind it.
+//! ISO base media (MP4, MOV, M4A, 3GP): the tables of `moov` and of the movie fragments (`moof`)
+//! after it.
 //!
 //! Source: ISO/IEC 14496-12 (2015), chapter 8; the QuickTime File Format Specification for `wide`
 //! and old files without `ftyp`.

@@ -54,11 +54,13 @@ const HEADS: [(&str, Landmarks); 4] = [
 
 /// Side of a face's box over the mean of the distance between the eyes and that from eyes to mouth.
 const BOX: f32 = 2.8;
-/// Half axes of the head model, and the offset of its centre below the face's, in the unit of
-/// [`BOX`]. It is an ellipsoid with a flatter front from top to bottom.
+/// Half axes of the head model (x, y, z), in [`Head::unit`]. It is an ellipsoid with the exponent 3
+/// along y, so its front is flatter from top to bottom.
 const AXES: [f32; 3] = [1.17, 1.65, 1.48];
+/// Offset of the model's centre from [`Head::middle`] along y (downwards), in [`Head::unit`].
 const LOWER: f32 = -0.35;
-/// The nose: height of its tip over the ellipsoid, width, and extent below the tip.
+/// The nose: height of its tip over the ellipsoid, width, and extent below the tip, in
+/// [`Head::unit`].
 const NOSE: [f32; 3] = [0.34, 0.17, 0.09];
 /// Steps of a ray through the head.
 const STEPS: usize = 160;

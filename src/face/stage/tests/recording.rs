@@ -153,9 +153,10 @@ impl Detections {
 /// Results of a scene against its truth.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Per actor: frames on which each subject stood on them.
+    /// Per actor: number of frames on which each subject is at the actor's position.
     pub(super) ids: Vec<BTreeMap<SubjectId, u32>>,
-    /// Per actor: frames with an unobstructed face, and those of them on which it was followed.
+    /// Per actor: number of frames with an unobstructed face, and how many of these have a subject
+    /// at its position.
     pub(super) clear: Vec<(u32, u32)>,
     pub(super) changes: Vec<SubjectChange>,
     pub(super) frames: Vec<AnnotatedFrame>,
@@ -171,7 +172,7 @@ impl Outcome {
         self.ids.iter().all(|ids| ids.len() == 1) && firsts.len() == self.ids.len()
     }
 
-    /// Counts the faces of a frame by the actor they stand on.
+    /// Adds a frame to `ids` and `clear`. Faces are assigned to actors by position.
     fn count(&mut self, scene: &Scene<'_>, time: f32, faces: &[Arc<Face>]) {
         let places = scene.places(time);
         for (i, place) in places.iter().enumerate() {
