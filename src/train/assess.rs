@@ -11,7 +11,7 @@ pub use predictor::{BundlePredictor, Predictor, RunPredictor};
 
 use crate::manifest::Task;
 use crate::modality::Modality;
-use crate::train::calibrate::hardly_answers;
+use crate::train::calibrate::low_coverage_warning;
 use crate::train::data::Split;
 use crate::train::features::Features;
 use crate::train::labelled::{LabelledClips, subsets};
@@ -119,7 +119,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             best = Some((name, own, predictions));
         }
     }
-    notes.extend(silence(&measured));
+    notes.extend(best_coverage_warning(&measured));
     notes.iter().for_each(|note| eprintln!("{note}"));
     // The report is written first: a closed pipe on standard output must not prevent it.
     if let Some(path) = what.report {
@@ -141,12 +141,11 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
     print(&measured, predictor, what.json)
 }
 
-/// The sentence about a model that hardly ever answers: by the subset of modalities in which it
-/// answers most.
-fn silence(measured: &[Measurement]) -> Option<String> {
+/// The warning about a low coverage, from the subset of modalities with the highest coverage.
+fn best_coverage_warning(measured: &[Measurement]) -> Option<String> {
     let answered = |row: &Measurement| row.figure("answered").and_then(|figure| figure.value);
     let most = measured.iter().filter_map(answered).reduce(f64::max)?;
-    hardly_answers(most, "these clips")
+    low_coverage_warning(most, "these clips")
 }
 
 /// The resampling unit of a row: its person; of an unknown person the recording, of which a store

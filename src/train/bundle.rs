@@ -127,7 +127,7 @@ pub fn export(
         "export: wrote {}; it passes the checks of the daemon",
         bundle.display()
     );
-    if let Some(sentence) = calibration.silence() {
+    if let Some(sentence) = calibration.low_coverage_warning() {
         println!("export: {sentence}");
     }
     if calibration.answered.is_none() {

@@ -409,13 +409,14 @@ pub fn answered(verdicts: &[ScoredPrediction], threshold: f64) -> f64 {
     weight(threshold) / weight(0.0).max(f64::MIN_POSITIVE)
 }
 
-/// The share of answers under which a bundle hardly ever answers.
-const HARDLY_EVER: f64 = 0.1;
+/// Coverage (share of predictions that reach the abstention threshold) below which a warning is
+/// due.
+const LOW_COVERAGE: f64 = 0.1;
 
-/// A sentence about a model that hardly ever answers. `share`: that of `clips` that reach its
-/// threshold.
-pub fn hardly_answers(share: f64, clips: &str) -> Option<String> {
-    (share < HARDLY_EVER).then(|| {
+/// A warning for the reader if a model abstains from nearly all predictions. `share`: the part of
+/// `clips` that reaches its abstention threshold, 0..1. `None`: the share is not low.
+pub fn low_coverage_warning(share: f64, clips: &str) -> Option<String> {
+    (share < LOW_COVERAGE).then(|| {
         format!(
             "It hardly ever answers: {:.1} % of {clips} reach the abstention threshold. More \
              labelled recordings, or fewer labels, make it more confident.",

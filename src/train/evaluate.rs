@@ -11,7 +11,7 @@ use crate::modality::{Modality, Presence};
 use crate::preprocess::normalise;
 use crate::train::annotators::{self, AnnotatorAgreement};
 use crate::train::assess::{Assessment, BundlePredictor, Predictor, RunPredictor, assess};
-use crate::train::calibrate::hardly_answers;
+use crate::train::calibrate::low_coverage_warning;
 use crate::train::card;
 use crate::train::conflict;
 use crate::train::data::fer::{self, LabelledCrop};
@@ -152,7 +152,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     figures.iter().for_each(Figure::print);
     let answered = figures.iter().filter_map(|figure| figure.answered);
     let most = answered.reduce(f64::max);
-    if let Some(sentence) = most.and_then(|most| hardly_answers(most, "these rows")) {
+    if let Some(sentence) = most.and_then(|most| low_coverage_warning(most, "these rows")) {
         println!("{sentence}");
     }
     Ok(())

@@ -103,13 +103,13 @@ fn threshold_rule(calibration: &HeadCalibration, labels: usize) -> String {
     if calibration.answered.is_none() {
         return String::new();
     }
-    let silence = calibration.silence();
-    let silence = silence.map_or(String::new(), |sentence| format!("**{sentence}** "));
+    let warning = calibration.low_coverage_warning();
+    let warning = warning.map_or(String::new(), |sentence| format!("**{sentence}** "));
     format!(
         "This threshold starts at {HIGHEST_THRESHOLD} and is lowered while the least confident \
          answers are right in half of the cases or more. Their accuracy is estimated as \
          (right + 1) / (recordings + labels): the fewer recordings ({}) and the more labels \
-         ({labels}) there are, the more of them must be right. {silence}",
+         ({labels}) there are, the more of them must be right. {warning}",
         calibration.recordings
     )
 }

@@ -121,7 +121,7 @@ fn few_recordings_that_are_told_apart_are_answered() {
         "{calibration:?}"
     );
     assert!(calibration.answered.unwrap() > 0.9, "{calibration:?}");
-    assert_eq!(calibration.silence(), None);
+    assert_eq!(calibration.low_coverage_warning(), None);
     let bundle = folder.path().join("bundle");
     export(&run, &[project("models/default")], &bundle, false, false).unwrap();
     let card = std::fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
@@ -142,7 +142,7 @@ fn a_bundle_that_hardly_ever_answers_is_called_so() {
         (calibration.abstain_threshold, calibration.answered),
         (0.45, Some(0.0))
     );
-    let sentence = calibration.silence().unwrap();
+    let sentence = calibration.low_coverage_warning().unwrap();
     assert!(
         sentence.contains("0.0 % of the clips of 10 validation recordings"),
         "{sentence}"

@@ -229,7 +229,8 @@ fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
     assert_eq!(abstain_threshold(&doubtful, 7, 1000), 0.45);
     let share = answered(&doubtful, 0.45);
     assert!((0.6..0.75).contains(&share), "{share}");
-    assert_eq!(hardly_answers(share, "the clips"), None);
-    let silent = hardly_answers(answered(&unsure(0.2, &[true; 9]), 0.45), "the clips").unwrap();
+    assert_eq!(low_coverage_warning(share, "the clips"), None);
+    let silent =
+        low_coverage_warning(answered(&unsure(0.2, &[true; 9]), 0.45), "the clips").unwrap();
     assert!(silent.contains("0.0 % of the clips reach"), "{silent}");
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Recognition, logits, subsets};
 use crate::train::calibrate::{
-    Calibrated, abstain_threshold, answered, calibrate, hardly_answers, scored_predictions,
+    Calibrated, abstain_threshold, answered, calibrate, low_coverage_warning, scored_predictions,
 };
 use crate::train::features::Features;
 use crate::train::heads::HeadsShape;
@@ -46,13 +46,13 @@ impl HeadCalibration {
                 few.join(", ")
             )
         });
-        few.into_iter().chain(self.silence()).collect()
+        few.into_iter().chain(self.low_coverage_warning()).collect()
     }
 
-    /// The sentence about a head that hardly ever answers.
-    pub fn silence(&self) -> Option<String> {
+    /// The warning about a head that abstains from nearly all predictions.
+    pub fn low_coverage_warning(&self) -> Option<String> {
         let clips = format!("the clips of {} validation recordings", self.recordings);
-        hardly_answers(self.answered?, &clips)
+        low_coverage_warning(self.answered?, &clips)
     }
 }
 
