@@ -21,7 +21,7 @@ use crate::train::data::{Part, Split};
 use crate::train::embeddings::LabelledEmbeddings;
 use crate::train::figure::Figure;
 use crate::train::fusion::{
-    evaluate_subset, has_natural_frequencies, only, single_modality_logits,
+    evaluate_subset, is_evaluated_unweighted, only, single_modality_logits,
 };
 use crate::train::opened_bundle::{OpenedBundle, entry};
 use crate::train::refused::Refused;
@@ -273,7 +273,7 @@ fn head_figure(
 ) -> anyhow::Result<Figure> {
     let mut predictions = evaluate_subset(all, subset, &mut |batch| opened.fuse(batch))?;
     let mut figure = Figure::from_predictions(what, &predictions, &LABELS);
-    if has_natural_frequencies(subset) {
+    if is_evaluated_unweighted(subset) {
         predictions = predictions.unweighted();
     }
     if *subset == only(Modality::Text) {

@@ -161,10 +161,10 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Whether a subset is evaluated with the label frequencies of its data, every item having the same
-/// weight. This holds for text alone and for a face alone; joined rows have no label frequencies of
-/// their own.
-pub fn has_natural_frequencies(subset: &Presence) -> bool {
+/// Whether all items of a subset have the same weight in its evaluation, so that the label
+/// frequencies are those of its data. This holds for text alone and for a face alone; joined rows
+/// have no label frequencies of their own.
+pub fn is_evaluated_unweighted(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
         .any(|modality| *subset == only(modality))

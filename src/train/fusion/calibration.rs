@@ -21,7 +21,7 @@ use crate::train::recipe::Recipe;
 use super::head_part;
 use super::weights::FusionSettings;
 use super::{
-    FACE, WORDS, evaluate_with_pairs, forward, has_natural_frequencies, only,
+    FACE, WORDS, evaluate_with_pairs, forward, is_evaluated_unweighted, only,
     single_modality_logits,
 };
 
@@ -177,7 +177,7 @@ pub(super) fn calibrate(
             raw(&subset)?,
             predictions(&final_head, &subset)?,
         );
-        let predictions = if has_natural_frequencies(&subset) {
+        let predictions = if is_evaluated_unweighted(&subset) {
             predictions.unweighted()
         } else {
             predictions
