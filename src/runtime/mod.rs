@@ -25,7 +25,7 @@ pub use failure::{StageError, StageFailure};
 pub use lanes::Lanes;
 pub use outages::{Outage, Outages};
 pub(crate) use panics::catch;
-pub use panics::{PanicReport, report_panics};
+pub use panics::{PanicReport, install_panic_hook};
 pub use pipeline::{Assembly, Pipeline, RefusedCounts};
 pub use queue::InferenceQueue;
 pub use replay_counts::{ReplayCounts, SharedReplayCounts};

@@ -53,8 +53,9 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     })
 }
 
-/// Replaces Rust's report of panics. A second call does nothing.
-pub fn report_panics() {
+/// Installs a panic hook that writes the thread, place and text of a panic to standard error. A
+/// second call does nothing.
+pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         std::panic::set_hook(Box::new(|info| {
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_caught_panic_has_its_text_and_place() {
-        report_panics();
+        install_panic_hook();
         let caught = catch(|| -> u8 { panic!("seven of {}", 9) }).unwrap_err();
         let report = caught.to_string();
         assert!(report.contains("src/runtime/panics.rs:"), "{report}");

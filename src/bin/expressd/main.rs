@@ -148,7 +148,7 @@ fn main() -> ExitCode {
     if let Some(code) = expressd::capture::decoder_process() {
         return code;
     }
-    expressd::runtime::report_panics();
+    expressd::runtime::install_panic_hook();
     expressd::output::exit_on_broken_pipe();
     let verb = match Cli::try_parse() {
         Ok(cli) => cli.verb,
