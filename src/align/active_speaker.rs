@@ -25,7 +25,7 @@ use crate::clip::SubjectId;
 use crate::time::{MediaTime, Span};
 
 use super::presence::Presence;
-use super::sound::Sound;
+use super::sound::AudioHistory;
 
 /// Window of the lip motion at rest, in nanoseconds.
 const REST_NANOS: i64 = 10_000_000_000;
@@ -84,7 +84,7 @@ impl ActiveSpeaker {
     pub fn attribute<'a>(
         &self,
         subjects: impl Iterator<Item = (SubjectId, &'a Presence)>,
-        sound: &Sound,
+        sound: &AudioHistory,
         window: Span,
     ) -> Option<Attribution> {
         let motions: Vec<_> = subjects
@@ -144,7 +144,7 @@ impl ActiveSpeaker {
     }
 }
 
-fn motion(subject: SubjectId, presence: &Presence, sound: &Sound, window: Span) -> Motion {
+fn motion(subject: SubjectId, presence: &Presence, sound: &AudioHistory, window: Span) -> Motion {
     let (mut talk, mut weights, mut talk_observations) = (0.0f32, 0.0f32, 0);
     let (mut rest, mut rest_observations) = (0.0f32, 0);
     let rest_from = window.end.plus_nanos(-REST_NANOS);

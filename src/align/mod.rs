@@ -42,7 +42,7 @@ mod turn;
 use active_speaker::{ActiveSpeaker, KEPT_NANOS, window_before};
 use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
 use presence::Presence;
-use sound::Sound;
+use sound::AudioHistory;
 use transcripts::Transcripts;
 use turn::Turn;
 
@@ -72,7 +72,7 @@ pub struct Aligner {
     departed: BTreeMap<SubjectId, Presence>,
     /// Presence of the off-camera voice; `None` while a face is present.
     voice: Option<Presence>,
-    sound: Sound,
+    sound: AudioHistory,
     transcripts: Transcripts,
     active_speaker: ActiveSpeaker,
     turn: Option<Turn>,
@@ -108,7 +108,7 @@ impl Aligner {
             presences: BTreeMap::new(),
             departed: BTreeMap::new(),
             voice: Some(Presence::new(MediaTime::ZERO)),
-            sound: Sound::default(),
+            sound: AudioHistory::default(),
             transcripts: Transcripts::default(),
             active_speaker: ActiveSpeaker::default(),
             turn: None,

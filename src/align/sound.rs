@@ -11,7 +11,7 @@ const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
 /// The kept audio blocks in order of arrival, and the voice activity up to the current moment.
 #[derive(Debug, Default)]
-pub(super) struct Sound {
+pub(super) struct AudioHistory {
     blocks: VecDeque<AudioBlock>,
     activity: VecDeque<VoiceActivity>,
     /// End of the newest block.
@@ -29,7 +29,7 @@ pub(super) struct Cut {
     pub newest: MediaTime,
 }
 
-impl Sound {
+impl AudioHistory {
     /// End of the newest block.
     pub fn until(&self) -> Option<MediaTime> {
         self.until
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_cut_is_sample_exact_and_zero_in_gaps() {
-        let mut sound = Sound::default();
+        let mut sound = AudioHistory::default();
         assert!(sound.push(block(100, 100..300)));
         assert!(sound.push(block(300, 300..400)));
         assert!(sound.push(block(900, 900..1000)));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn slewed_stamps_cause_no_gaps() {
-        let mut sound = Sound::default();
+        let mut sound = AudioHistory::default();
         for i in 0..100 {
             let mut b = block(i * 160, i * 160..(i + 1) * 160);
             b.time = b.time.plus_nanos(i * 9_000);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_stamp_that_goes_back_is_refused() {
-        let mut sound = Sound::default();
+        let mut sound = AudioHistory::default();
         assert!(sound.push(block(16_000, 0..1600)));
         assert!(!sound.push(block(8_000, 0..1600)));
         assert!(sound.push(block(17_600, 0..1600)));
