@@ -5,9 +5,9 @@ use super::{MATCHED, Sequence, at_least, best_pairs, share};
 /// Weight of a match that continues the one of the previous frame; others have at most 1.
 const CONTINUED: f64 = 1000.0;
 
-/// Counts over a sequence.
+/// Counts of CLEAR MOT over a sequence.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Clear {
+pub(super) struct ClearMot {
     pub boxes: usize,
     pub matches: usize,
     pub misses: usize,
@@ -19,7 +19,7 @@ pub(super) struct Clear {
     iou: f64,
 }
 
-impl Clear {
+impl ClearMot {
     /// Multiple-object tracking accuracy.
     pub fn mota(&self) -> f64 {
         let errors = self.misses + self.false_positives + self.switches;
@@ -44,8 +44,8 @@ struct Past {
 }
 
 /// Matches frame by frame: first as many continued matches as possible, then the highest IoU.
-pub(super) fn clear(sequence: &Sequence) -> Clear {
-    let mut clear = Clear::default();
+pub(super) fn clear(sequence: &Sequence) -> ClearMot {
+    let mut clear = ClearMot::default();
     let mut past = vec![Past::default(); sequence.truths.len()];
     for (f, frame) in sequence.frames.iter().enumerate() {
         let (truths, tracks) = (&frame.truths, &frame.tracks);
