@@ -42,7 +42,7 @@ fn health_metrics_and_status_report_the_state() {
         for line in [
             "expressd_clients 1",
             "expressd_events_total{type=\"expression\"} 1",
-            "expressd_latency_seconds_count{fixture=\"total\"} 1",
+            "expressd_latency_seconds_count{stage=\"total\"} 1",
             "expressd_socket_write_seconds_count 1",
             "expressd_deadline_misses_total 0",
         ] {
