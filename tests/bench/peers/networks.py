@@ -7,6 +7,8 @@ import time
 import tomllib
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 from .environment import HERE, node_folder_of
