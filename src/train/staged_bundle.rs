@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::model::{GENERATED, SUMS, seal};
 use crate::train::refused::Refused;
@@ -46,6 +47,7 @@ impl StagedBundle {
             let text = format!("another process writes {}: wait for it", target.display());
             return Err(Refused(text).into());
         }
+        recover(&target, &folder).with_context(failed)?;
         // The rest of an export that was killed.
         for entry in std::fs::read_dir(&folder).with_context(failed)? {
             std::fs::remove_file(entry.with_context(failed)?.path()).with_context(failed)?;
@@ -92,6 +94,9 @@ impl StagedBundle {
                 .and_then(|file| file.sync_all())
                 .with_context(|| format!("{name} cannot be written"))?;
         }
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| format!("{} cannot be written", self.folder.display()))?;
         refuse_existing(&self.target, self.overwrite)?;
         let failed = || format!("{} cannot be replaced", self.target.display());
         if is_filled(&self.target) {
@@ -184,14 +189,33 @@ fn name(target: &Path) -> anyhow::Result<String> {
 /// Exchanges two folders, atomically if the file system can.
 fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
-        Err(_) => exchange_by_renames(new, old),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => exchange_by_renames(new, old),
+        result => Ok(result?),
     }
 }
 
-fn exchange_by_renames(new: &Path, old: &Path) -> std::io::Result<()> {
-    let mut aside = new.as_os_str().to_owned();
+/// The place of the old bundle while [`exchange_by_renames`] replaces it.
+fn aside(staged: &Path) -> PathBuf {
+    let mut aside = staged.as_os_str().to_owned();
     aside.push(".old");
+    aside.into()
+}
+
+/// Completes an exchange by renames that was killed: the old bundle returns to `target` unless a
+/// bundle is there.
+fn recover(target: &Path, staged: &Path) -> std::io::Result<()> {
+    let aside = aside(staged);
+    if !aside.exists() {
+        return Ok(());
+    }
+    if is_filled(target) {
+        return std::fs::remove_dir_all(aside);
+    }
+    std::fs::rename(aside, target)
+}
+
+fn exchange_by_renames(new: &Path, old: &Path) -> std::io::Result<()> {
+    let aside = aside(new);
     std::fs::rename(old, &aside)?;
     if let Err(error) = std::fs::rename(new, old) {
         std::fs::rename(&aside, old)?;
@@ -274,6 +298,25 @@ mod tests {
         assert_eq!(contents(&target)["notes.txt"], b"mine");
         let file = target.join("notes.txt");
         assert!(make(&file, "two", true).is_err() && file.is_file());
+    }
+
+    #[test]
+    fn a_kill_between_two_renames_keeps_the_old_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("mine");
+        make(&target, "one", false).unwrap();
+        let one = contents(&target);
+        let staged = folder.path().join(".mine.export");
+        // After the first rename: the bundle is aside, nothing is at its place.
+        std::fs::rename(&target, aside(&staged)).unwrap();
+        std::fs::create_dir(&staged).unwrap();
+        drop(StagedBundle::begin(&target, true).unwrap());
+        assert_eq!(contents(&target), one);
+        // After the second: the new bundle is at its place, the old one is aside.
+        std::fs::create_dir(aside(&staged)).unwrap();
+        std::fs::write(aside(&staged).join("manifest.toml"), "old").unwrap();
+        make(&target, "two", true).unwrap();
+        assert_eq!(files(folder.path()).unwrap(), ["mine"]);
     }
 
     #[test]
