@@ -26,6 +26,7 @@ use crate::train::fusion::{
 use crate::train::opened_bundle::{OpenedBundle, entry};
 use crate::train::refused::Refused;
 use crate::train::sentences::{last_words, whole_text};
+use crate::train::staged_bundle::refuse_existing;
 use crate::train::subgroups;
 
 mod voices;
@@ -141,6 +142,10 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         .clone()
         .or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into()))
         .unwrap_or_else(|| "../shared/material".into());
+    if args.renew_card {
+        // Before the measurement, which takes minutes.
+        refuse_existing(&args.bundle, true)?;
+    }
     let figures = measure(&args.bundle, &material)?;
     if args.renew_card {
         card::renew(&args.bundle, &figures)?;
