@@ -354,6 +354,13 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
 /// The highest abstention threshold, and the one without evidence for a lower one.
 pub const HIGHEST_THRESHOLD: f64 = 0.45;
 
+/// The rule of [`abstain_threshold`], for model cards.
+pub const THRESHOLD_RULE: &str = "It starts at 0.45 and is lowered while the least confident \
+                                  answers, and those that the lower threshold adds, are right in \
+                                  half of the cases or more. Their accuracy is estimated as (right \
+                                  + 1) / (recordings + labels): the fewer recordings and the more \
+                                  labels there are, the more of the answers must be right.";
+
 /// Width of the band of confidence above a threshold that decides on it.
 const BAND: f64 = 0.05;
 
@@ -368,7 +375,9 @@ const DECIDING: f64 = 30.0;
 /// succession, `(right + 1) / (recordings + labels)`, and must be at least a half: few recordings
 /// must nearly always be right, and the more so the more labels there are. A step without
 /// predictions within 0.05 above it says nothing, and one that fewer than 30 recordings decide on
-/// does not end the search. Several predictions of a recording count as one together.
+/// does not end the search. The answers that a lower threshold adds must be right in at least half
+/// of the cases themselves, so that more confident answers do not outweigh wrong ones. Several
+/// predictions of a recording count as one together.
 pub fn abstain_threshold(verdicts: &[ScoredPrediction], labels: usize, clips: usize) -> f64 {
     let mut by_confidence: Vec<&ScoredPrediction> = verdicts.iter().collect();
     by_confidence.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
@@ -391,7 +400,17 @@ pub fn abstain_threshold(verdicts: &[ScoredPrediction], labels: usize, clips: us
             all += verdict.weight * recordings;
             right += f64::from(u8::from(verdict.right)) * verdict.weight * recordings;
         }
+        let added = permitted.iter().take_while(|v| v.confidence < found);
+        let [added_right, added] = added.fold([0.0; 2], |[right, all], v| {
+            [
+                right + f64::from(u8::from(v.right)) * v.weight,
+                all + v.weight,
+            ]
+        });
         if (right + 1.0) / (all + labels as f64) >= 0.5 {
+            if added_right < 0.5 * added {
+                continue;
+            }
             found = threshold;
         } else if all >= DECIDING {
             break;

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::manifest::Manifest;
+use crate::train::calibrate::THRESHOLD_RULE;
 use crate::train::encoder_runs::run_folder;
 use crate::train::features::distinct;
 use crate::train::figure::{Figure, Subgroup};
@@ -276,8 +277,8 @@ pub fn write(
          subset of the modalities minimise the negative log-likelihood. Classes have equal weight, \
          except for the temperatures of the face alone and of text alone, for which items have \
          equal weight.\n\
-         * The head abstains if its confidence is below {:.2}. This threshold starts at 0.45 and \
-         is lowered as long as at least half of the predictions within 0.05 above it are right.\n\
+         * The head abstains if its confidence is below {:.2}, the abstention threshold. \
+         {THRESHOLD_RULE}\n\
          * Label prior of faces: the head's training uses all labels equally often, so its \
          evidence does not contain how frequent they are. For a face alone, {:.0} % (rare labels: \
          {:.0} %) of the log of each label's share in the training votes is added to the evidence. \

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::manifest::Manifest;
-use crate::train::calibrate::HIGHEST_THRESHOLD;
+use crate::train::calibrate::THRESHOLD_RULE;
 use crate::train::card::shown_path;
 use crate::train::classify::{ClassifierRun, HeadCalibration};
 
@@ -106,10 +106,7 @@ fn threshold_rule(calibration: &HeadCalibration, labels: usize) -> String {
     let warning = calibration.low_coverage_warning();
     let warning = warning.map_or(String::new(), |sentence| format!("**{sentence}** "));
     format!(
-        "This threshold starts at {HIGHEST_THRESHOLD} and is lowered while the least confident \
-         answers are right in half of the cases or more. Their accuracy is estimated as \
-         (right + 1) / (recordings + labels): the fewer recordings ({}) and the more labels \
-         ({labels}) there are, the more of them must be right. {warning}",
-        calibration.recordings
+        "The threshold is {}. {THRESHOLD_RULE} Here: {} recordings, {labels} labels. {warning}",
+        calibration.abstain_threshold, calibration.recordings
     )
 }

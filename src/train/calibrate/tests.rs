@@ -216,6 +216,30 @@ fn few_recordings_lower_the_threshold_if_they_are_right_for_their_number_and_tha
 
 /// The weights of the default bundle's calibration sum to one a subset, whatever the number of rows.
 #[test]
+fn confident_answers_do_not_outweigh_wrong_ones() {
+    for confident in [14, 92, 988] {
+        let at = |i: usize, of: usize, from: f64, to: f64, right| ScoredPrediction {
+            confidence: from + (to - from) * i as f64 / of as f64,
+            right,
+            weight: 1.0,
+        };
+        let mut predictions: Vec<ScoredPrediction> =
+            (0..8).map(|i| at(i, 8, 0.21, 0.44, false)).collect();
+        predictions.extend((0..confident).map(|i| at(i, confident, 0.6, 0.99, true)));
+        let recordings = predictions.len();
+        assert_eq!(abstain_threshold(&predictions, 5, recordings), 0.45);
+        // The same with right ones: the threshold permits them.
+        predictions.iter_mut().for_each(|p| p.right = true);
+        assert!(abstain_threshold(&predictions, 5, recordings) <= 0.21);
+    }
+}
+
+#[test]
+fn the_rule_of_cards_names_the_highest_threshold() {
+    assert!(THRESHOLD_RULE.contains(&format!("starts at {HIGHEST_THRESHOLD} ")));
+}
+
+#[test]
 fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
     let at = |percent: usize, right| ScoredPrediction {
         confidence: percent as f64 * 0.01,
