@@ -1,4 +1,4 @@
-//! LabelledClips clips: rows of feature stores and their labels.
+//! Labelled clips: rows of feature stores and their labels.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
 use crate::train::refused::Refused;
 
-/// LabelledClips clips, as indices of feature rows and their labels.
+/// Labelled clips, as indices of feature rows and their labels.
 #[derive(Clone, Debug)]
 pub struct LabelledClips {
     /// Indices of rows in the features.
