@@ -355,11 +355,11 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
 pub const HIGHEST_THRESHOLD: f64 = 0.45;
 
 /// The rule of [`abstain_threshold`], for model cards.
-pub const THRESHOLD_RULE: &str = "It starts at 0.45 and is lowered while the least confident \
-                                  answers, and those that the lower threshold adds, are right in \
-                                  half of the cases or more. Their accuracy is estimated as (right \
-                                  + 1) / (recordings + labels): the fewer recordings and the more \
-                                  labels there are, the more of the answers must be right.";
+pub const THRESHOLD_RULE: &str =
+    "The abstention threshold starts at 0.45 and is lowered while the least confident answers, and \
+     those that the lower threshold adds, are right in half of the cases or more. Their accuracy \
+     is estimated as (right + 1) / (recordings + labels): the fewer recordings and the more labels \
+     there are, the more of the answers must be right.";
 
 /// Width of the band of confidence above a threshold that decides on it.
 const BAND: f64 = 0.05;

@@ -277,8 +277,7 @@ pub fn write(
          subset of the modalities minimise the negative log-likelihood. Classes have equal weight, \
          except for the temperatures of the face alone and of text alone, for which items have \
          equal weight.\n\
-         * The head abstains if its confidence is below {:.2}, the abstention threshold. \
-         {THRESHOLD_RULE}\n\
+         * The head abstains if its confidence is below {:.2}. {THRESHOLD_RULE}\n\
          * Label prior of faces: the head's training uses all labels equally often, so its \
          evidence does not contain how frequent they are. For a face alone, {:.0} % (rare labels: \
          {:.0} %) of the log of each label's share in the training votes is added to the evidence. \

@@ -61,7 +61,8 @@ fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32
     Ok(found)
 }
 
-/// Label and actor from a file's name: `01-01-05-…-01`, `M030_level_3_angry_016`, `labelled_happy`.
+/// Label and actor from a file's name, for example `01-01-05-…-01`, `M030_level_3_angry_016` or
+/// `labelled_happy`.
 fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     if let Some((1, take)) = Take::parse(stem) {
         return Some((

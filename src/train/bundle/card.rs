@@ -61,8 +61,13 @@ pub(super) fn card(
     )?;
     writeln!(
         card,
-        "| modalities | clips | temperature | calibration error before calibration | after \
-         |\n|---|---|---|---|---|"
+        "| modalities | {} | temperature | calibration error before calibration | after \
+         |\n|---|---|---|---|---|",
+        // Earlier versions counted the windows of a recording.
+        match calibration.answered {
+            Some(_) => "recordings",
+            None => "clips",
+        }
     )?;
     for (name, c) in &calibration.subsets {
         writeln!(
@@ -73,8 +78,8 @@ pub(super) fn card(
     }
     writeln!(
         card,
-        "\nThe head abstains if its confidence is below {:.2}. {}Burn and ONNX Runtime differ by at \
-         most {difference:.1e}.",
+        "\nThe head abstains if its confidence is below {:.2}. {}Burn and ONNX Runtime differ by \
+         at most {difference:.1e}.",
         calibration.abstain_threshold,
         threshold_rule(calibration, run.labels.len())
     )?;
@@ -106,7 +111,7 @@ fn threshold_rule(calibration: &HeadCalibration, labels: usize) -> String {
     let warning = calibration.low_coverage_warning();
     let warning = warning.map_or(String::new(), |sentence| format!("**{sentence}** "));
     format!(
-        "The threshold is {}. {THRESHOLD_RULE} Here: {} recordings, {labels} labels. {warning}",
-        calibration.abstain_threshold, calibration.recordings
+        "{THRESHOLD_RULE} Here: {} recordings, {labels} labels. {warning}",
+        calibration.recordings
     )
 }

@@ -214,7 +214,6 @@ fn few_recordings_lower_the_threshold_if_they_are_right_for_their_number_and_tha
     assert_eq!(abstain_threshold(&[], 5, 0), 0.45);
 }
 
-/// The weights of the default bundle's calibration sum to one a subset, whatever the number of rows.
 #[test]
 fn confident_answers_do_not_outweigh_wrong_ones() {
     for confident in [14, 92, 988] {
@@ -239,6 +238,8 @@ fn the_rule_of_cards_names_the_highest_threshold() {
     assert!(THRESHOLD_RULE.contains(&format!("starts at {HIGHEST_THRESHOLD} ")));
 }
 
+/// The weights of the default bundle's calibration sum to 1 for each subset of modalities, for any
+/// number of rows.
 #[test]
 fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
     let at = |percent: usize, right| ScoredPrediction {

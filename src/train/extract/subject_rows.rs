@@ -15,8 +15,8 @@ use crate::train::store::{RECORDING, WINDOW};
 /// How clips are converted to rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
-    /// One row per window of the encoders' length, hop and half-life, as the daemon serves them: for
-    /// a bundle that is served live. A shorter window only if there is no full one.
+    /// One row per window of the encoders' length, hop and half-life, as the daemon serves them:
+    /// for a bundle that is served live. A shorter window only if there is no full one.
     Window,
     /// One row per item: the weighted mean over windows that do not overlap, for figures per
     /// recording and as in the paper. All faces of the recording weigh the same; voices weigh by
