@@ -8,7 +8,8 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | a frame's stamp (recordings: sound too) | `FrameDelivery::pace` in `capture/delivery.rs` |
+//! | a frame's stamp | `FrameDelivery::pace` in `capture/delivery.rs` |
+//! | the stamp of a recording's sound | `SoundDelivery::send` in `capture/delivery.rs` |
 //! | a microphone block's stamp | `capture/microphone.rs`, by [`time::ClockMap`] |
 //! | choice of frames for the detector, face tracks | `session/vision.rs`, [`face`] |
 //! | faces and sound become a clip | [`align`]: `Aligner::cut_clip` in `align/cut.rs` |
@@ -21,17 +22,17 @@
 //!
 //! | addition | files |
 //! |---|---|
-//! | a sink that writes lines to a file | `FORMATS` in `hub/sinks/lines.rs`, its key |
+//! | a line-based sink (file, FIFO, standard output) | `FORMATS` in `hub/sinks/lines.rs`, its key |
 //! | any other sink | `hub/sinks/<name>.rs` ([`hub::Sink`]), its entry in `hub/sinks/mod.rs` |
 //! | an event type | `event.rs`, `event/protocol.md`, `session/events.rs`, which makes it |
 //! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), its use |
 //! | a data set | `train/data/<name>.rs`, its line in `LOADERS` (`train/data/mod.rs`) |
 //! | a loss of pre-training | `train/objective/{mod,pretext}.rs`, `train/pretrain/recipe.rs` |
 //!
-//! `event.rs` has one list of the types, `events!`; filters, the ring and the terminal need nothing
-//! else. A test compares the list with `event/protocol.md`, another the keys with
-//! `config/expressd.toml`. Keys become settings of the stages in `config/stages.rs` (faces, speech)
-//! and `session/plan.rs` (windows, the queue).
+//! The macro `events!` in `event.rs` lists all types; filters, the ring and the terminal need no
+//! change. Tests compare the list with `event/protocol.md`, and the keys with
+//! `config/expressd.toml`. `config/stages.rs` (faces, speech) and `session/plan.rs` (windows, the
+//! queue) convert keys to settings of the stages.
 //!
 //! [`session`] is the pipeline without threads, sockets or clocks. [`runtime`] runs its stages on
 //! threads, live and in a replay. Extraction drives it on the calling thread.

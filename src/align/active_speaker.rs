@@ -16,10 +16,10 @@
 //! `STAY` is the hysteresis: with equal motion the speaker does not change inside a turn. A new
 //! turn has no current speaker.
 //!
-//! The voice is always attributed to a single face, as a listener would do. Its
-//! confidence depends on its lips: `0.8 + (target - 0.8) * n / (n + 3)`, with `target = 0.5 + 0.5 *
-//! max(0, (talk - rest) / (talk + rest))`. It tends towards 1 for lips that move during speech and
-//! rest outside it, and towards 0.5 for still lips.
+//! If only one face is present, the voice is always attributed to it, as a listener would do. The
+//! confidence then depends on the lips: `0.8 + (target - 0.8) * n / (n + 3)`, with
+//! `target = 0.5 + 0.5 * max(0, (talk - rest) / (talk + rest))`. It tends towards 1 for lips that
+//! move during speech and rest outside it, and towards 0.5 for still lips.
 
 use crate::clip::SubjectId;
 use crate::time::{MediaTime, Span};

@@ -8,13 +8,9 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::train::metrics::figure::{Metric, TallyCounts};
+pub use crate::train::metrics::predictions::argmax;
 use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{PredictionError, Predictions, Truth};
-
-/// Index of the largest value, the first one of a tie.
-pub fn argmax(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
-}
 
 /// Logits with true labels. Every label has the same total weight, whatever its number of rows,
 /// because the label frequencies in front of a user's camera are unknown.
@@ -355,34 +351,38 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
 pub const HIGHEST_THRESHOLD: f64 = 0.45;
 
 /// The rule of [`abstain_threshold`], for model cards.
-pub const THRESHOLD_RULE: &str =
-    "The abstention threshold starts at 0.45 and is lowered while the least confident answers, and \
-     those that the lower threshold adds, are right in half of the cases or more. Their accuracy \
-     is estimated as (right + 1) / (recordings + labels): the fewer recordings and the more labels \
-     there are, the more of the answers must be right.";
+pub const THRESHOLD_RULE: &str = "\
+    The abstention threshold starts at 0.45. It is lowered while at least half of the answers \
+    within 0.05 above it are right, and at least half of all answers from it to 0.45. With few \
+    recordings more must be right: the accuracy of the least confident 30 is estimated as \
+    (right + 1) / (recordings + labels), and must be at least a half too.";
 
 /// Width of the band of confidence above a threshold that decides on it.
 const BAND: f64 = 0.05;
 
-/// So many recordings decide on a threshold, as long as there are as many above it.
+/// Number of recordings that suffices to decide on a threshold.
 const DECIDING: f64 = 30.0;
 
-/// The abstention threshold, for `labels` labels and held-out predictions of `clips` recordings.
+/// The abstention threshold, for `labels` labels and held-out predictions of `recordings` recordings.
 ///
 /// It goes down from [`HIGHEST_THRESHOLD`] in steps of 0.01 while the least confident answers that
 /// a step permits are more often right than wrong: those within 0.05 above the step, or the next
-/// ones above too, until they are of 30 recordings. Their accuracy is estimated by the rule of
+/// ones above too, until they come from 30 recordings. Their accuracy is estimated by the rule of
 /// succession, `(right + 1) / (recordings + labels)`, and must be at least a half: few recordings
 /// must nearly always be right, and the more so the more labels there are. A step without
-/// predictions within 0.05 above it says nothing, and one that fewer than 30 recordings decide on
-/// does not end the search. The answers that a lower threshold adds must be right in at least half
-/// of the cases themselves, so that more confident answers do not outweigh wrong ones. Several
-/// predictions of a recording count as one together.
-pub fn abstain_threshold(verdicts: &[ScoredPrediction], labels: usize, clips: usize) -> f64 {
-    let mut by_confidence: Vec<&ScoredPrediction> = verdicts.iter().collect();
+/// predictions within 0.05 above it is skipped, and one that fewer than 30 recordings decide on
+/// does not end the search. Of the answers within 0.05 above a step at least half must be right, and
+/// of all answers from the step to [`HIGHEST_THRESHOLD`], so that more confident answers do not
+/// outweigh wrong ones. Several predictions of a recording count as one together.
+pub fn abstain_threshold(
+    predictions: &[ScoredPrediction],
+    labels: usize,
+    recordings: usize,
+) -> f64 {
+    let mut by_confidence: Vec<&ScoredPrediction> = predictions.iter().collect();
     by_confidence.sort_by(|a, b| a.confidence.total_cmp(&b.confidence));
-    let weight: f64 = verdicts.iter().map(|v| v.weight).sum();
-    let recordings = clips as f64 / weight.max(f64::MIN_POSITIVE);
+    let weight: f64 = predictions.iter().map(|v| v.weight).sum();
+    let per_weight = recordings as f64 / weight.max(f64::MIN_POSITIVE);
     let mut found = HIGHEST_THRESHOLD;
     for step in (0..(HIGHEST_THRESHOLD * 100.0).round() as u32).rev() {
         let threshold = f64::from(step) * 0.01;
@@ -393,25 +393,26 @@ pub fn abstain_threshold(verdicts: &[ScoredPrediction], labels: usize, clips: us
             continue;
         }
         let [mut right, mut all] = [0.0; 2];
-        for verdict in permitted {
-            if !within(verdict) && all >= DECIDING {
+        for prediction in permitted {
+            if !within(prediction) && all >= DECIDING {
                 break;
             }
-            all += verdict.weight * recordings;
-            right += f64::from(u8::from(verdict.right)) * verdict.weight * recordings;
-        }
-        let added = permitted.iter().take_while(|v| v.confidence < found);
-        let [added_right, added] = added.fold([0.0; 2], |[right, all], v| {
-            [
-                right + f64::from(u8::from(v.right)) * v.weight,
-                all + v.weight,
-            ]
-        });
-        if (right + 1.0) / (all + labels as f64) >= 0.5 {
-            if added_right < 0.5 * added {
-                continue;
+            all += prediction.weight * per_weight;
+            if prediction.right {
+                right += prediction.weight * per_weight;
             }
-            found = threshold;
+        }
+        // Of the permitted answers below a confidence, by weight, at least half are right.
+        let half_right_below = |end: f64| {
+            let below = permitted.iter().take_while(|v| v.confidence < end);
+            below.fold(0.0, |sum, v| {
+                sum + if v.right { v.weight } else { -v.weight }
+            }) >= 0.0
+        };
+        if (right + 1.0) / (all + labels as f64) >= 0.5 {
+            if half_right_below(threshold + BAND) && half_right_below(HIGHEST_THRESHOLD) {
+                found = threshold;
+            }
         } else if all >= DECIDING {
             break;
         }

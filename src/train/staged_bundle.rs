@@ -29,7 +29,7 @@ impl StagedBundle {
     /// [`Refused`] as by [`refuse_existing`], or if another process writes this bundle.
     pub fn begin(target: &Path, overwrite: bool) -> anyhow::Result<StagedBundle> {
         refuse_existing(target, overwrite)?;
-        // Through links: the bundle is replaced, not a link to it.
+        // Links are resolved: the bundle is replaced, not a link to it.
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
         let parent = parent(&target);
         std::fs::create_dir_all(parent)
@@ -48,7 +48,7 @@ impl StagedBundle {
             return Err(Refused(text).into());
         }
         recover(&target, &folder).with_context(failed)?;
-        // The rest of an export that was killed.
+        // Files of an earlier export that was killed.
         for entry in std::fs::read_dir(&folder).with_context(failed)? {
             std::fs::remove_file(entry.with_context(failed)?.path()).with_context(failed)?;
         }
@@ -82,8 +82,8 @@ impl StagedBundle {
     }
 
     /// Writes the list of hashes and moves the bundle to its final folder. At every moment either
-    /// the old or the new bundle is there. The exception is a file system that cannot exchange
-    /// folders: there is none between two renames.
+    /// the old or the new bundle is there. On a file system that cannot exchange folders, the
+    /// target is missing between two renames; the next export restores it after a kill.
     ///
     /// # Errors
     /// As [`StagedBundle::begin`], or the disk fails.

@@ -214,28 +214,43 @@ fn few_recordings_lower_the_threshold_if_they_are_right_for_their_number_and_tha
     assert_eq!(abstain_threshold(&[], 5, 0), 0.45);
 }
 
-#[test]
-fn confident_answers_do_not_outweigh_wrong_ones() {
-    for confident in [14, 92, 988] {
-        let at = |i: usize, of: usize, from: f64, to: f64, right| ScoredPrediction {
-            confidence: from + (to - from) * i as f64 / of as f64,
+/// Predictions of `count` recordings with confidences from `from` to below `to`.
+fn spread(count: usize, [from, to]: [f64; 2], right: bool) -> Vec<ScoredPrediction> {
+    let confidence = |i| from + (to - from) * i as f64 / count as f64;
+    (0..count)
+        .map(|i| ScoredPrediction {
+            confidence: confidence(i),
             right,
             weight: 1.0,
-        };
-        let mut predictions: Vec<ScoredPrediction> =
-            (0..8).map(|i| at(i, 8, 0.21, 0.44, false)).collect();
-        predictions.extend((0..confident).map(|i| at(i, confident, 0.6, 0.99, true)));
-        let recordings = predictions.len();
-        assert_eq!(abstain_threshold(&predictions, 5, recordings), 0.45);
-        // The same with right ones: the threshold permits them.
-        predictions.iter_mut().for_each(|p| p.right = true);
-        assert!(abstain_threshold(&predictions, 5, recordings) <= 0.21);
+        })
+        .collect()
+}
+
+#[test]
+fn confident_answers_do_not_outweigh_wrong_ones() {
+    let threshold = |groups: &[Vec<ScoredPrediction>]| {
+        let all = groups.concat();
+        abstain_threshold(&all, 5, all.len())
+    };
+    for confident in [14, 92, 988] {
+        let sure = spread(confident, [0.6, 0.99], true);
+        let low = |right| spread(8, [0.21, 0.44], right);
+        assert_eq!(threshold(&[low(false), sure.clone()]), 0.45);
+        assert!(threshold(&[low(true), sure.clone()]) <= 0.21);
+        // Wrong ones above right ones, and below.
+        let above = spread(8, [0.4, 0.44], false);
+        let below = spread(3, [0.21, 0.23], true);
+        assert_eq!(threshold(&[below, above, sure.clone()]), 0.45);
+        let above = spread(20, [0.4, 0.44], true);
+        let below = spread(8, [0.21, 0.25], false);
+        let found = threshold(&[below, above, sure]);
+        assert!((0.26..=0.4).contains(&found), "{found}");
     }
 }
 
 #[test]
 fn the_rule_of_cards_names_the_highest_threshold() {
-    assert!(THRESHOLD_RULE.contains(&format!("starts at {HIGHEST_THRESHOLD} ")));
+    assert!(THRESHOLD_RULE.contains(&format!("starts at {HIGHEST_THRESHOLD}.")));
 }
 
 /// The weights of the default bundle's calibration sum to 1 for each subset of modalities, for any

@@ -10,7 +10,7 @@ use super::index::{Header, Line};
 
 /// Finished items are synced to disk after this number, so a power cut loses at most as many. A
 /// killed process loses none of them.
-pub(super) const SAFE_AFTER_ITEMS: usize = 64;
+pub(super) const SYNC_AFTER_ITEMS: usize = 64;
 
 /// The part of a shard that recovery keeps.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub(super) fn recover(
         .filter(|(_, placed)| !placed.line.rows.is_empty())
     {
         // Older rows were synced.
-        if good > SAFE_AFTER_ITEMS {
+        if good > SYNC_AFTER_ITEMS {
             break;
         }
         match (is_good(placed)?, good) {

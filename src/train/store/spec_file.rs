@@ -31,6 +31,7 @@ impl SpecFile {
             path: path.clone(),
             what,
         };
+        // By hand: serde cannot combine `flatten` with `deny_unknown_fields`.
         let parse = || -> serde_json::Result<SpecFile> {
             let mut all: serde_json::Map<String, serde_json::Value> =
                 serde_json::from_slice(&text)?;

@@ -6,15 +6,15 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::index::{Header, Line, StoredRow};
-use super::recovery::{Recovered, SAFE_AFTER_ITEMS, recover};
+use super::recovery::{Recovered, SYNC_AFTER_ITEMS, recover};
 use super::relabel::{LabelLists, Relabelled, WhenChanged, renew};
 use super::spec_file::agree;
 use super::{Entry, FileStamp, Shard, StoreError, StoreSpec, files};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
-/// Longest time between two syncs, in nanoseconds; see also [`SAFE_AFTER_ITEMS`].
-const SAFE_AFTER_NANOS: i64 = 10_000_000_000;
+/// Longest time between two syncs, in nanoseconds; see also [`SYNC_AFTER_ITEMS`].
+const SYNC_AFTER_NANOS: i64 = 10_000_000_000;
 
 /// Appends items to a shard. When `push` or `skip` returns, the item has been written to the
 /// operating system, so a kill does not lose it.
@@ -29,8 +29,8 @@ pub struct ShardWriter {
     dropped: usize,
     relabelled: Relabelled,
     changed: Vec<String>,
-    unsafe_items: usize,
-    safe_at_nanos: i64,
+    unsynced_items: usize,
+    synced_at_nanos: i64,
 }
 
 impl ShardWriter {
@@ -147,8 +147,8 @@ impl ShardWriter {
             dropped,
             relabelled: renewed.relabelled,
             changed: renewed.changed,
-            unsafe_items: 0,
-            safe_at_nanos: monotonic_nanos(),
+            unsynced_items: 0,
+            synced_at_nanos: monotonic_nanos(),
         })
     }
 
@@ -173,15 +173,15 @@ impl ShardWriter {
     pub fn sync(&mut self) -> Result<(), StoreError> {
         files::sync(&self.rows).map_err(StoreError::disk(&self.rows_path))?;
         files::sync(&self.index).map_err(StoreError::disk(&self.index_path))?;
-        (self.unsafe_items, self.safe_at_nanos) = (0, monotonic_nanos());
+        (self.unsynced_items, self.synced_at_nanos) = (0, monotonic_nanos());
         Ok(())
     }
 
     fn finished(&mut self, item: String) -> Result<(), StoreError> {
         self.done.insert(item);
-        self.unsafe_items += 1;
-        if self.unsafe_items >= SAFE_AFTER_ITEMS
-            || monotonic_nanos() - self.safe_at_nanos >= SAFE_AFTER_NANOS
+        self.unsynced_items += 1;
+        if self.unsynced_items >= SYNC_AFTER_ITEMS
+            || monotonic_nanos() - self.synced_at_nanos >= SYNC_AFTER_NANOS
         {
             self.sync()?;
         }
@@ -288,7 +288,7 @@ impl ShardWriter {
 
 impl Drop for ShardWriter {
     fn drop(&mut self) {
-        if self.unsafe_items > 0 {
+        if self.unsynced_items > 0 {
             let _ = self.sync();
         }
     }
