@@ -74,13 +74,19 @@ impl Runtime {
     /// (`../lib/expressd/`), `.deps/gpu/` (`make gpu`), `.deps/onnxruntime/` (`make setup`).
     /// `.deps` is looked up in the working directory, then in the project's.
     ///
+    /// The library is loaded once per process. Each call returns tallies of its own, which the
+    /// clones of its result share.
+    ///
     /// # Errors
     /// The library is missing or cannot be loaded.
     pub fn load() -> Result<Runtime, EncodeError> {
         static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
         let mut loaded = LOADED.lock().expect("runtime lock");
         if let Some(runtime) = &*loaded {
-            return Ok(runtime.clone());
+            return Ok(Runtime {
+                tallies: Arc::default(),
+                ..runtime.clone()
+            });
         }
         let candidates = candidates();
         let Some(found) = candidates.iter().find(|p| p.is_file()) else {
@@ -168,27 +174,29 @@ mod tests {
     fn a_graph_that_is_gone_leaves_no_tally_and_only_a_trace_holds_its_bytes() {
         let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();
         let (name, values) = ("gone soon", vec![0.0f32; 3 * 48 * 48]);
-        // Other tests share the plain runtime, so the graph has a unique name.
         let plain = Runtime::load().unwrap();
         for (runtime, is_traced) in [(plain.clone(), false), (plain.traced(), true)] {
-            let ours = || {
-                runtime
-                    .tallies()
-                    .into_iter()
-                    .filter(|tally| tally.graph == name)
-                    .collect::<Vec<_>>()
-            };
             let mut graph = Graph::open(&runtime, name, &bytes, Provider::Cpu, 1).unwrap();
             graph.run(&[Input::F32(&[1, 3, 48, 48], &values)]).unwrap();
-            let tally = ours().pop().unwrap();
+            let tally = runtime.tallies().pop().unwrap();
             assert_eq!(
                 (tally.total().count, tally.by_shapes().len()),
                 (1, usize::from(is_traced))
             );
             assert_eq!(tally.bytes().is_some_and(|kept| kept == bytes), is_traced);
             drop((tally, graph));
-            assert!(ours().is_empty());
-            assert!(runtime.total().count >= 1);
+            assert!(runtime.tallies().is_empty());
+            assert_eq!(runtime.total().count, 1);
         }
+    }
+
+    /// Tests run side by side in one process, so a shared list would mix their graphs.
+    #[test]
+    fn each_load_counts_its_own_graphs() {
+        let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();
+        let [ours, others] = [(); 2].map(|()| Runtime::load().unwrap());
+        let _graph = Graph::open(&ours, "onet", &bytes, Provider::Cpu, 1).unwrap();
+        assert_eq!(ours.clone().tallies().len(), 1);
+        assert!(others.tallies().is_empty());
     }
 }

@@ -48,6 +48,7 @@ pub(super) struct Actor<'a> {
 }
 
 pub(super) struct Harness {
+    pub(super) runtime: Runtime,
     pub(super) detector: Detector,
     pub(super) stage: FaceStage,
 }
@@ -96,6 +97,7 @@ pub(super) fn harness_with(detector: &str, settings: FaceSettings) -> Harness {
             )
             .unwrap(),
         ),
+        runtime,
     }
 }
 
