@@ -1,8 +1,8 @@
 //! # expressd: a real-time expression sensor
 //!
-//! Camera and microphone in, expression events out. This page is the map. The reasons and rules are
-//! in [`architecture`], the wire protocol in [`event::protocol`], the trainer's method in
-//! `train::method`.
+//! Camera and microphone in, expression events out. This page is the map. [`architecture`] defines
+//! the terms and gives the reasons and rules. The wire protocol is in [`event::protocol`], the
+//! trainer's method in `train::method`.
 //!
 //! Responsibilities of the modules:
 //!
