@@ -1,4 +1,4 @@
-//! Builds a listing: keeps ids unique, and collects faults beside the items.
+//! Construction of a listing: keeps ids unique, and collects faults beside the items.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,8 +14,8 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Adds an item that was found `at` (a file, or a line of a file). A second item with the same
-    /// id becomes a fault; the first one stays.
+    /// Adds an item; `at` is the file or the line of a file in which it was found. A second item
+    /// with the same id becomes a fault, and the first item stays.
     pub fn add(&mut self, item: Item, at: impl Into<String>) {
         match self.items.entry(item.id.clone()) {
             Entry::Vacant(entry) => {
@@ -29,7 +29,7 @@ impl Catalogue {
         }
     }
 
-    /// Adds a fault that was found `at`; `what` is the fault in one sentence.
+    /// Adds a fault: `at` is its file, line or item, `what` the fault in one sentence.
     pub fn fault(&mut self, at: impl Into<String>, what: impl Into<String>) {
         self.faults.push(Fault {
             at: at.into(),
@@ -37,24 +37,28 @@ impl Catalogue {
         });
     }
 
-    /// The first fault, if there is one.
+    /// The fault that was added first; `None` if there is no fault.
     pub fn first_fault(&self) -> Option<&Fault> {
         self.faults.first()
     }
 
-    /// The places of all faults so far.
+    /// The positions ([`Fault::at`]) of all faults so far.
     pub fn fault_places(&self) -> impl Iterator<Item = &str> {
         self.faults.iter().map(|fault| fault.at.as_str())
     }
 
-    /// Moves the faults for which `is_wanted` is true to another catalogue, and drops the rest and
-    /// all items.
+    /// Moves the faults for which `is_wanted` is true to `other`. Drops the other faults and all
+    /// items.
     pub fn move_faults(self, other: &mut Catalogue, is_wanted: impl Fn(&Fault) -> bool) {
         other
             .faults
             .extend(self.faults.into_iter().filter(is_wanted));
     }
 
+    /// The listing of the data set `dataset` in the folder `root`.
+    ///
+    /// # Errors
+    /// [`DataError::Empty`]: there is no item. Its message states `layout`, the expected files.
     pub fn finish(
         self,
         dataset: &'static str,
@@ -79,6 +83,7 @@ impl Catalogue {
     }
 }
 
+/// The path of an item's media, for a message; `None` if it has no file.
 fn place(media: &Media) -> Option<String> {
     match media {
         Media::Recording(path)

@@ -1,5 +1,5 @@
-//! FER2013 (Goodfellow et al. 2013): 48x48 grey faces as `fer2013/<split>/<class>/<file>.jpg` in a
-//! tar.xz.
+//! FER2013 (Goodfellow et al. 2013) for training the face encoder: grey faces of 48x48 pixels, in a
+//! tar.xz as `fer2013/<split>/<class>/<file>.jpg`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -13,17 +13,18 @@ use crate::labels::label_index;
 use crate::train::data::Part;
 use crate::train::data::votes::{VoteExclusion, Votes, VotesTable};
 
-/// A labelled face picture.
+/// A face picture of FER2013 with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledCrop {
     pub crop: Crop,
     /// FER2013's own label, as an index in [`crate::labels::LABELS`].
     pub label: usize,
-    /// The annotators' votes; without a table of votes, a single vote for the label.
+    /// The votes of FER+'s annotators, or why they are not used. Without a table of votes: a single
+    /// vote for `label`.
     pub votes: Result<Votes, VoteExclusion>,
     pub part: Part,
-    /// Report pictures only: Training has a picture with the same pixels, so this picture is not
-    /// held out.
+    /// True for a picture of [`Part::Report`] if Training has a picture with the same pixels: the
+    /// picture is not held out.
     pub is_copy: bool,
 }
 
@@ -34,7 +35,8 @@ pub struct VotedCrop {
     pub votes: Votes,
 }
 
-/// The pictures of one part that have votes, and the number of those without, by reason.
+/// The pictures of one part that have votes, and the number of its pictures without votes by
+/// reason.
 pub fn with_votes(
     crops: &[LabelledCrop],
     part: Part,
@@ -52,14 +54,19 @@ pub fn with_votes(
     (found, left_out)
 }
 
-/// Number of 256 pictures of Training that are held back for selection.
+/// Of 256 values of a hash byte, the number for which a picture of Training is for selection: about
+/// a tenth of Training.
 const HELD_BACK: u8 = 26;
 
-/// Reads the whole archive, in its order.
+/// Reads all pictures of the archive `path`, in its order. `votes`: path of the table of FER+'s
+/// votes ([`VotesTable`]).
 ///
-/// The official Training split is divided by the hash of the pixels, so that all copies of a
-/// picture (there are many) are on one side. PublicTest is for the report; its pictures that are
-/// also in Training (280 of 3,589) are marked. `votes` is the table of votes ([`VotesTable`]).
+/// Training is divided into train and selection by a hash of the pixels, so that all copies of a
+/// picture (there are many) are in one part. PublicTest is for the report; its pictures that are
+/// also in Training (280 of 3,589) are marked as copies.
+///
+/// # Errors
+/// A file cannot be read, or a picture has an unknown split or class or cannot be decoded.
 pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCrop>> {
     let votes = votes.map(VotesTable::read).transpose()?;
     let file = std::fs::File::open(path).with_context(|| {
@@ -72,6 +79,7 @@ pub fn read(path: &Path, votes: Option<&Path>) -> anyhow::Result<Vec<LabelledCro
     read_tar(tar, votes.as_ref()).with_context(|| format!("{} cannot be read", path.display()))
 }
 
+/// As [`read`], from the decompressed archive.
 fn read_tar(tar: impl Read, votes: Option<&VotesTable>) -> anyhow::Result<Vec<LabelledCrop>> {
     let mut crops = Vec::new();
     for_each_picture(tar, |path, jpeg| {
@@ -91,7 +99,8 @@ fn read_tar(tar: impl Read, votes: Option<&VotesTable>) -> anyhow::Result<Vec<La
     Ok(crops)
 }
 
-/// Calls `visit` with the path and the bytes of every JPEG, in the archive's order.
+/// Calls `visit` with the path and the bytes of every `.jpg` file of the archive, in its order. An
+/// error of `visit` ends the loop.
 pub(crate) fn for_each_picture(
     tar: impl Read,
     mut visit: impl FnMut(&Path, &[u8]) -> anyhow::Result<()>,
@@ -110,13 +119,13 @@ pub(crate) fn for_each_picture(
     Ok(())
 }
 
-/// Whether a picture of Training is held back for selection. This follows from its pixels, so that
-/// copies stay together.
+/// Whether a picture of Training with these pixels is for selection. This follows from the pixels
+/// alone, so that copies of a picture are in one part.
 pub(super) fn is_held_back(pixels: &[u8]) -> bool {
     Sha256::digest(pixels)[0] < HELD_BACK
 }
 
-/// Decodes a square picture to grey.
+/// Decodes a picture file (JPEG or PNG) to a grey crop. Fails if the picture is not square.
 pub(crate) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
     let grey = image::load_from_memory(picture)?.into_luma8();
     ensure!(grey.width() == grey.height(), "the picture is not square");
@@ -127,6 +136,8 @@ pub(crate) fn grey_crop(picture: &[u8]) -> anyhow::Result<Crop> {
     })
 }
 
+/// Decodes the picture at `path` in the archive. Split, class and file are the last three parts of
+/// the path.
 fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Result<LabelledCrop> {
     let mut names = path
         .components()
@@ -156,7 +167,7 @@ fn labelled(path: &Path, jpeg: &[u8], votes: Option<&VotesTable>) -> anyhow::Res
 mod tests {
     use super::*;
 
-    /// A JPEG of 48x48 pixels with the brightness `shade`.
+    /// A JPEG of 48x48 pixels: a gradient whose brightness depends on `shade`.
     fn jpeg(shade: u8) -> Vec<u8> {
         let picture = image::GrayImage::from_fn(48, 48, |x, y| {
             image::Luma([(shade as u32 * 3 + x * 2 + y) as u8])
@@ -180,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_give_label_and_part_and_copies_stay_together() {
+    fn folders_give_label_and_part_and_copies_are_in_one_part() {
         let mut files: Vec<_> = (0..64)
             .map(|i| (format!("fer2013/Training/fear/Training_{i}.jpg"), jpeg(i)))
             .collect();
@@ -213,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_are_joined_by_split_and_file_and_missing_ones_are_counted() {
+    fn votes_are_joined_by_split_and_file_and_missing_votes_are_counted() {
         let names = ["Training_1", "Training_2", "Training_3"];
         let mut files: Vec<_> = (1..)
             .zip(names)
@@ -253,7 +264,7 @@ mod tests {
             with_votes(&crops, Part::Report).1,
             BTreeMap::from([(VoteExclusion::NoRow, 1)])
         );
-        // Without a table only the label counts.
+        // Without a table, each picture has one vote for its label.
         let crops = read_tar(&tar_of(&files)[..], None).unwrap();
         assert!(crops.iter().all(|c| c.votes == Ok(Votes::single(2))));
     }

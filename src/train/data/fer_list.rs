@@ -1,4 +1,5 @@
-//! FER2013 as one-frame clips: from folders, from the archive, or from the original table.
+//! The loader of FER2013, whose items are pictures: from the original table, from an archive, or
+//! from folders.
 //!
 //! ```text
 //! fer2013.csv                            emotion,pixels,Usage
@@ -6,9 +7,10 @@
 //! fer2013*.tar.xz                        an archive of the folders below
 //! fer2013/<split>/<class>/<file>.jpg     split: Training, PublicTest, PrivateTest (or train, test)
 //! ```
-//! The first of the three that exists is read. The root may also be the table or the archive. A
-//! fixed tenth of Training, chosen by the pixels, is for selection; both test splits are for the
-//! report (see [`Options::public_test_selects`]). The persons are unknown: groups are empty.
+//! The first of these three layouts that exists is read. The root may also be the table or the
+//! archive itself. A fixed tenth of Training, chosen by a hash of the pixels, is val; PublicTest
+//! and PrivateTest are test (see also [`Options::public_test_selects`]). The persons are unknown, so
+//! all groups are empty.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +20,7 @@ use super::table::Table;
 use super::tree::{PICTURE, file, walk};
 use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
-/// The labels in the order of the table's numbers.
+/// The labels of FER2013; the index is the number in the table's column `emotion`.
 pub const LABELS: [&str; 7] = [
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
 ];
@@ -29,7 +31,10 @@ const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or 
 /// Width and height of the table's pictures, in pixels.
 const SIZE: usize = 48;
 
-/// Lists the data set in the folder `root`.
+/// Lists the pictures of FER2013 in the folder, table or archive `root`.
+///
+/// # Errors
+/// The table or the archive is malformed, a folder cannot be read, or there is no picture.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let table = if root.is_file() {
@@ -53,6 +58,8 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     catalogue.finish("fer2013", &LABELS, root, LAYOUT)
 }
 
+/// `root` itself if it is an archive of FER2013, or the first archive in the folder `root`; `None`
+/// if there is none.
 fn archive(root: &Path) -> Result<Option<PathBuf>, DataError> {
     let is_archive = |path: &Path| {
         path.file_name()
@@ -75,6 +82,7 @@ fn archive(root: &Path) -> Result<Option<PathBuf>, DataError> {
     Ok(archives.into_iter().next())
 }
 
+/// Adds the pictures of the original table. A malformed line is a fault.
 fn list_table(path: &Path, options: &Options, catalogue: &mut Catalogue) -> Result<(), DataError> {
     let mut table = Table::open(path)?;
     let (emotion, pixels, usage) = (
@@ -113,7 +121,7 @@ fn list_table(path: &Path, options: &Options, catalogue: &mut Catalogue) -> Resu
             );
             continue;
         };
-        // Line 2 is picture 0.
+        // Line 1 is the header: picture 0 is in line 2.
         let id = format!("{}_{}", row.get(usage), row.line.saturating_sub(2));
         catalogue.add(
             face(
@@ -131,6 +139,7 @@ fn list_table(path: &Path, options: &Options, catalogue: &mut Catalogue) -> Resu
     Ok(())
 }
 
+/// Adds the pictures of a tar.xz archive, decoded to grey.
 fn list_archive(
     path: &Path,
     options: &Options,
@@ -169,6 +178,7 @@ fn list_archive(
     })
 }
 
+/// Adds the picture files below `root`.
 fn list_folders(
     root: &Path,
     options: &Options,
@@ -195,7 +205,9 @@ fn list_folders(
     Ok(())
 }
 
-/// Adds one picture. Its id includes its folders: the published archive has some file names twice.
+/// Adds one picture. `names`: split, class and file name without extension. `picture` makes the
+/// item's media from the decoded pixels and the side length. The id has all three names, because
+/// the published archive has some file names twice.
 fn add(
     at: String,
     names: [&str; 3],
@@ -242,6 +254,8 @@ fn add(
     }
 }
 
+/// The split of a picture by `usage`, the name of its split in FER2013; `None` if the name is
+/// unknown.
 fn split_of(usage: &str, pixels: &[u8], options: &Options) -> Option<Split> {
     Some(match usage.to_lowercase().as_str() {
         "training" | "train" if options.public_test_selects => Split::Train,
@@ -254,6 +268,7 @@ fn split_of(usage: &str, pixels: &[u8], options: &Options) -> Option<Split> {
     })
 }
 
+/// An item that is a picture.
 fn face(id: String, split: Split, label: usize, picture: Picture) -> Item {
     Item {
         id,
@@ -271,6 +286,7 @@ mod tests {
     use super::super::testing::{Tree, faults, ids, item};
     use super::*;
 
+    /// A JPEG of 48x48 pixels: a gradient whose brightness depends on `shade`.
     fn jpeg(shade: u32) -> Vec<u8> {
         let picture =
             image::GrayImage::from_fn(48, 48, |x, y| image::Luma([(shade * 3 + x * 2 + y) as u8]));
@@ -282,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_read_and_wrong_lines_are_named() {
+    fn the_table_is_listed_and_malformed_lines_are_faults() {
         let pixels = |shade: u32| {
             (0..2304u32)
                 .map(|i| ((i * 7 + shade * 13) % 256).to_string())
@@ -342,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_archive_say_the_same() {
+    fn folders_and_archive_have_equal_items_and_faults() {
         let tree = Tree::new(&[
             "fer2013/Training/contempt/a.jpg",
             "fer2013/Training/sad/broken.jpg",
@@ -395,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_cut_short_is_an_error() {
+    fn a_truncated_archive_is_an_error() {
         let tree = Tree::new(&[]);
         std::fs::write(tree.path().join("fer2013.tar.xz"), b"\xfd7zXZ\0not more").unwrap();
         assert!(matches!(
@@ -405,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_archive_is_listed_whole() {
+    fn the_published_archive_has_the_published_counts() {
         let Some(path) = crate::testing::material("faces") else {
             return;
         };

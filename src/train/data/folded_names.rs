@@ -1,34 +1,37 @@
-//! Comparison of file names that differ only in their Unicode form: macOS writes `é` as two code
-//! points, most tables as one.
+//! Lookup of files whose names may differ in their Unicode form from the name in a table: macOS
+//! writes `é` as two code points, most tables as one.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
-/// The name in normal form C. Names are compared in this form.
+/// The name in Unicode normal form C. Names are equal if their normal forms are equal.
 pub fn folded(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// The error for a name that matches two files equally. The message shows their code points.
+/// The error for a name that two files match in different Unicode forms. The fields are these
+/// files; the message shows their code points.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stands for two files that differ in their Unicode form only, {0:?} and {1:?}")]
 pub struct Ambiguous(pub PathBuf, pub PathBuf);
 
-/// The files of folders by the normal form of their names. A folder is read once, when a name is
-/// not found as written.
+/// A cache of the file names in folders, by their Unicode normal form. A folder is read once, when
+/// a name is first not found as written.
 #[derive(Debug, Default)]
 pub struct FoldedNames {
+    /// For each folder: the names on disk by their normal form.
     folders: HashMap<PathBuf, HashMap<String, Vec<String>>>,
 }
 
 impl FoldedNames {
-    /// The existing path below `root` that `below` refers to: the path as written, or else the one
-    /// with the same normal form. Returns `below` unchanged if there is none.
+    /// The path, relative to `root`, of the file that `below` names: `below` itself if this file
+    /// exists, or else a path with the same normal form. If there is none, `below` is returned
+    /// unchanged.
     ///
     /// # Errors
-    /// Several files have this normal form, and none is written like `below`.
+    /// Two files have the normal form of `below`, and neither is written like `below`.
     pub fn find(&mut self, root: &Path, below: &Path) -> Result<PathBuf, Ambiguous> {
         let as_written = below.to_path_buf();
         let (Some(text), false) = (below.to_str(), root.join(below).exists()) else {
@@ -59,6 +62,7 @@ impl FoldedNames {
         }
     }
 
+    /// The names in the folder `path` by their normal form; empty if it cannot be read.
     fn folder(&mut self, path: PathBuf) -> &HashMap<String, Vec<String>> {
         self.folders.entry(path).or_insert_with_key(|path| {
             let mut names: HashMap<String, Vec<String>> = HashMap::new();
@@ -76,11 +80,12 @@ mod tests {
     use super::super::testing::Tree;
     use super::*;
 
+    // The letter é in normal forms C (one code point) and D (two).
     const C: &str = "\u{e9}";
     const D: &str = "e\u{301}";
 
     #[test]
-    fn names_are_found_as_written_first_and_by_their_normal_form_then() {
+    fn names_are_found_as_written_or_else_by_their_normal_form() {
         let tree = Tree::new(&[
             &format!("{D}/{C}1.mp4"),
             &format!("{C}2.mp4"),

@@ -1,4 +1,4 @@
-//! Any folder of recordings, with a `labels.csv` or without.
+//! The data sets `folder` and `recordings`: any folder of recordings, with `labels.csv` or without.
 //!
 //! `labels.csv` is in the root folder; its header is `file,label` and, optionally, `split`,
 //! `group`, `text`, `start`, `end`:
@@ -8,23 +8,24 @@
 //! anna/001.mp4,happy,train,anna,"well, that went fine"
 //! ben/007.wav,angry|surprised,test,ben,
 //! ```
-//! * `file` is a path below the root, in any Unicode form; pictures (`jpg`, `png`) are face crops.
-//! * `label`: empty means not labelled. The labels are all words of the column, sorted. If any cell
-//!   has several (`happy|surprised`), the task is multi-label and every target is a vector of 0 and
-//!   1.
-//! * `split`: `train`, `val` or `test`; empty means train. Without the column, whole groups (whole
-//!   files, if there is no group) that have a label are assigned: 15 % of them to test, 15 % to
-//!   val, in an order derived from their names; with fewer than three, all train.
-//! * `start` and `end` are in seconds: the item is that part of the file.
+//! * `file`: a path below the root, in any Unicode form. Pictures (`jpg`, `png`) are face crops.
+//! * `label`: an empty cell means that the item has no label. The list of labels has all words of
+//!   the column, sorted. If any cell has several words (`happy|surprised`), the task is multi-label
+//!   and every target is a vector of 0 and 1.
+//! * `split`: `train`, `val` or `test`; an empty cell means train. Without this column, the groups
+//!   that have a label are assigned whole: 15 % of them to test, 15 % to val, in an order derived
+//!   from their names. With fewer than three groups, all items train. A file without a group is a
+//!   group of its own.
+//! * `start` and `end`: the part of the file that is the item, in seconds.
 //!
-//! Every recording below the root that `labels.csv` does not name is an unlabelled item to train
-//! on; without `labels.csv`, every recording is one. The words beside a whole recording in
-//! `<name>.txt` (first line) or `<name>.align` (GRID's: start, end, word) are its text, unless
-//! `labels.csv` has one.
+//! Every recording below the root that `labels.csv` does not name is an unlabelled item for
+//! training; without `labels.csv`, this holds for all recordings. If `labels.csv` has no text for a
+//! whole recording, its text is read from a file beside it: `<name>.txt` (first line) or
+//! `<name>.align` (the GRID corpus's format: start, end, word).
 //!
-//! The daemon's own recordings (`recordings`) are such a folder, with or without labels. `expressd`
-//! has no command that records yet; the events (`.jsonl`) that a replay writes beside a recording
-//! are ignored.
+//! The data set `recordings` is for recordings of the daemon, in the same layout. `expressd` has no
+//! command that records yet. The events (`.jsonl`) that a replay writes beside a recording are
+//! ignored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -39,16 +40,20 @@ use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
 const LAYOUT: &str = "recordings at any depth, or labels.csv with the columns file and label";
 
-/// Lists the data set in the folder `root`.
+/// Lists the recordings in the folder `root` as the data set `folder`.
+///
+/// # Errors
+/// The folder or `labels.csv` cannot be read, a required column is missing, or there is no item.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("folder", root)
 }
 
-/// Lists the daemon's own recordings.
+/// Lists the recordings in the folder `root` as the data set `recordings`; otherwise as [`list`].
 pub fn list_recordings(root: &Path, _: &Options) -> Result<Listing, DataError> {
     list_as("recordings", root)
 }
 
+/// Lists the recordings in `root` under the data set's name `dataset`.
 fn list_as(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     let table = root.join("labels.csv");
     if table.is_file() {
@@ -58,6 +63,7 @@ fn list_as(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     }
 }
 
+/// Lists all recordings of a folder without `labels.csv`.
 fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     add_unnamed(
@@ -69,7 +75,8 @@ fn list_all(dataset: &'static str, root: &Path) -> Result<Listing, DataError> {
     catalogue.finish(dataset, &[], root, LAYOUT)
 }
 
-/// Adds the recordings below the root that `labels.csv` does not name, without labels.
+/// Adds the recordings below `root` that `labels.csv` does not name, as unlabelled items. `named`:
+/// the canonical paths of the files that `labels.csv` names.
 fn add_unnamed(
     root: &Path,
     named: &HashSet<PathBuf>,
@@ -78,7 +85,8 @@ fn add_unnamed(
 ) -> Result<(), DataError> {
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
     let is_named = |path: &Path| !named.is_empty() && named.contains(&canonical(path));
-    // Files by the normal form of their paths, those that may have another form.
+    // The paths that are not ASCII, by their normal form: another path with the same normal form
+    // is a fault.
     let mut forms: HashMap<String, PathBuf> = HashMap::new();
     forms.extend(
         named
@@ -119,22 +127,26 @@ fn add_unnamed(
         };
         catalogue.add(item, at);
     }
-    // Faults of a named file are reported at its line.
+    // A fault of a named file is reported with its line of `labels.csv`.
     found.move_faults(catalogue, |fault| !is_named(Path::new(&fault.at)));
     Ok(())
 }
 
-/// The canonical path of a file, the same through all links and dots.
+/// The absolute path of a file without links and dots; `path` itself if the file does not exist.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// The normal form of a path that has several forms.
+/// The Unicode normal form of a path; `None` if the path is ASCII or not UTF-8, and therefore has
+/// one form only.
 fn form_of(path: &Path) -> Option<String> {
     path.to_str().filter(|text| !text.is_ascii()).map(folded)
 }
 
-/// The words in the file beside a recording. Fails if two files match.
+/// The words of a recording in the `.txt` or `.align` file beside it; `None` if neither has words.
+///
+/// # Errors
+/// Two files match one of the names in different Unicode forms.
 fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<String>, String> {
     let mut read = |extension| -> Result<Option<String>, String> {
         let folder = recording.parent().unwrap_or(Path::new(""));
@@ -163,7 +175,8 @@ fn words_beside(recording: &Path, names: &mut FoldedNames) -> Result<Option<Stri
     Ok(text.or_else(aligned).filter(|t| !t.is_empty()))
 }
 
-/// The files that a cell of `labels.csv` may refer to.
+/// The canonical paths of the files that `cell`, a cell of `labels.csv`, may refer to: two if the
+/// name is ambiguous, otherwise one.
 fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
     let found = match names.find(root, Path::new(cell)) {
         Ok(path) => vec![path],
@@ -175,15 +188,20 @@ fn named_by(root: &Path, cell: &str, names: &mut FoldedNames) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A row of `labels.csv`, with its labels as text.
+/// A row of `labels.csv` as an item whose target is not set yet.
 struct Labelled {
     item: Item,
+    /// Canonical path of the recording.
     file: PathBuf,
-    words: Vec<String>,
+    /// The labels as text, sorted.
+    label_names: Vec<String>,
+    /// `None`: the row has no split.
     split: Option<Split>,
+    /// Path and line of the row in `labels.csv`, for faults.
     at: String,
 }
 
+/// Lists the rows of `labels.csv` (at `path`), then the recordings that it does not name.
 fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let mut table = Table::open(path)?;
@@ -199,8 +217,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     let mut names = FoldedNames::default();
     while let Some(row) = table.next(&mut catalogue)? {
         let at = table.at(row.line);
-        // A line with a fault still names its recording, which must not be listed as unlabelled
-        // instead.
+        // Also for a line with a fault: its recording must not be listed as an unlabelled item.
         named.extend(named_by(root, row.get(columns.file), &mut names));
         let labelled =
             read_row(root, &columns, &row, at.clone(), &mut names).and_then(|labelled| {
@@ -230,26 +247,26 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     if columns.split.is_none() {
         assign_splits(&mut rows);
     }
-    let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.words.iter().cloned()).collect();
+    let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.label_names.iter().cloned()).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    let is_multi = rows.iter().any(|r| r.words.len() > 1);
+    let is_multi = rows.iter().any(|r| r.label_names.len() > 1);
     for Labelled {
         mut item,
-        words,
+        label_names,
         split,
         at,
         ..
     } in rows
     {
         item.split = split.unwrap_or(Split::Train);
-        let of = |word: &String| labels.iter().position(|l| l == word);
-        item.target = match &words[..] {
+        let of = |name: &String| labels.iter().position(|l| l == name);
+        item.target = match &label_names[..] {
             [] => None,
-            words if is_multi => Some(Target::Values(
+            names if is_multi => Some(Target::Values(
                 labels
                     .iter()
                     .map(|l| {
-                        if words.iter().any(|w| w == l) {
+                        if names.iter().any(|name| name == l) {
                             1.0
                         } else {
                             0.0
@@ -257,7 +274,7 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
                     })
                     .collect(),
             )),
-            [word, ..] => of(word).map(Target::Class),
+            [name, ..] => of(name).map(Target::Class),
         };
         catalogue.add(item, at);
     }
@@ -265,15 +282,19 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     catalogue.finish(dataset, &labels, root, LAYOUT)
 }
 
+/// The indices of the columns in the header of `labels.csv`.
 struct Columns {
     file: usize,
     label: usize,
     split: Option<usize>,
     group: Option<usize>,
     text: Option<usize>,
+    /// The columns `start` and `end`.
     interval: [Option<usize>; 2],
 }
 
+/// Converts a row of `labels.csv`. The error is the fault of the row as a sentence. `at`: path and
+/// line of the row.
 fn read_row(
     root: &Path,
     columns: &Columns,
@@ -289,7 +310,8 @@ fn read_row(
     if !inside {
         return Err(format!("the file {name:?} is not a path below the folder"));
     }
-    // Without dots and doubled slashes, and in the form of the disk, so that a file has one id.
+    // Without dots and doubled slashes, and in the Unicode form on disk, so that a file has one
+    // id.
     let below: PathBuf = Path::new(name)
         .components()
         .filter(|c| matches!(c, Component::Normal(_)))
@@ -340,7 +362,7 @@ fn read_row(
         },
         _ => return Err("start and end are both given or neither".into()),
     };
-    let words = row
+    let label_names = row
         .get(columns.label)
         .split('|')
         .map(|w| w.trim().to_lowercase())
@@ -369,17 +391,17 @@ fn read_row(
     Ok(Labelled {
         item,
         file: canonical(&path),
-        words: words.into_iter().collect(),
+        label_names: label_names.into_iter().collect(),
         split,
         at,
     })
 }
 
-/// Assigns whole labelled groups to splits: 15 of every hundred to test and 15 to val, at least one
-/// to each; with fewer than three groups, all train. Unlabelled items stay with their group, so
-/// that no person is in training and test.
+/// Assigns whole groups that have a label to splits: 15 % to test and 15 % to val, but at least one
+/// group to each. With fewer than three groups, all items train. Unlabelled items get the split of
+/// their group, so that no person is in training and test.
 fn assign_splits(rows: &mut [Labelled]) {
-    // Intervals of one file stay together.
+    // A file without a group is a group: its intervals get the same split.
     let key = |row: &Labelled| {
         if row.item.group.is_empty() {
             row.file.display().to_string()
@@ -399,10 +421,11 @@ fn assign_splits(rows: &mut [Labelled]) {
             key(row)
         }
     };
-    // The order depends on names only, so that it is independent of the folder's location.
+    // Sorted by a hash of the names, not of the paths: the splits do not depend on the location
+    // of the folder.
     let mut order: Vec<(String, String)> = rows
         .iter()
-        .filter(|r| !r.words.is_empty())
+        .filter(|r| !r.label_names.is_empty())
         .map(|r| (key(r), name(r)))
         .collect::<BTreeMap<_, _>>()
         .into_iter()

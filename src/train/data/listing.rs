@@ -1,25 +1,24 @@
-//! The result of a data set's loader: items, their labels, and faults of the copy on disk.
+//! What a data set's loader returns: the items, their labels, and the faults of the copy on disk.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The items of a data set on disk; no recording is read yet.
+/// The items of a data set on disk. No recording has been decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing {
     /// The loader's name, as on the command line.
     pub dataset: String,
-    /// The labels that [`Target`]s index. Empty: the data set has no labels.
+    /// The labels that each [`Target`] indexes. Empty: the data set has no labels.
     pub labels: Vec<String>,
-    /// Sorted by id, each id once.
+    /// The items, sorted by id. Every id occurs once.
     pub items: Vec<Item>,
-    /// Faults of this copy: one for each file, line or item that is left out or doubtful. A fault
-    /// is never an item too.
+    /// The faults of the copy: one for each file, line or item that is left out or doubtful.
     pub faults: Vec<Fault>,
 }
 
 impl Listing {
-    /// Number of items with each label in `train`, `val` and `test`.
+    /// Each label with the number of items that have it in train, val and test.
     pub fn label_counts(&self) -> Vec<(&str, [usize; 3])> {
         let mut counts: Vec<_> = self
             .labels
@@ -41,26 +40,26 @@ impl Listing {
     }
 }
 
-/// A recording, an interval of a recording, or a picture.
+/// A recording, an interval of a recording, a picture, or a text without media, with its label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Unique within the data set: the data set's own name of the item, if it has one
-    /// (`src/train/method.md` a.2).
+    /// Id of the item, unique within the data set. It is the data set's own name of the item if
+    /// there is one (`src/train/method.md` a.2).
     pub id: String,
     pub split: Split,
-    /// The recorded person (actor, speaker, channel); empty: unknown. A split made here never
-    /// separates the items of a group.
+    /// The recorded person (actor, speaker, channel), or the dialogue in MELD; empty: unknown. A
+    /// split that the loader makes keeps all items of a group together.
     pub group: String,
     pub media: Media,
-    /// The part of the media that is the item: start and end in seconds; `None`: all of it.
+    /// Start and end of the item in its media, in seconds; `None`: the item is the whole media.
     pub interval: Option<[f64; 2]>,
-    /// The transcript.
+    /// The transcript of the item; `None`: unknown.
     pub text: Option<String>,
-    /// `None`: the item has no label.
+    /// The label; `None`: the item is not labelled.
     pub target: Option<Target>,
 }
 
-/// The part of a data set that an item belongs to.
+/// The split of a data set that an item belongs to: training, validation or test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -72,42 +71,40 @@ pub enum Split {
 /// The media of an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Media {
-    /// A file with picture, sound, or both.
+    /// A file with video, sound, or both.
     Recording(PathBuf),
-    /// Picture and sound in two files that start at the same time.
+    /// Video and sound in two files that start at the same time.
     Separate { video: PathBuf, audio: PathBuf },
-    /// A face crop: a clip of one frame, without sound.
+    /// A face crop: it becomes a clip of one frame, without sound.
     Picture(Picture),
-    /// No media: the item has words only.
+    /// No media: the item has a text only.
     None,
 }
 
-/// A still picture of a data set.
+/// A still picture: a face crop of a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Picture {
+    /// A picture file.
     File(PathBuf),
-    /// A grey picture, `size x size`, row by row.
-    Grey {
-        size: usize,
-        pixels: Vec<u8>,
-    },
+    /// A grey picture of `size` x `size` pixels, row-major, one byte (0 to 255) a pixel.
+    Grey { size: usize, pixels: Vec<u8> },
 }
 
 /// The label of an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Target {
-    /// Index in [`Listing::labels`].
+    /// The item's only label, as an index in [`Listing::labels`].
     Class(usize),
-    /// One value per label; a label holds if its value is above 0. CMU-MOSEI has intensities 0 to
-    /// 3.
+    /// One value for each of [`Listing::labels`]. The item has a label if its value is above 0. The
+    /// values of CMU-MOSEI are intensities of 0 to 3.
     Values(Vec<f32>),
 }
 
-/// A fault of the copy on disk.
+/// A fault of a data set's copy on disk, such as a missing recording or a malformed line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// The file, line or id of the fault.
+    /// The file, the line or the item's id in which the fault is.
     pub at: String,
     /// The fault in one sentence.
     pub what: String,

@@ -1,7 +1,7 @@
 //! Data sets, read in place, in their published layouts.
 //!
-//! [`list`] names a data set's items and the faults of the copy on disk. It reads annotations and
-//! checks that media exist; it decodes no recording. An incomplete copy is a [`Listing`] with
+//! [`list`] returns a data set's items and the faults of its copy on disk. It reads annotations and
+//! checks that media files exist; it decodes no recording. An incomplete copy is a [`Listing`] with
 //! [`Fault`]s; a folder that is not the data set is a [`DataError`].
 
 use std::path::{Path, PathBuf};
@@ -31,36 +31,39 @@ pub mod voxceleb2;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};
 
-/// The permitted use of a part of a data set. The selected model is never reported on selection
-/// data.
+/// The permitted use of some samples of a data set. The accuracy of a model is never reported on
+/// the samples by which the model was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
+    /// Samples for training.
     Train,
+    /// Samples for the choice of models and thresholds, and for calibration.
     Select,
+    /// Samples for the reported accuracy.
     Report,
 }
 
-/// Options of a loader; each data set reads those that apply to it.
+/// Options of the loaders. A loader ignores the options of other data sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// MELD: an utterance without media is listed with its words alone ([`Media::None`]) instead of
-    /// as a fault.
+    /// MELD: an utterance without a recording is an item with its words alone ([`Media::None`]).
+    /// Without this option the utterance is a fault.
     pub text_only: bool,
-    /// RAVDESS: one of the reference's ten folds over the 24 actors, 0 to 9. `None`: the default
-    /// split, [`ravdess::split_of`].
+    /// RAVDESS: number of the fold, 0 to 9, of the reference's ten folds over the 24 actors.
+    /// `None`: the default split, [`ravdess::split_of`].
     pub fold: Option<usize>,
-    /// FER2013: PublicTest is [`Split::Val`] and all of Training is [`Split::Train`]. Otherwise
-    /// PublicTest is [`Split::Test`] and a fixed tenth of Training is [`Split::Val`].
+    /// FER2013: if true, PublicTest is [`Split::Val`] and all of Training is [`Split::Train`]. If
+    /// false, PublicTest is [`Split::Test`] and a fixed tenth of Training is [`Split::Val`].
     pub public_test_selects: bool,
 }
 
-/// Why a folder cannot be listed at all.
+/// Why a data set's folder cannot be listed, or one of its annotation files cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// There is no data set of this name.
+    /// No loader has this name.
     #[error("no data set is called {name:?}: there are {}", names().join(", "))]
     Unknown { name: String },
-    /// An option has an invalid value.
+    /// An option has an invalid value; `what` names the option and the valid values.
     #[error("{what}")]
     Refused { what: String },
     /// A required file or folder is missing.
@@ -77,17 +80,17 @@ pub enum DataError {
         #[source]
         source: std::io::Error,
     },
-    /// An annotation file lacks a column.
+    /// An annotation file lacks a required column. `found`: the names of its columns.
     #[error("{} has no column {column:?}: found {}", path.display(), found.join(", "))]
     Column {
         path: PathBuf,
         column: &'static str,
         found: Vec<String>,
     },
-    /// An annotation file is malformed.
+    /// An annotation file is malformed; `what` is the fault in one sentence.
     #[error("{}: {what}", path.display())]
     Malformed { path: PathBuf, what: String },
-    /// The folder holds no item of the data set.
+    /// The folder holds no item of the data set. `layout`: the expected files.
     #[error("nothing of {dataset} in {}{}: expected {layout}", root.display(), first_of(faults))]
     Empty {
         dataset: &'static str,
@@ -97,6 +100,8 @@ pub enum DataError {
     },
 }
 
+/// The first fault in parentheses with the number of the others, for an error message. Empty if
+/// there is no fault.
 fn first_of(faults: &[Fault]) -> String {
     match faults {
         [] => String::new(),
@@ -110,8 +115,10 @@ fn first_of(faults: &[Fault]) -> String {
     }
 }
 
+/// A data set's `list` function: the arguments are the data set's folder and the options.
 type Loader = fn(&Path, &Options) -> Result<Listing, DataError>;
 
+/// The loaders by the data sets' names on the command line, sorted by name.
 const LOADERS: [(&str, Loader); 9] = [
     ("caer", caer::list),
     ("cmu-mosei", mosei::list),
@@ -124,12 +131,15 @@ const LOADERS: [(&str, Loader); 9] = [
     ("voxceleb2", voxceleb2::list),
 ];
 
-/// The names of all data sets, sorted.
+/// The names of all data sets that [`list`] accepts, sorted.
 pub fn names() -> Vec<&'static str> {
     LOADERS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Lists the data set `name` in the folder `root`.
+/// Lists the data set `name` (one of [`names`]) in the folder `root`.
+///
+/// # Errors
+/// The name is unknown, the folder does not exist, or the data set's loader refuses it.
 pub fn list(name: &str, root: &Path, options: &Options) -> Result<Listing, DataError> {
     let Some((_, loader)) = LOADERS.iter().find(|(known, _)| *known == name) else {
         return Err(DataError::Unknown {
@@ -151,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_sorted_and_each_loader_calls_an_empty_folder_empty() {
+    fn names_are_sorted_and_each_loader_refuses_an_empty_folder() {
         let folder = tempfile::tempdir().unwrap();
         let mut sorted = names();
         sorted.sort();
@@ -167,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_and_a_missing_folder_name_the_remedy() {
+    fn errors_for_an_unknown_name_and_a_missing_folder_state_the_remedy() {
         let error = list("mosei", Path::new("/"), &Options::default())
             .unwrap_err()
             .to_string();

@@ -1,5 +1,5 @@
-//! Annotation tables as published: with byte-order marks, tabs, spaces around cells, CRLF, quotes,
-//! and bytes of Windows-1252.
+//! A reader of published annotation tables. They may have byte-order marks, tabs, spaces around
+//! cells, CRLF line ends, quotes, and text in Windows-1252.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, SeekFrom};
@@ -9,33 +9,37 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
-/// A reader of an annotation table.
+/// A reader of an annotation table: a text file with a header and one record a line. Its delimiter
+/// (comma, tab or semicolon) is taken from the first line.
 pub struct Table {
     path: PathBuf,
     header: Vec<String>,
     delimiter: u8,
-    /// Length of the byte-order mark in bytes; the CSV reader starts behind it.
+    /// Length of the byte-order mark in bytes. Positions of the CSV reader count from its end.
     mark: u64,
     reader: csv::Reader<BufReader<File>>,
     record: csv::ByteRecord,
+    /// The cells of all malformed rows so far; see [`Table::left_out`].
     left_out: Vec<String>,
 }
 
-/// A row of a table, with as many cells as the header.
+/// A row of an annotation table. It has as many cells as the header.
 pub struct Row {
-    /// The row's first line, from 1; the header is line 1. With blank lines before the row, it is
-    /// the first of them.
+    /// Number of the row's first line in the file; the header is line 1. If blank lines precede the
+    /// row, this is the first blank line.
     pub line: u64,
     cells: Vec<String>,
 }
 
 impl Row {
-    /// The text of a cell, without surrounding spaces.
+    /// The text of the cell in this column (an index from [`Table::column`]), without surrounding
+    /// spaces.
     pub fn get(&self, column: usize) -> &str {
         &self.cells[column]
     }
 
-    /// The text of a cell; `None` if the column is missing or the cell is empty.
+    /// The text of the cell in this column. `None` if the table lacks the column (`column` is
+    /// `None`) or the cell is empty.
     pub fn optional(&self, column: Option<usize>) -> Option<&str> {
         column.map(|c| self.get(c)).filter(|cell| !cell.is_empty())
     }
@@ -43,6 +47,9 @@ impl Row {
 
 impl Table {
     /// Opens the table at `path` and reads its header.
+    ///
+    /// # Errors
+    /// The file cannot be read, is UTF-16, or has no header.
     pub fn open(path: &Path) -> Result<Table, DataError> {
         let unreadable = |source| DataError::Unreadable {
             path: path.to_path_buf(),
@@ -71,8 +78,8 @@ impl Table {
             .unwrap_or(b',');
         bytes.consume(mark);
         let mark = mark as u64;
-        // Lines end in LF alone, so that they are counted right; a CR before it is trimmed from the
-        // last cell.
+        // Only LF ends a line, so that the CSV reader counts lines correctly. A CR before it is
+        // trimmed from the last cell.
         let mut reader = csv::ReaderBuilder::new()
             .terminator(csv::Terminator::Any(b'\n'))
             .delimiter(delimiter)
@@ -100,7 +107,10 @@ impl Table {
         })
     }
 
-    /// Index of the column `name`. Case, spaces and punctuation of the names are ignored.
+    /// Index of the column `name` in the header. Case, spaces and punctuation are ignored.
+    ///
+    /// # Errors
+    /// [`DataError::Column`]: the table has no such column.
     pub fn column(&self, name: &'static str) -> Result<usize, DataError> {
         self.optional(name).ok_or_else(|| DataError::Column {
             path: self.path.clone(),
@@ -109,13 +119,18 @@ impl Table {
         })
     }
 
-    /// As [`Table::column`]; `None` if there is no such column.
+    /// Index of the column `name` in the header; case, spaces and punctuation are ignored. `None`
+    /// if the table has no such column.
     pub fn optional(&self, name: &str) -> Option<usize> {
         self.header.iter().position(|h| key(h) == key(name))
     }
 
-    /// The next row. Blank lines are skipped. A row with more or fewer cells than the header is a
-    /// fault, and so is a line with an unclosed quote.
+    /// The next row; `None` at the end of the table. Blank lines are skipped. A row with more or
+    /// fewer cells than the header is left out and added to `catalogue` as a fault, and so is a
+    /// line with an unclosed quote.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn next(&mut self, catalogue: &mut Catalogue) -> Result<Option<Row>, DataError> {
         loop {
             match self.reader.read_byte_record(&mut self.record) {
@@ -153,13 +168,15 @@ impl Table {
         }
     }
 
-    /// The cells of the rows that were left out so far; their columns are unknown.
+    /// The cells of all malformed rows that [`Table::next`] has left out so far, in one list. The
+    /// columns of these cells are unknown.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
-    /// For a row that spans lines because of an open quote: skips only its first line, and returns
-    /// that line's number.
+    /// Skips a line with an unclosed quote, which made the CSV reader join it with the lines that
+    /// follow. Only this line is left out: the reader is set back to the next one. Returns the
+    /// number of the line; `None` if the record's line breaks are correctly quoted.
     fn leave_open_quote(&mut self) -> Result<Option<u64>, DataError> {
         let unreadable = |source| DataError::Unreadable {
             path: self.path.clone(),
@@ -201,7 +218,7 @@ impl Table {
         Ok(Some(line))
     }
 
-    /// The path and the line as text, for a fault.
+    /// The table's path and a line number as text, for the position of a fault.
     pub fn at(&self, line: u64) -> String {
         format!("{} line {line}", self.path.display())
     }
@@ -214,8 +231,8 @@ fn malformed(path: &Path, error: csv::Error) -> DataError {
     }
 }
 
-/// Whether a quoted cell of the row is still open at its end, or continues behind its closing
-/// quote.
+/// Whether a quoted cell of the row is not closed at the row's end, or its closing quote is
+/// followed by text instead of a delimiter.
 fn has_open_quote(row: &[u8], delimiter: u8) -> bool {
     let (mut is_quoted, mut begins) = (false, true);
     let mut bytes = row.iter().copied().peekable();
@@ -236,7 +253,8 @@ fn has_open_quote(row: &[u8], delimiter: u8) -> bool {
     is_quoted
 }
 
-/// Whether every line of the row would make a row by its delimiters.
+/// Whether each line of `row` has the delimiters of a complete row. At the end of a file this means
+/// that an unclosed quote has joined several rows.
 fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
     columns > 1
         && row
@@ -245,7 +263,8 @@ fn holds_rows(row: &[u8], delimiter: u8, columns: usize) -> bool {
             .all(|line| line.iter().filter(|b| **b == delimiter).count() == columns - 1)
 }
 
-/// The alphanumeric characters of a column's name in lower case, by which columns are matched.
+/// The letters and digits of a column's name in lower case. Two names with the same key are the
+/// same column.
 fn key(name: &str) -> String {
     name.chars()
         .filter(|c| c.is_alphanumeric())
@@ -253,8 +272,8 @@ fn key(name: &str) -> String {
         .collect()
 }
 
-/// Text that is UTF-8 or otherwise Windows-1252, of which only the characters that occur in
-/// annotation files are supported: quotes, dashes and Latin-1.
+/// Decodes a cell as UTF-8, or as Windows-1252 if it is not UTF-8, and trims it. Of Windows-1252
+/// only Latin-1, quotes, dashes and the ellipsis are supported.
 fn decode(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
@@ -280,6 +299,7 @@ mod tests {
     use super::super::testing::Tree;
     use super::*;
 
+    /// The cells of these columns in each row of the table `bytes`, and the number of faults.
     fn rows(bytes: &[u8], columns: &[&'static str]) -> (Vec<Vec<String>>, usize) {
         let tree = Tree::new(&[]);
         std::fs::write(tree.path().join("t.csv"), bytes).unwrap();
@@ -298,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_tabs_quotes_and_line_ends_are_read() {
+    fn byte_order_marks_tabs_quotes_and_windows_1252_are_read() {
         let expected = vec![vec!["id1".to_string(), "dev".into()]];
         assert_eq!(
             rows(
@@ -331,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_for_every_line_ending() {
+    fn line_numbers_are_right_with_lf_and_crlf() {
         for end in ["\n", "\r\n"] {
             let tree = Tree::new(&[]);
             tree.write(
@@ -357,13 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_costs_its_line_alone() {
+    fn only_the_line_of_an_unclosed_quote_is_left_out() {
         let whole = |text: &str| rows(text.as_bytes(), &["a", "b"]);
         let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
         for end in ["\n", "\r\n"] {
             let table =
                 |lines: &[&str]| whole(&[&["\u{feff}a,b"], lines, &[""]].concat().join(end));
-            // Up to the end of the file; up to the next quote; up to one that ends the file.
+            // An unclosed quote joins lines up to the end of the file, up to the next quote, or
+            // up to a quote at the end of the file.
             assert_eq!(
                 table(&["1,\"x", "2,y", "3,z"]),
                 (vec![row("2", "y"), row("3", "z")], 1)
@@ -374,7 +395,7 @@ mod tests {
             );
             assert_eq!(table(&["1,\"x", "2,y", "3,\"z"]), (vec![row("2", "y")], 2));
             assert_eq!(table(&["1,\"x", "2,y\""]), (vec![row("2", "y\"")], 1));
-            // Cells of several lines are read as ever.
+            // A quoted cell may span several lines.
             let cell = format!("x,{end}\"y\"{end}z");
             assert_eq!(
                 table(&["1,\"x,", "\"\"y\"\"", "z\"", "2,y"]),
@@ -388,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_is_named_with_the_found_ones() {
+    fn missing_columns_utf_16_and_empty_tables_are_errors() {
         let tree = Tree::new(&[]);
         tree.write("t.csv", "file,lable\na.wav,happy\n");
         let error = Table::open(&tree.path().join("t.csv"))

@@ -1,4 +1,4 @@
-//! The files below a folder, in one order on every machine.
+//! The files below a folder, in the same order on every machine.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use super::DataError;
 use super::catalogue::Catalogue;
 
-/// File name extensions of videos.
+/// File name extensions of videos, in lower case.
 pub const VIDEO: [&str; 11] = [
     "mp4", "m4v", "avi", "mkv", "mov", "webm", "mpg", "mpeg", "flv", "wmv", "ts",
 ];
-/// File name extensions of sound.
+/// File name extensions of sound files, in lower case.
 pub const AUDIO: [&str; 8] = ["wav", "flac", "m4a", "mp3", "ogg", "opus", "aac", "oga"];
-/// File name extensions of pictures.
+/// File name extensions of pictures, in lower case.
 pub const PICTURE: [&str; 3] = ["jpg", "jpeg", "png"];
 
-/// A file below a root folder.
+/// A file that [`walk`] found below a root folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundFile {
-    /// The names of the folders from the root down, then of the file.
+    /// The names of the folders from the root down to the file, without the root, and last the
+    /// file's name.
     pub names: Vec<String>,
     pub path: PathBuf,
 }
@@ -31,7 +32,8 @@ impl FoundFile {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The name of the folder that is `up` levels above the file; 1: the file's own folder.
+    /// The name of the folder `up` levels above the file; 1 is the file's own folder. `None` if
+    /// this is the root or a folder above the root.
     pub fn folder(&self, up: usize) -> Option<&str> {
         self.names
             .len()
@@ -39,31 +41,35 @@ impl FoundFile {
             .map(|i| self.names[i].as_str())
     }
 
-    /// The path below the root, with slashes.
+    /// The file's path relative to the root, with slashes.
     pub fn relative(&self) -> String {
         self.names.join("/")
     }
 }
 
-/// A Git LFS pointer file is shorter than this.
+/// Upper limit of the size of a Git LFS pointer file, in bytes.
 const POINTER_BYTES: u64 = 1024;
 
+/// Whether the file is a Git LFS pointer file, which stands for a file that is not downloaded yet.
 fn is_pointer(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs."))
 }
 
-/// Whether `path` has one of these extensions (lower case); its own case is ignored.
+/// Whether the extension of `path`, in any case, is one of `extensions` (in lower case).
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .is_some_and(|e| extensions.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
-/// The files below `root` with one of `extensions`, sorted by their names. Links are followed, each
-/// folder once.
+/// The files at any depth below `root` with one of `extensions`, sorted by their names. Symbolic
+/// links are followed; each folder is read once.
 ///
-/// Faults are names that are not UTF-8, empty files, Git LFS pointer files, and folders that may
-/// not be read. Names that begin with a dot are skipped: archives made on a Mac have `._clip.mp4`
-/// beside `clip.mp4`.
+/// Names that are not UTF-8, empty files, Git LFS pointer files, and folders that cannot be read
+/// are added to `catalogue` as faults. Names that begin with a dot are skipped: archives made on
+/// macOS have `._clip.mp4` beside `clip.mp4`.
+///
+/// # Errors
+/// `root` itself cannot be read.
 pub fn walk(
     root: &Path,
     extensions: &[&str],
@@ -77,7 +83,7 @@ pub fn walk(
     };
     let about = std::fs::metadata(root).map_err(unreadable)?;
     seen.insert((about.dev(), about.ino()));
-    // An error in the root is the caller's; deeper down it is one folder's fault.
+    // An unreadable root is an error; an unreadable folder below it is a fault.
     std::fs::read_dir(root).map_err(unreadable)?;
     let mut open = vec![(root.to_path_buf(), Vec::new())];
     while let Some((folder, names)) = open.pop() {
@@ -126,7 +132,7 @@ pub fn walk(
             let about = match std::fs::metadata(&path) {
                 Ok(about) => about,
                 Err(error) => {
-                    // A link to nowhere.
+                    // Usually a link whose target does not exist.
                     if wanted {
                         catalogue.fault(
                             path.display().to_string(),
@@ -158,12 +164,14 @@ pub fn walk(
     Ok(found)
 }
 
-/// The first of `candidates` below `root` that is a folder; an empty candidate is `root` itself.
+/// The first of `candidates` (paths relative to `root`) that is a folder; an empty candidate is
+/// `root` itself. `None` if no candidate is a folder.
 pub fn folder(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
     candidates.iter().map(|c| root.join(c)).find(|p| p.is_dir())
 }
 
-/// The first of `candidates` below `root` that is a file.
+/// The first of `candidates` (paths relative to `root`) that is a file; `None` if no candidate is a
+/// file.
 pub fn file(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
     candidates
         .iter()

@@ -1,4 +1,4 @@
-//! FER+ (Barsoum et al. 2016): votes of ten annotators for FER2013's pictures, as label
+//! FER+ (Barsoum et al. 2016): the votes of ten annotators for each picture of FER2013, as label
 //! distributions.
 
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use super::catalogue::Catalogue;
 use super::table::Table;
 use crate::labels::{LABELS, label_index};
 
-/// The table's columns for the labels on the wire, in the wire's order.
+/// The table's columns for the wire's labels ([`LABELS`]).
 const COLUMNS: [&str; 7] = [
     "neutral",
     "happiness",
@@ -21,33 +21,36 @@ const COLUMNS: [&str; 7] = [
     "fear",
 ];
 
-/// Least number of votes for labels on the wire. Fewer votes do not estimate a distribution.
+/// Least number of votes for labels on the wire, of ten. Fewer votes do not estimate a
+/// distribution.
 const LEAST: u32 = 5;
 
-/// Number of votes for each label on the wire, in the wire's order.
+/// The annotators' votes for one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Votes {
+    /// Number of votes for each of [`LABELS`].
     counts: [u32; LABELS.len()],
-    /// Number of all votes, those for other labels included.
+    /// Number of all votes, including votes for labels that are not on the wire.
     total_votes: u32,
 }
 
 /// Why the votes of a picture are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum VoteExclusion {
-    /// The table has no row for the picture, because annotators found no face in it, or has two
-    /// rows of its name.
+    /// The table has no row for the picture, because annotators found no face in it; or it has two
+    /// rows for the picture's name.
     #[error("without votes")]
     NoRow,
+    /// Fewer than five votes are for the wire's seven labels.
     #[error("with less than five votes for the seven labels")]
     FewVotes,
-    /// The majority label is contempt, which is not on the wire.
+    /// No label has more votes than contempt, which is not on the wire.
     #[error("of contempt")]
     Contempt,
 }
 
 impl Votes {
-    /// A single vote for `label`.
+    /// A single vote for `label`, an index in [`LABELS`].
     pub fn single(label: usize) -> Votes {
         let mut counts = [0; LABELS.len()];
         counts[label] = 1;
@@ -57,11 +60,15 @@ impl Votes {
         }
     }
 
-    /// Votes for the wire's labels, and for the others.
+    /// The votes for a picture: `counts` for each of [`LABELS`], `contempt`, and `neither` for
+    /// *unknown* and *no face* together.
     ///
-    /// Contempt is not on the wire. Annotators rarely use disgust or neutral for the same faces, so
-    /// votes for contempt are dropped, as are those for *unknown* and *no face*. A picture with
-    /// contempt as a majority label, ties included, is excluded.
+    /// Votes for labels that are not on the wire count in [`Votes::agreement`] only. Votes for
+    /// contempt are not added to another label: annotators rarely choose disgust or neutral for the
+    /// same faces.
+    ///
+    /// # Errors
+    /// No label has more votes than contempt, or fewer than five votes are for the wire's labels.
     pub fn new(
         counts: [u32; LABELS.len()],
         contempt: u32,
@@ -80,36 +87,37 @@ impl Votes {
         })
     }
 
+    /// Number of votes for the wire's labels.
     fn named(&self) -> u32 {
         self.counts.iter().sum()
     }
 
-    /// Share of the votes for each label; the shares sum to 1.
+    /// The share of each of [`LABELS`] in the votes for the wire's labels; the shares sum to 1.
     pub fn shares(&self) -> [f32; LABELS.len()] {
         self.counts.map(|count| count as f32 / self.named() as f32)
     }
 
-    /// The majority label; `None` for a tie.
+    /// The label with the most votes, as an index in [`LABELS`]; `None` for a tie.
     pub fn first(&self) -> Option<usize> {
         let most = *self.counts.iter().max().expect("there are labels");
         let mut firsts = (0..LABELS.len()).filter(|label| self.counts[*label] == most);
         firsts.next().filter(|_| firsts.next().is_none())
     }
 
-    /// Share of all votes that are for the majority label, 0..1.
+    /// The share of the most frequent label in all votes, in [0, 1].
     pub fn agreement(&self) -> f32 {
         *self.counts.iter().max().expect("there are labels") as f32 / self.total_votes as f32
     }
 
-    /// Mean share of the other annotators who chose the same label as one annotator, 0..1; `None`
-    /// for a single vote.
+    /// The probability, in [0, 1], that two annotators drawn from the votes for the wire's labels
+    /// chose the same label. `None` for a single vote.
     pub fn inter_annotator_agreement(&self) -> Option<f64> {
         let pairs = |count: u32| f64::from(count) * (f64::from(count) - 1.0);
         let all = pairs(self.named());
         (all > 0.0).then(|| self.counts.iter().map(|count| pairs(*count)).sum::<f64>() / all)
     }
 
-    /// Entropy of the shares, in nats.
+    /// Entropy of [`Votes::shares`], in nats.
     pub fn entropy(&self) -> f64 {
         let shares = self.shares().map(f64::from);
         -shares
@@ -120,17 +128,17 @@ impl Votes {
     }
 }
 
-/// A table of votes:
-/// `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
+/// The votes for all pictures of FER2013, by split and file name. The file is a table with the
+/// columns `split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF`.
 #[derive(Clone, Debug, Default)]
 pub struct VotesTable(HashMap<(String, String), Result<Votes, VoteExclusion>>);
 
 impl VotesTable {
-    /// Reads the table at `path`.
+    /// Reads the table of votes at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, a column is missing, or a line is not a row of counts. The error
-    /// names file and line.
+    /// The file cannot be read, a column is missing, a line is not a row of counts, or there is no
+    /// row. The error names the file, and the line of a malformed row.
     pub fn read(path: &Path) -> anyhow::Result<VotesTable> {
         ensure!(
             path.is_file(),
@@ -173,13 +181,16 @@ impl VotesTable {
         if let Some(fault) = faults.first_fault() {
             anyhow::bail!("{}: {}", fault.at, fault.what.replace(": left out", ""));
         }
-        // Two pictures of one name: the owner of the votes is unknown.
+        // Two rows have the same name: which picture a row belongs to is unknown.
         found.retain(|name, _| !twice.contains(name));
         ensure!(!found.is_empty(), "{} has no votes in it", path.display());
         Ok(VotesTable(found))
     }
 
-    /// The votes for the picture `file` of FER2013's `split`.
+    /// The votes for the picture `file` of FER2013's split `split`.
+    ///
+    /// # Errors
+    /// The picture has no row, or its votes are excluded for another reason.
     pub fn votes(&self, split: &str, file: &str) -> Result<Votes, VoteExclusion> {
         let name = (split.to_owned(), file.to_owned());
         self.0
@@ -196,6 +207,7 @@ mod tests {
     const HEADER: &str =
         "split,file,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n";
 
+    /// The table of votes with the rows `rows` below the header.
     fn read(rows: &str) -> anyhow::Result<VotesTable> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("votes.csv");
@@ -204,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_are_a_distribution_over_the_wires_labels() {
+    fn shares_agreement_and_entropy_are_those_of_the_votes() {
         let table = read("Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n").unwrap();
         let votes = table.votes("Training", "a.jpg").unwrap();
         let shares = votes.shares();
@@ -214,11 +226,11 @@ mod tests {
         for (name, count) in expected {
             assert!((shares[label_index(name).unwrap()] - count / 7.0).abs() < 1e-6);
         }
-        // Four of all ten.
+        // Four of ten votes are for the most frequent label.
         assert!((votes.agreement() - 0.4).abs() < 1e-6);
-        // Of six others: one with each of two, none, three with each of four.
-        let themselves = (2.0 * 1.0 + 4.0 * 3.0) / (7.0 * 6.0);
-        assert!((votes.inter_annotator_agreement().unwrap() - themselves).abs() < 1e-9);
+        // Pairs of annotators with the same label: 2 * 1 for neutral and 4 * 3 for angry, of 7 * 6.
+        let expected_agreement = (2.0 * 1.0 + 4.0 * 3.0) / (7.0 * 6.0);
+        assert!((votes.inter_annotator_agreement().unwrap() - expected_agreement).abs() < 1e-9);
         let entropy = [2.0, 1.0, 4.0].map(|n: f64| -(n / 7.0) * (n / 7.0).ln());
         assert!((votes.entropy() - entropy.iter().sum::<f64>()).abs() < 1e-6);
         assert_eq!(
@@ -237,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_with_too_few_votes_are_left_out_with_a_reason() {
+    fn exclusion_of_pictures_states_its_reason() {
         let rows = [
             "Training,few.jpg,2,0,0,1,1,0,0,0,3,3",
             "Training,contempt.jpg,3,0,0,0,2,0,0,5,0,0",
@@ -256,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_table_is_an_error_that_names_file_and_line() {
+    fn a_malformed_table_is_an_error_that_names_file_and_line() {
         let good = "Training,a.jpg,2,0,0,1,4,0,0,1,1,1\n";
         for (rows, cause) in [
             (

@@ -2,7 +2,7 @@ use super::super::testing::{Tree, faults, ids, item};
 use super::*;
 
 #[test]
-fn labels_of_every_kind_of_line() {
+fn each_row_of_the_table_is_an_item_or_a_fault_at_its_line() {
     let tree = Tree::new(&[
         "anna/001.mp4",
         "anna/002, too.mp4",
@@ -82,7 +82,7 @@ fn labels_of_every_kind_of_line() {
 }
 
 #[test]
-fn several_labels_make_vectors() {
+fn several_labels_in_a_cell_make_all_targets_vectors() {
     let tree = Tree::new(&["a.wav", "b.wav", "c.wav"]);
     tree.write(
         "labels.csv",
@@ -141,7 +141,7 @@ fn without_a_split_column_whole_groups_are_assigned() {
 }
 
 #[test]
-fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
+fn recordings_that_the_table_does_not_name_are_unlabelled_items() {
     let tree = Tree::new(&[
         "a.mp4",
         "b.wav",
@@ -176,13 +176,14 @@ fn recordings_that_the_table_does_not_name_are_there_without_a_label() {
         (Split::Train, &None, Some("who is there"))
     );
     assert_eq!(item(&listing, "h.wav").target, None);
-    // Lines with faults name their recordings too, and each fault is reported once.
+    // A recording that a line with a fault names is not an unlabelled item, and each fault is
+    // reported once.
     assert_eq!(
         [6, 7, 8].map(|line| faults(&listing, &format!("line {line}"), "left out")),
         [1; 3]
     );
     assert_eq!(listing.faults.len(), 3, "{:?}", listing.faults);
-    // Val and test are of the three that are labelled; the others train.
+    // Of the three labelled recordings one is in each split; the unlabelled ones are in train.
     assert_eq!(item(&listing, "d.wav").split, Split::Train);
     let of = |split| {
         listing
@@ -219,7 +220,7 @@ fn one_recording_under_two_names_is_a_fault_that_names_both_lines() {
 }
 
 #[test]
-fn words_in_a_text_file_are_the_fallback_of_the_table() {
+fn a_text_file_beside_a_recording_is_used_if_the_table_has_no_text() {
     let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "face.png"]);
     for name in ["a", "b", "c", "face"] {
         tree.write(&format!("{name}.txt"), "from beside\n");
@@ -247,7 +248,7 @@ fn words_in_a_text_file_are_the_fallback_of_the_table() {
 }
 
 #[test]
-fn a_quote_that_never_closes_costs_one_line() {
+fn only_the_line_of_an_unclosed_quote_is_left_out() {
     let tree = Tree::new(&["a.wav", "b.wav", "c.wav", "d.wav"]);
     tree.write(
         "labels.csv",
@@ -265,7 +266,7 @@ fn a_quote_that_never_closes_costs_one_line() {
 }
 
 #[test]
-fn a_missing_column_is_named() {
+fn the_error_for_a_missing_column_names_it() {
     let tree = Tree::new(&["a.wav"]);
     tree.write("labels.csv", "path,label\na.wav,happy\n");
     let error = tree.list("folder").unwrap_err().to_string();
@@ -306,7 +307,7 @@ fn without_labels_every_recording_is_an_item() {
 }
 
 #[test]
-fn the_real_sentences_are_read_with_their_recordings() {
+fn recordings_of_grid_are_listed_with_their_sentences() {
     let Some(root) = crate::testing::material("av/grid_s1") else {
         return;
     };
@@ -325,7 +326,7 @@ const COMPOSED: &str = "caf\u{e9}";
 const DECOMPOSED: &str = "cafe\u{301}";
 
 #[test]
-fn names_match_in_any_unicode_form() {
+fn file_names_match_in_any_unicode_form() {
     for (table, disk) in [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)] {
         let names = [format!("{disk}/{disk}.wav"), format!("{disk}/{disk}.txt")];
         let tree = Tree::new(&[&names[0]]);
@@ -336,7 +337,7 @@ fn names_match_in_any_unicode_form() {
         );
         let listing = tree.list("folder").unwrap();
         assert_eq!(listing.faults, []);
-        // By its name on the disk, as without a table.
+        // The id is the name on disk, as without a table.
         assert_eq!(ids(&listing), [names[0].as_str()]);
         let found = &listing.items[0];
         assert_eq!(
@@ -344,7 +345,7 @@ fn names_match_in_any_unicode_form() {
             (&Some(Target::Class(0)), Some("a coffee"))
         );
         assert_eq!(found.media, Media::Recording(tree.path().join(&names[0])));
-        // A line with a fault names its recording too.
+        // The recording of a line with a fault is not an unlabelled item either.
         tree.write(
             "labels.csv",
             &format!("file,label,split\n{table}/{table}.wav,happy,never\n"),
@@ -354,7 +355,7 @@ fn names_match_in_any_unicode_form() {
 }
 
 #[test]
-fn of_two_forms_of_a_name_the_exact_one_is_taken_and_the_other_is_an_error() {
+fn of_two_unicode_forms_of_a_name_the_exact_one_is_an_item_and_the_other_a_fault() {
     let names = [COMPOSED, DECOMPOSED].map(|name| format!("{name}.wav"));
     let tree = Tree::new(&[&names[0], &names[1]]);
     let both = |what: &str| what.contains("café.wav") && what.contains("cafe\\u{301}.wav");
@@ -367,13 +368,13 @@ fn of_two_forms_of_a_name_the_exact_one_is_taken_and_the_other_is_an_error() {
             listing.faults
         );
     };
-    // Without a table the first one is taken.
+    // Without a table the first file is taken.
     fault(&[&names[1]]);
     for name in &names {
         tree.write("labels.csv", &format!("file,label\n{name},happy\n"));
         fault(&[name]);
     }
-    // Both are named as they are.
+    // The table names both files exactly.
     tree.write(
         "labels.csv",
         &format!("file,label\n{},happy\n{},sad\n", names[0], names[1]),
@@ -381,7 +382,7 @@ fn of_two_forms_of_a_name_the_exact_one_is_taken_and_the_other_is_an_error() {
     let listing = tree.list("folder").unwrap();
     assert!(listing.items.len() == 2 && listing.faults.is_empty());
 
-    // Neither is written so.
+    // The table's form of the name is that of neither file.
     let [one, other] = [
         format!("{COMPOSED}{DECOMPOSED}.wav"),
         format!("{DECOMPOSED}{COMPOSED}.wav"),
