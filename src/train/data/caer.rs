@@ -1,8 +1,9 @@
-//! CAER (Lee et al. 2019): clips of television as `{train,validation,test}/<Class>/<clip>.avi`.
+//! CAER (Lee et al. 2019): clips of television series, as
+//! `{train,validation,test}/<Class>/<clip>.avi`.
 //!
-//! The numbers of the clips restart in every split, so an id outside `train` ends in its split:
-//! `Anger_0001`, `Anger_0001_validation`, `Anger_0001_test`. The actors are unknown: groups are
-//! empty.
+//! The numbers of the clips restart in every split. Therefore ids outside `train` have the split as
+//! a suffix: `Anger_0001`, `Anger_0001_validation`, `Anger_0001_test`. The actors are unknown, so
+//! all groups are empty.
 
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use super::catalogue::Catalogue;
 use super::tree::{VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-/// The labels in the order of the reference's targets (`CAER_EXPRESSION_LABELS`), not of its
-/// configuration (`src/train/method.md` a.2).
+/// CAER's classes, in the order of the target numbers in the reference's code
+/// (`CAER_EXPRESSION_LABELS`). Its configuration has another order (`src/train/method.md` a.2).
 pub const LABELS: [&str; 7] = [
     "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
 ];
@@ -19,7 +20,10 @@ pub const LABELS: [&str; 7] = [
 const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, \
                       Fear, Happy, Neutral, Sad and Surprise";
 
-/// Lists the data set in the folder `root`.
+/// Lists the clips of CAER in the folder `root`.
+///
+/// # Errors
+/// The folder cannot be read, or there is no item.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     for file in walk(root, &VIDEO, &mut catalogue)? {
@@ -66,9 +70,11 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("caer", &LABELS, root, LAYOUT)
 }
 
+/// Index in [`LABELS`] of the class that a folder's name states, in any case; `None` if the class
+/// is unknown.
 fn label_of(class: &str) -> Option<usize> {
     let class = class.to_lowercase();
-    // Copies with `Angry` are about; the reference reads both.
+    // Some copies have `Angry` instead of `Anger`; the reference accepts both.
     let class = if class == "angry" { "anger" } else { &class };
     LABELS.iter().position(|l| *l == class)
 }
@@ -79,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_classes_and_ids() {
+    fn folders_give_split_class_and_id() {
         let tree = Tree::new(&[
             "train/Anger/0001.avi",
             "train/Sad/0001.avi",
@@ -120,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_folder_deeper_is_found_too_and_a_double_is_a_fault() {
+    fn clips_below_another_folder_are_found_and_duplicate_ids_are_faults() {
         let tree = Tree::new(&["CAER/train/Happy/0001.avi", "CAER/train/Happy/0001.mp4"]);
         let listing = tree.list("caer").unwrap();
         assert_eq!(ids(&listing), ["Happy_0001"]);

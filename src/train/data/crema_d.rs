@@ -4,8 +4,8 @@
 //! VideoFlash/1001_DFA_ANG_XX.flv     AudioWAV/1001_DFA_ANG_XX.wav      either, or both
 //! VideoDemographics.csv              optional: the actors
 //! ```
-//! Split by actor: 1001 to 1063 train, 1064 to 1077 select, 1078 to 1091 report. The label is the
-//! instructed emotion, not the raters'.
+//! The splits are by actor: 1001 to 1063 are train, 1064 to 1077 val, 1078 to 1091 test. The label
+//! is the emotion that the actor was asked to play, not the raters' choice.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,13 @@ use super::table::Table;
 use super::tree::{self, AUDIO, VIDEO, has_extension, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, Target};
 
-/// The emotions, in the order of their codes' letters.
+/// The emotions, in alphabetical order of their codes in file names.
 pub const LABELS: [&str; 6] = ["anger", "disgust", "fear", "happy", "neutral", "sad"];
 
+/// The codes of [`LABELS`] in file names.
 const CODES: [&str; 6] = ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"];
 
+/// The codes of the sentences in file names, and the sentences.
 const SENTENCES: [(&str, &str); 12] = [
     ("IEO", "It's eleven o'clock."),
     ("TIE", "That is exactly what happened."),
@@ -35,25 +37,30 @@ const SENTENCES: [(&str, &str); 12] = [
     ("WSI", "We'll stop in a couple of minutes."),
 ];
 
-/// The file that was published without sound.
+/// The take whose published file has no sound.
 const SILENT: &str = "1076_MTI_SAD_XX";
 
 const LAYOUT: &str =
     "AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav and VideoFlash/….flv, as in 1001_DFA_ANG_XX";
 
-/// An actor: one line of `VideoDemographics.csv`.
+/// An actor of CREMA-D, from `VideoDemographics.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
+    /// In years.
     pub age: u32,
     /// `male` or `female`.
     pub sex: String,
 }
 
-/// Reads `VideoDemographics.csv`: the actors by number.
+/// Reads `VideoDemographics.csv`: the actors by number (1001 to 1091). Malformed rows are left out.
+///
+/// # Errors
+/// The file cannot be read, or a column is missing.
 pub fn actors(path: &Path) -> Result<BTreeMap<u32, Actor>, DataError> {
     read_actors(path, &mut Catalogue::default())
 }
 
+/// As [`actors`]; malformed rows are added to `catalogue` as faults.
 fn read_actors(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<u32, Actor>, DataError> {
     let mut table = Table::open(path)?;
     let (id, age, sex) = (
@@ -82,7 +89,10 @@ fn read_actors(path: &Path, catalogue: &mut Catalogue) -> Result<BTreeMap<u32, A
     Ok(actors)
 }
 
-/// Lists the data set in the folder `root`.
+/// Lists the takes of CREMA-D in the folder `root`.
+///
+/// # Errors
+/// The folder or `VideoDemographics.csv` cannot be read, or there is no item.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let actors = match tree::file(
@@ -92,14 +102,14 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
         Some(path) => Some(read_actors(&path, &mut catalogue)?),
         None => None,
     };
-    // The files of each take: picture and sound.
+    // The video and the sound file of each take.
     let mut takes: BTreeMap<String, [Option<PathBuf>; 2]> = BTreeMap::new();
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
     for file in walk(root, &extensions, &mut catalogue)? {
         let kind = usize::from(has_extension(&file.path, &AUDIO));
         let place = &mut takes.entry(file.stem().to_string()).or_default()[kind];
         match place {
-            // The project's own copy has every sound twice, in AudioMP3 too.
+            // A copy may have every sound twice, as WAV and as MP3: the lossless file is used.
             Some(first) if first.extension() == file.path.extension() => {
                 catalogue.fault(
                     file.path.display().to_string(),
@@ -148,8 +158,8 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("crema-d", &LABELS, root, LAYOUT)
 }
 
-/// An actor's split: 63, 14 and 14 actors. About half of the first two groups are women; of the
-/// last group, six.
+/// The split of an actor (1001 to 1091): 63 actors are train, 14 val and 14 test. About half of the
+/// actors of train and val are women; of test, six.
 pub fn split_of(actor: u32) -> Split {
     match actor {
         ..=1063 => Split::Train,
@@ -158,7 +168,8 @@ pub fn split_of(actor: u32) -> Split {
     }
 }
 
-/// Actor, sentence and index of the emotion in [`LABELS`], from a file's name.
+/// The actor's number, the sentence, and the emotion's index in [`LABELS`], from a file name
+/// without extension. `None` if the name has another form.
 fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
     let [actor, sentence, emotion, level] = name.split('_').collect::<Vec<_>>()[..] else {
         return None;
@@ -166,7 +177,7 @@ fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
     let actor = actor.parse().ok().filter(|a| (1001..=1091).contains(a))?;
     let text = SENTENCES.iter().find(|(code, _)| *code == sentence)?.1;
     let label = CODES.iter().position(|c| *c == emotion)?;
-    // `X` is an error in one file's name.
+    // One published file has the level `X` by mistake.
     ["XX", "X", "LO", "MD", "HI"]
         .contains(&level)
         .then_some((actor, text, label))
@@ -178,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_are_paired_and_split_by_actor() {
+    fn video_and_sound_of_a_take_are_paired_and_takes_split_by_actor() {
         let tree = Tree::new(&[
             "AudioWAV/1001_DFA_ANG_XX.wav",
             "VideoFlash/1001_DFA_ANG_XX.flv",
@@ -233,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_annotations_agree_with_the_names() {
+    fn all_names_in_the_published_annotations_are_parsed() {
         let tree = Tree::new(&[]);
         if !tree.copy(
             "annotations/crema_d/VideoDemographics.csv",
@@ -259,7 +270,7 @@ mod tests {
                 .count(),
             6
         );
-        // Every name of the raters' table is a take.
+        // Every file name in the raters' table is the name of a take.
         assert!(tree.copy("annotations/crema_d/summaryTable.csv", "summaryTable.csv"));
         let mut table = Table::open(&tree.path().join("summaryTable.csv")).unwrap();
         let (name, mut catalogue, mut count) =

@@ -9,8 +9,8 @@
 //! ```
 //! The first of these three layouts that exists is read. The root may also be the table or the
 //! archive itself. A fixed tenth of Training, chosen by a hash of the pixels, is val; PublicTest
-//! and PrivateTest are test (see also [`Options::public_test_selects`]). The persons are unknown, so
-//! all groups are empty.
+//! and PrivateTest are test (see also [`Options::public_test_selects`]). The persons are unknown,
+//! so all groups are empty.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! GoEmotions (Demszky et al. 2020) in Ekman's classes: `train.tsv` and `dev.tsv` (sentence, label
-//! numbers, comment id), `labels.txt`.
+//! GoEmotions (Demszky et al. 2020) with Ekman's classes: `labels.txt`, and `train.tsv` and
+//! `dev.tsv` with the columns sentence, label numbers, and comment id.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use anyhow::{Context, ensure};
 use crate::labels::{LABELS, label_index};
 use crate::train::data::Part;
 
-/// A comment and the emotions that its annotators chose.
+/// A comment of GoEmotions and the emotions that its annotators chose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sentence {
     pub text: String,
-    /// One or several indices in [`LABELS`].
+    /// The emotions as indices in [`LABELS`]; one or several.
     pub labels: Vec<usize>,
 }
 
 impl Sentence {
-    /// The share of each label: equal for all labels of the comment.
+    /// A distribution over [`LABELS`] with equal shares for the labels of the comment.
     pub fn shares(&self) -> [f32; LABELS.len()] {
         let mut shares = [0.0; LABELS.len()];
         for label in &self.labels {
@@ -27,11 +27,11 @@ impl Sentence {
     }
 }
 
-/// Reads the comments of one part. Of `train.tsv`, nine in ten train, and a tenth (by a hash of the
-/// id) selects; `dev.tsv` reports.
+/// Reads the comments of one part. A tenth of `train.tsv`, by a hash of the comment's id, is for
+/// selection, the rest for training; `dev.tsv` is for the report.
 ///
 /// # Errors
-/// A table cannot be read, or a line does not have three columns with labels of `labels.txt`.
+/// A file cannot be read, or a line does not have three columns with labels of `labels.txt`.
 pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
     let read = |name: &str| {
         std::fs::read_to_string(folder.join(name)).with_context(|| {
@@ -56,10 +56,10 @@ pub fn read(folder: &Path, part: Part) -> anyhow::Result<Vec<Sentence>> {
         let [text, numbers, id] = columns[..] else {
             anyhow::bail!("{}: expected a sentence, labels and an id", at());
         };
-        let is_kept_back = crc32fast::hash(id.as_bytes()).is_multiple_of(10);
+        let is_held_back = crc32fast::hash(id.as_bytes()).is_multiple_of(10);
         let is_wanted = match part {
-            Part::Train => !is_kept_back,
-            Part::Select => is_kept_back,
+            Part::Train => !is_held_back,
+            Part::Select => is_held_back,
             Part::Report => true,
         };
         if !is_wanted {
@@ -85,8 +85,8 @@ pub fn with_one_label(sentences: Vec<Sentence>) -> Vec<Sentence> {
     sentences.into_iter().filter(is_one).collect()
 }
 
-/// At most the first `count` comments of each label. A comment with several labels counts for each,
-/// and is kept while one of them is below the limit.
+/// Keeps a comment while one of its labels has fewer than `count` comments so far, counting a
+/// comment for each of its labels. A frequent label may exceed `count` with a rare one.
 pub fn first_of_each(sentences: Vec<Sentence>, count: usize) -> Vec<Sentence> {
     let mut counts = [0; LABELS.len()];
     let mut is_wanted = |sentence: &Sentence| {
@@ -103,6 +103,7 @@ pub fn first_of_each(sentences: Vec<Sentence>, count: usize) -> Vec<Sentence> {
 mod tests {
     use super::*;
 
+    /// A folder with `labels.txt` and the given `train.tsv`, without `dev.tsv`.
     fn folder(train: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("labels.txt"), "anger\ndisgust\njoy").unwrap();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_may_have_several_labels() {
+    fn labels_of_a_sentence_get_equal_shares() {
         let lines: String = (0..50)
             .map(|i| format!("Well {i}.\t0,2\tid{i}\n"))
             .collect();
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn of_common_labels_the_first_are_kept_and_of_rare_ones_all() {
+    fn the_first_sentences_of_frequent_labels_and_all_of_rare_ones_are_kept() {
         let sentence = |labels: &[usize]| Sentence {
             text: String::new(),
             labels: labels.to_vec(),
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_tables_are_read() {
+    fn the_published_tables_have_the_published_sizes_and_all_labels() {
         let Some(folder) = crate::testing::material("text/goemotions") else {
             return;
         };

@@ -1,12 +1,12 @@
-//! MELD (Poria et al. 2019): utterances of *Friends* with transcripts.
+//! MELD (Poria et al. 2019): utterances of the television series *Friends*, with transcripts.
 //!
 //! ```text
 //! train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv        at the root, or in annotations/
 //! train_splits/dia0_utt0.mp4 …  dev_splits_complete/…  output_repeated_splits_test/…
 //! ```
-//! Files `final_videos_*` are ignored. The numbers of dialogues restart in every split, so ids and
-//! groups outside train end in their split: `dia0_utt0`, `dia0_utt0_dev`, `dia0_utt0_test`. A group
-//! is a dialogue.
+//! Files `final_videos_*` are ignored. The numbers of dialogues restart in every split. Therefore
+//! ids and groups outside train have the split as a suffix: `dia0_utt0`, `dia0_utt0_dev`,
+//! `dia0_utt0_test`. A group is a dialogue.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,20 @@ const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv 
                       output_repeated_splits_test/ with dia<d>_utt<u>.mp4 (the tables suffice \
                       where words alone are asked for)";
 
+/// A split of MELD: its table and its media.
 struct Part {
+    /// File name of the annotation table.
     table: &'static str,
     split: Split,
+    /// Suffix of the ids and groups.
     suffix: &'static str,
+    /// Folders that may have the recordings; the first existing one is used.
     media: &'static [&'static str],
-    /// Dialogue and utterance of the file that cannot be decoded in the published archives.
+    /// Dialogue and utterance of the recording that cannot be decoded in the published archives.
     broken: (u32, u32),
 }
 
+/// The splits. `broken` is out of range for test, whose recordings can all be decoded.
 const PARTS: [Part; 3] = [
     Part {
         table: "train_sent_emo.csv",
@@ -62,10 +67,13 @@ const PARTS: [Part; 3] = [
     },
 ];
 
-/// Lists the data set in the folder `root`.
+/// Lists the utterances of MELD in the folder `root`.
+///
+/// # Errors
+/// A table is malformed, or there is no item. A missing table is a fault.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
-    // The archive unpacks to MELD.Raw.
+    // The published archive has the top-level folder MELD.Raw.
     let roots = [root.to_path_buf(), root.join("MELD.Raw")];
     for part in &PARTS {
         let tables: Vec<PathBuf> = [
@@ -91,6 +99,7 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     catalogue.finish("meld", &LABELS, root, LAYOUT)
 }
 
+/// Adds the utterances of the table `path`; `media` is the folder of their recordings.
 fn list_part(
     part: &Part,
     path: &Path,
@@ -168,7 +177,7 @@ fn list_part(
     Ok(())
 }
 
-/// The files of a folder by their names in lower case: some copies have `.MP4`.
+/// The files of a folder by their names in lower case: some copies of MELD have `.MP4`.
 fn by_lower_name(folder: &Path) -> HashMap<String, PathBuf> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files
@@ -181,7 +190,8 @@ fn by_lower_name(folder: &Path) -> HashMap<String, PathBuf> {
         .collect()
 }
 
-/// The file has three kinds of apostrophes; one is Windows-1252's 0x92 as a code point.
+/// The transcript with ASCII apostrophes, quotes and ellipses. The published tables have several
+/// kinds, among them bytes of Windows-1252 decoded as code points (U+0092).
 fn words(utterance: &str) -> String {
     utterance
         .replace(['\u{91}', '\u{92}', '‘', '’'], "'")
@@ -197,6 +207,7 @@ mod tests {
     const HEADER: &str = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,\
                           Season,Episode,StartTime,EndTime";
 
+    /// An annotation table; a row has text, emotion, dialogue and utterance.
     fn table(rows: &[(&str, &str, &str, &str)]) -> String {
         let line = |(text, emotion, d, u): &(&str, &str, &str, &str)| {
             format!(
@@ -210,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_read_with_their_media_and_broken_media_are_faults() {
+    fn utterances_are_joined_with_recordings_and_broken_recordings_are_faults() {
         let tree = Tree::new(&[
             "train_splits/dia0_utt0.mp4",
             "train_splits/dia125_utt3.mp4",
@@ -286,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_may_be_in_upper_case() {
+    fn a_recording_with_an_extension_in_upper_case_is_found() {
         let tree = Tree::new(&["train_splits/dia0_utt7.MP4"]);
         tree.write("train_sent_emo.csv", &table(&[("Hey", "joy", "0", "7")]));
         let listing = tree.list("meld").unwrap();
@@ -298,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_tables_give_words_alone_when_asked() {
+    fn the_published_tables_are_listed_without_media_with_text_only() {
         let tree = Tree::new(&[]);
         if !tree.copy("annotations/meld/train_sent_emo.csv", "train_sent_emo.csv")
             || !tree.copy("annotations/meld/dev_sent_emo.csv", "dev_sent_emo.csv")
@@ -347,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_emotions_is_an_error() {
+    fn a_table_without_the_column_emotion_is_an_error() {
         let tree = Tree::new(&[]);
         tree.write(
             "train_sent_emo.csv",

@@ -1,5 +1,5 @@
 //! nEMO (Christop 2024), acted Polish speech: `<speaker>_<emotion>_<sentence>.flac`, 16 kHz mono,
-//! beside its `data.tsv`.
+//! with the speakers' data in `data.tsv`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::labels::RAVDESS;
 use crate::train::data::Part;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 
-/// The speakers, sorted, and whether each is a woman (`data.tsv`).
+/// The speakers, sorted, and for each whether she is a woman (from `data.tsv`).
 const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
     ("IC0", true),
     ("KD0", true),
@@ -20,7 +20,8 @@ const SPEAKERS_AND_SEX: [(&str, bool); 7] = [
     ("WR0", false),
 ];
 
-/// The speakers, sorted. The `actor` of a clip is a position in this list, from 1.
+/// The speakers' codes in nEMO, sorted. The `actor` of a clip is a position in this list, counted
+/// from 1.
 pub const SPEAKERS: [&str; 7] = {
     let mut names = [""; 7];
     let mut at = 0;
@@ -31,16 +32,16 @@ pub const SPEAKERS: [&str; 7] = {
     names
 };
 
-/// The report speakers, a woman and a man; they do not depend on the recipe.
+/// The speakers whose clips are for the report in every recipe: a woman and a man.
 pub const REPORT_SPEAKERS: [&str; 2] = ["IC0", "KS0"];
 
-/// Whether speaker `actor` (from 1) is a woman.
+/// Whether speaker `actor`, a position in [`SPEAKERS`] counted from 1, is a woman.
 pub fn is_woman(actor: u32) -> bool {
     SPEAKERS_AND_SEX[actor as usize - 1].1
 }
 
-/// The speaker's position, from 1, and the emotion's index in [`RAVDESS`]; `None` for a name in
-/// another form.
+/// The speaker's position in [`SPEAKERS`], counted from 1, and the emotion's index in [`RAVDESS`],
+/// from a file name without extension. `None` if the name has another form.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let mut fields = stem.split('_');
     let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);
@@ -59,7 +60,8 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     is_number.then_some((place as u32 + 1, emotion))
 }
 
-/// The part of a speaker: report for [`REPORT_SPEAKERS`], selection for `select`, else training.
+/// The part of the clips of speaker `actor`, a position in [`SPEAKERS`] counted from 1: report for
+/// [`REPORT_SPEAKERS`], selection for the speakers in `select`, otherwise training.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
         actor if REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]) => Part::Report,
@@ -68,10 +70,12 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// Reads the clips of one part, sorted by path; `select` are the selection speakers.
+/// Reads the clips of one part of nEMO, sorted by path. `select`: the selection speakers, as
+/// positions in [`SPEAKERS`] counted from 1.
 ///
 /// # Errors
-/// The folder does not hold nEMO, or a clip cannot be decoded.
+/// The folder has no clips of this part, a file's name has another form, or a clip cannot be
+/// decoded.
 pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let files = std::fs::read_dir(folder).with_context(|| {
         format!(
@@ -110,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed() {
+    fn speaker_and_emotion_are_parsed_from_file_names() {
         assert_eq!(parse("IC0_anger_12"), Some((1, 4)));
         assert_eq!(parse("WR0_surprised_4"), Some((7, 7)));
         for other in [
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn report_speakers_never_train_or_select() {
+    fn report_speakers_are_never_in_training_or_selection() {
         for actor in 1..=7 {
             let reports = REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]);
             for select in [&[][..], &[1, 2, 3, 4, 5, 6, 7]] {
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_folder_is_read_by_part() {
+    fn the_published_folder_is_read_by_part() {
         let Some(folder) = crate::testing::material("speech/nemo") else {
             return;
         };

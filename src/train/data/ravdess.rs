@@ -1,4 +1,4 @@
-//! RAVDESS speech (Livingstone & Russo 2018):
+//! RAVDESS's speech (Livingstone & Russo 2018) for training the voice encoder:
 //! `Actor_NN/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.flac`.
 
 use std::ops::RangeInclusive;
@@ -10,14 +10,15 @@ use crate::labels::RAVDESS;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::{Part, Split};
 
-/// The numbers of all actors.
+/// The numbers of all actors of RAVDESS.
 pub const ACTORS: RangeInclusive<u32> = 1..=24;
-/// The report actors; they do not depend on the recipe.
+/// The actors whose clips are for the report in every recipe.
 pub const REPORT_ACTORS: RangeInclusive<u32> = 18..=21;
-/// The default selection actors.
+/// The selection actors by default; a recipe may name others.
 pub const SELECT_ACTORS: [u32; 2] = [16, 17];
 
-/// The part of an actor: report for actors 18 to 21, selection for `select`, else training.
+/// The part of an actor's clips: report for [`REPORT_ACTORS`], selection for the actors in
+/// `select`, otherwise training.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
     match actor {
         actor if REPORT_ACTORS.contains(&actor) => Part::Report,
@@ -26,8 +27,8 @@ pub fn part_of(actor: u32, select: &[u32]) -> Part {
     }
 }
 
-/// The reference's ten folds (`src/train/method.md` a.2): report actors and selection actors; all
-/// others train.
+/// The reference's ten folds (`src/train/method.md` a.2): for each, the test actors and the
+/// validation actors. The other actors train.
 #[rustfmt::skip]
 const FOLDS: [(&[u32], &[u32]); 10] = [
     (&[1, 2, 3], &[23, 24]), (&[4, 5, 6], &[23, 24]), (&[7, 8], &[23, 24]),
@@ -35,8 +36,8 @@ const FOLDS: [(&[u32], &[u32]); 10] = [
     (&[16, 17], &[23, 24]), (&[18, 19], &[1, 2]), (&[20, 21], &[1, 2]), (&[22, 23, 24], &[1, 2]),
 ];
 
-/// The split of an actor. By default actors 1 to 15 and 22 to 24 train, 16 and 17 select, and 18 to
-/// 21 report. `fold`: one of the reference's ten folds, 0 to 9.
+/// The split of an actor. `fold`: one of the reference's ten folds, 0 to 9. `None`: actors 1 to 15
+/// and 22 to 24 are train, 16 and 17 val, 18 to 21 test.
 pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     match fold.map(|f| FOLDS[f]) {
         Some((test, _)) if test.contains(&actor) => Split::Test,
@@ -50,20 +51,25 @@ pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
     }
 }
 
-/// The fields of a file's name except the modality, each the number in the name, from 1.
+/// One performance of a sentence, by the numbers in a file's name, which begin at 1. The modality
+/// is not included, because a take has one file for each modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Take {
     pub actor: u32,
+    /// 1: speech, 2: song.
     pub channel: u32,
+    /// Index in [`RAVDESS`] plus 1.
     pub emotion: u32,
+    /// 1: normal, 2: strong.
     pub intensity: u32,
+    /// Which of the two sentences.
     pub statement: u32,
     pub repetition: u32,
 }
 
 impl Take {
-    /// The modality (1: picture with sound, 2: picture, 3: sound) and the take of a file's name;
-    /// `None` for a name in another form.
+    /// The modality (1: video with sound, 2: video only, 3: sound only) and the take, from a file
+    /// name without extension. `None` if the name has another form or a number is out of range.
     pub fn parse(stem: &str) -> Option<(usize, Take)> {
         let fields: Vec<u32> = stem
             .split('-')
@@ -103,7 +109,7 @@ impl Take {
             .then_some((modality as usize, take))
     }
 
-    /// The name of the take's file of this modality, without extension.
+    /// The name, without extension, of the take's file of this modality (1 to 3).
     pub fn name(&self, modality: u32) -> String {
         let Take {
             actor,
@@ -120,7 +126,12 @@ impl Take {
     }
 }
 
-/// Reads the clips of one part, sorted by path; `select` are the selection actors.
+/// Reads the clips of one part of RAVDESS, sorted by path. `select`: the numbers of the selection
+/// actors.
+///
+/// # Errors
+/// The folder has no clips of this part, a file's name has another form, or a clip cannot be
+/// decoded.
 pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<LabelledClip>> {
     let mut paths: Vec<(PathBuf, u32, usize)> = Vec::new();
     let actors = std::fs::read_dir(folder).with_context(|| {
@@ -161,7 +172,8 @@ pub fn read(folder: &Path, part: Part, select: &[u32]) -> anyhow::Result<Vec<Lab
         .collect()
 }
 
-/// The actor and the index of the emotion in [`RAVDESS`].
+/// The actor's number and the emotion's index in [`RAVDESS`], from a file's name. `None` if the
+/// name has another form.
 fn parse(path: &Path) -> Option<(u32, usize)> {
     let (_, take) = Take::parse(path.file_stem()?.to_str()?)?;
     Some((take.actor, take.emotion as usize - 1))
@@ -172,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed() {
+    fn actor_and_emotion_are_parsed_from_file_names() {
         assert_eq!(
             parse(Path::new("Actor_07/03-01-06-01-02-01-07.flac")),
             Some((7, 5))
@@ -182,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn no_actor_is_in_two_parts() {
+    fn each_actor_is_in_one_part_and_report_actors_never_select() {
         let of = |part, select: &[u32]| {
             ACTORS
                 .filter(|a| part_of(*a, select) == part)
@@ -198,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn folds_partition_the_actors() {
-        // Every actor reports in one fold of ten, and never in the fold in which it selects.
+    fn each_actor_is_in_test_in_one_fold_and_names_round_trip() {
+        // Every actor is in test in exactly one fold.
         for actor in 1..=24 {
             let tested = (0..10)
                 .filter(|f| split_of(actor, Some(*f)) == Split::Test)
@@ -225,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_folder_is_read_by_part() {
+    fn the_published_folder_is_read_by_part() {
         let Some(folder) = crate::testing::material("speech/ravdess") else {
             return;
         };

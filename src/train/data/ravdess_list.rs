@@ -1,9 +1,9 @@
-//! RAVDESS's speech as recordings: `Actor_NN/<take>.<mp4|wav|flac>`, where a take is
+//! The loader of RAVDESS's speech recordings: `Actor_NN/<take>.<mp4|wav|flac>`, where a take is
 //! `<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>`.
 //!
-//! Modality 01 is picture with sound, 02 picture, 03 sound. If a take has a recording with both,
-//! only that one is listed; else picture and sound are listed together. Songs (channel 02) are
-//! ignored. All files may also be in one folder.
+//! Modality 01 is video with sound, 02 video only, 03 sound only. If a take has a file with both,
+//! this file is the item's media; otherwise its video and sound files are. Songs (channel 02) are
+//! left out. All files may also be in one folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,16 @@ use crate::labels::RAVDESS;
 const LAYOUT: &str =
     "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac) and Actor_NN/01-01-EE-II-SS-RR-AA.mp4";
 
+/// The sentences that the actors speak; the number in a file's name is the index plus 1.
 const STATEMENTS: [&str; 2] = [
     "Kids are talking by the door",
     "Dogs are sitting by the door",
 ];
 
-/// Lists the data set in the folder `root`.
+/// Lists the takes of RAVDESS in the folder `root`, one item a take.
+///
+/// # Errors
+/// `options.fold` is above 9, the folder cannot be read, or there is no item.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
     if let Some(fold) = options.fold.filter(|f| *f > 9) {
         return Err(DataError::Refused {
@@ -90,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_one_take_the_fullest_recording_is_listed() {
+    fn a_take_is_one_item_with_video_and_sound_if_it_has_both() {
         let tree = Tree::new(&[
             "Actor_01/01-01-06-01-02-01-01.mp4",
             "Actor_01/02-01-06-01-02-01-01.mp4",
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_is_taken_from_the_options() {
+    fn the_fold_in_the_options_selects_the_splits() {
         let tree = Tree::new(&[
             "03-01-01-01-01-01-01.wav",
             "03-01-01-01-01-01-18.wav",
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_folders_are_listed() {
+    fn the_published_folders_are_listed_without_faults() {
         let (Some(voices), Some(faces)) = (
             crate::testing::material("speech/ravdess"),
             crate::testing::material("av/ravdess_actor01"),

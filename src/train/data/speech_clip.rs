@@ -1,4 +1,4 @@
-//! A labelled clip of acted speech, and the corpora that have such clips.
+//! A labelled clip of acted speech, and the corpora with such clips.
 
 use std::path::Path;
 
@@ -16,13 +16,14 @@ use crate::train::data::Part;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Corpus {
-    /// English, North America (Livingstone & Russo 2018).
+    /// RAVDESS: English, North America (Livingstone & Russo 2018).
     Ravdess,
-    /// Polish (Christop 2024).
+    /// nEMO: Polish (Christop 2024).
     Nemo,
 }
 
 impl Corpus {
+    /// All corpora of acted speech.
     pub const ALL: [Corpus; 2] = [Corpus::Ravdess, Corpus::Nemo];
 
     /// The corpus's published name.
@@ -33,7 +34,7 @@ impl Corpus {
         }
     }
 
-    /// The emotions of the corpus, as indices in [`RAVDESS`](crate::labels::RAVDESS).
+    /// The emotions that the corpus has, as indices in [`RAVDESS`](crate::labels::RAVDESS).
     pub fn emotions(self) -> &'static [usize] {
         match self {
             Corpus::Ravdess => &[0, 1, 2, 3, 4, 5, 6, 7],
@@ -41,7 +42,7 @@ impl Corpus {
         }
     }
 
-    /// The corpus's folder below that of the material.
+    /// The corpus's folder, relative to the folder of the material.
     pub fn folder(self) -> &'static str {
         match self {
             Corpus::Ravdess => "speech/ravdess",
@@ -50,27 +51,29 @@ impl Corpus {
     }
 }
 
-/// A labelled clip of speech.
+/// A recording of one spoken sentence with its emotion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledClip {
-    /// Mono samples at [`SAMPLE_RATE_HZ`], -1..1.
+    /// Mono samples at [`SAMPLE_RATE_HZ`], in [-1, 1].
     pub samples: Vec<f32>,
-    /// The range of samples with speech: its first sample, and the one after its last.
+    /// The range of `samples` with speech: index of the first sample, and index after the last
+    /// sample.
     pub speech: [usize; 2],
-    /// Index in [`RAVDESS`](crate::labels::RAVDESS).
+    /// The acted emotion, as an index in [`RAVDESS`](crate::labels::RAVDESS).
     pub emotion: usize,
     pub corpus: Corpus,
-    /// RAVDESS: the actor's number. nEMO: the speaker's position in
-    /// [`SPEAKERS`](super::nemo::SPEAKERS), from 1.
+    /// The speaker. RAVDESS: the actor's number. nEMO: the position in
+    /// [`SPEAKERS`](super::nemo::SPEAKERS), counted from 1.
     pub actor: u32,
     pub part: Part,
 }
 
 impl LabelledClip {
-    /// Decodes the clip at `path`.
+    /// Decodes the sound file at `path` and finds the speech in it. The other arguments become
+    /// fields of the clip.
     ///
     /// # Errors
-    /// The file is not mono speech at [`SAMPLE_RATE_HZ`].
+    /// The file cannot be decoded, or is not mono at [`SAMPLE_RATE_HZ`].
     pub fn read(
         path: &Path,
         corpus: Corpus,
@@ -91,7 +94,7 @@ impl LabelledClip {
     }
 }
 
-/// Decodes a mono file at [`SAMPLE_RATE_HZ`].
+/// Decodes a sound file to mono samples in [-1, 1]. Fails unless it is mono at [`SAMPLE_RATE_HZ`].
 fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
     let stream = MediaSourceStream::new(Box::new(std::fs::File::open(path)?), Default::default());
     let mut format = symphonia::default::get_probe().probe(
@@ -135,8 +138,8 @@ fn decode(path: &Path) -> anyhow::Result<Vec<f32>> {
     Ok(samples)
 }
 
-/// The extent of speech: from the first to the last block of 20 ms within 35 dB of the loudest.
-/// Clips begin and end with a second of silence.
+/// The range of samples with speech: from the first to the last block of 20 ms whose power is
+/// within 35 dB of the loudest block. Clips begin and end with about a second of silence.
 fn speech_of(samples: &[f32]) -> [usize; 2] {
     let block = (SAMPLE_RATE_HZ / 50) as usize;
     let power: Vec<f32> = samples

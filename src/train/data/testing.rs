@@ -1,14 +1,14 @@
-//! Small folders with the layouts of data sets.
+//! Helpers of the loaders' tests: temporary folders in the layouts of data sets.
 
 use std::path::Path;
 
 use super::{DataError, Item, Listing, Options};
 
-/// A temporary folder.
+/// A temporary folder with files in the layout of a data set, deleted on drop.
 pub struct Tree(tempfile::TempDir);
 
 impl Tree {
-    /// A folder with these files, each a byte long.
+    /// A folder with these files; each contains one byte.
     pub fn new(files: &[&str]) -> Tree {
         let tree = Tree(tempfile::tempdir().unwrap());
         for file in files {
@@ -21,14 +21,15 @@ impl Tree {
         self.0.path()
     }
 
-    /// Writes a file, and its parent folders.
+    /// Writes `text` to `file` (a path below the folder) and creates its parent folders.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    /// Copies a file of the test material to `file`; false if it is not installed.
+    /// Copies the file `material` of the test material to `file`, a path below the folder. Returns
+    /// false if the material is not installed.
     pub fn copy(&self, material: &str, file: &str) -> bool {
         let Some(from) = crate::testing::material(material) else {
             return false;
@@ -39,18 +40,18 @@ impl Tree {
         true
     }
 
-    /// The listing of the folder as the data set `name`.
+    /// Lists the folder as the data set `name` with default options.
     pub fn list(&self, name: &str) -> Result<Listing, DataError> {
         super::list(name, self.path(), &Options::default())
     }
 }
 
-/// The ids of the items, in order.
+/// The ids of the items, in the listing's order.
 pub fn ids(listing: &Listing) -> Vec<&str> {
     listing.items.iter().map(|i| i.id.as_str()).collect()
 }
 
-/// The item with this id.
+/// The item with this id; panics if there is none.
 pub fn item<'a>(listing: &'a Listing, id: &str) -> &'a Item {
     listing
         .items

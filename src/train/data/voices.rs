@@ -1,4 +1,4 @@
-//! Corpora of acted voices, read by part.
+//! Reads the corpora of acted speech (RAVDESS, nEMO) by part.
 
 use std::path::Path;
 
@@ -7,17 +7,18 @@ use serde::Serialize;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
 use crate::train::data::{Part, nemo, ravdess};
 
-/// The selection speakers of a corpus, who are not trained on. Report speakers are neither trained
-/// on nor used for selection.
+/// The selection speakers of a corpus, who are not trained on. Report speakers are used for neither
+/// training nor selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HeldOut<'a> {
-    /// These speakers, by RAVDESS's numbers or by nEMO's positions in [`nemo::SPEAKERS`], from 1.
+    /// Some speakers: RAVDESS's actor numbers, or positions in [`nemo::SPEAKERS`] counted from 1.
     Actors(&'a [u32]),
+    /// All speakers except the report speakers: the corpus is not trained on.
     All,
 }
 
-/// The clips of one part of a corpus, sorted by path. `material`: the folder that holds the
-/// corpora.
+/// The clips of one part of a corpus, sorted by path. `material`: the folder of all material. Empty
+/// if `held_out` leaves no speaker for the part.
 ///
 /// # Errors
 /// The corpus is missing, or a clip cannot be decoded.
@@ -50,7 +51,8 @@ pub fn read(
     }
 }
 
-/// Whether the speaker is a woman by the corpus's own data. RAVDESS's even actors are women.
+/// Whether the speaker of the clip is a woman according to the corpus. In RAVDESS, women have even
+/// numbers.
 pub fn is_woman(clip: &LabelledClip) -> bool {
     match clip.corpus {
         Corpus::Ravdess => clip.actor.is_multiple_of(2),
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn held_out_speakers_select_and_never_train() {
+    fn held_out_speakers_are_in_selection_and_never_in_training() {
         let Some(material) = crate::testing::material("speech") else {
             return;
         };

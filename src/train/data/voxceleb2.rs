@@ -1,12 +1,13 @@
-//! VoxCeleb2's development set (Chung et al. 2018), without labels.
+//! VoxCeleb2's development set (Chung et al. 2018): talking faces without emotion labels, for
+//! pre-training.
 //!
 //! ```text
 //! dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4   face tracks, without sound in the published archives
 //! dev/aac/<idXXXXX>/<youtube>/<clip>.m4a   the sound of the face tracks
 //! vox2_meta.csv                            optional: sex (m, f) and part (dev, test) by speaker
 //! ```
-//! The test set is not read: the reference pre-trains on `dev`. The root may also be `dev`, or hold
-//! `mp4` and `aac` itself.
+//! The test set is not read, because the reference pre-trains on `dev`. The root may also be `dev`
+//! itself, or another folder with `mp4` and `aac`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,21 +21,25 @@ use super::{DataError, Item, Listing, Media, Options, Split, tree};
 const LAYOUT: &str =
     "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
 
-/// A speaker: one line of `vox2_meta.csv`.
+/// A speaker's data in `vox2_meta.csv`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `m` or `f`.
+    /// `m` or `f`, as published.
     pub sex: String,
-    /// `dev` or `test`.
+    /// The published set of the speaker: `dev` or `test`.
     pub set: String,
 }
 
-/// Reads `vox2_meta.csv` in either published form: with commas after a byte-order mark, or with
-/// tabs and spaces.
+/// Reads `vox2_meta.csv`: the speakers by id (`id00012`). Both published forms are accepted: commas
+/// and a byte-order mark, or tabs and spaces.
+///
+/// # Errors
+/// The file cannot be read, or a column is missing.
 pub fn identities(path: &Path) -> Result<BTreeMap<String, Identity>, DataError> {
     read_identities(path, &mut Catalogue::default())
 }
 
+/// As [`identities`]; malformed rows are added to `catalogue` as faults.
 fn read_identities(
     path: &Path,
     catalogue: &mut Catalogue,
@@ -58,7 +63,10 @@ fn read_identities(
     Ok(identities)
 }
 
-/// Lists the data set in the folder `root`.
+/// Lists the clips of VoxCeleb2's development set in the folder `root`.
+///
+/// # Errors
+/// A folder or `vox2_meta.csv` cannot be read, or there is no item.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let videos = folder(root, &["dev/mp4", "mp4", "dev", ""]).unwrap_or_else(|| root.to_path_buf());
@@ -146,7 +154,8 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     catalogue.finish("voxceleb2", &[], root, LAYOUT)
 }
 
-/// Identity, video and clip of a file; `None` for a file in another layout.
+/// The speaker's id, the YouTube video and the clip of a file, from the last three parts of its
+/// path. `None` if the file is in another layout.
 fn clip_of(file: &FoundFile) -> Option<[String; 3]> {
     let (video, identity) = (file.folder(1)?, file.folder(2)?);
     let number = identity.strip_prefix("id")?;
@@ -165,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clips_are_paired_with_their_sound() {
+    fn videos_are_paired_with_their_sound_files() {
         let tree = Tree::new(&[
             "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4",
             "dev/mp4/id00012/2DLq_Kkc1r8/00016.mp4",
@@ -242,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sounds_and_meta_the_videos_are_recordings() {
+    fn videos_without_sound_files_and_metadata_are_recordings() {
         for below in ["dev/mp4/", "mp4/", ""] {
             let tree = Tree::new(&[&format!("{below}id00012/21Uxsk56VDQ/00001.mp4")]);
             let listing = tree.list("voxceleb2").unwrap();
@@ -254,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_meta_file_is_read_with_its_byte_order_mark() {
+    fn the_published_metadata_is_read_with_its_byte_order_mark() {
         let tree = Tree::new(&[
             "dev/mp4/id00012/a/1.mp4",
             "dev/mp4/id99999/a/1.mp4",

@@ -1,16 +1,20 @@
 //! The feature store: embeddings of clips on disk, the input of pre-training and fine-tuning.
 //!
-//! A folder with `store.json` ([`StoreSpec`]) and, per shard, `shard-0003-of-0008.rows` and
-//! `shard-0003-of-0008.jsonl`. Rows are little-endian f32, each as long as all encoders' embeddings
-//! together, zeros where an encoder gave none. The index has one line per finished item. Both files
-//! only grow. A line is written after its rows, so a half-written end is truncated on resume. Rows
-//! are synced to disk before their lines at intervals, so a power cut takes only the last items.
-//! The union of the shards is the store.
+//! A store is a folder with `store.json` ([`StoreSpec`]) and two files for each shard, such as
+//! `shard-0003-of-0008.rows` and `shard-0003-of-0008.jsonl` (the index). The union of the shards is
+//! the store.
 //!
-//! A newer listing replaces an index as a whole. If the list of labels changes, `store.json` is
-//! replaced first. It keeps the first list, which the targets of an index without a header use. An
-//! index with another list names it in its first line, the header. Every index is therefore
-//! readable at all times, even while some shards still have the labels of an earlier listing.
+//! A row is the embeddings of all encoders, concatenated as little-endian f32, with zeros for an
+//! encoder without evidence. The index has one line for each finished item. Both files are only
+//! appended to. The line of an item is written after its rows; on resume, a half-written end is
+//! truncated. Rows, and then their lines, are flushed to the disk at intervals, so that a power cut
+//! loses only the last items.
+//!
+//! If a newer listing changes metadata, the index is replaced as a whole. If the list of labels
+//! changes, `store.json` is replaced first. It keeps the store's first list of labels, which the
+//! targets of an index without a header use. An index with another list states it in its first
+//! line, the header. Therefore every index can be read at any time, even while some shards still
+//! have the labels of an earlier listing.
 
 mod files;
 mod index;
@@ -40,64 +44,69 @@ pub use relabel::{Relabelled, WhenChanged};
 pub use stamp::FileStamp;
 pub use writer::ShardWriter;
 
-/// Version of the layout. 2: items are assigned to shards by their ids (1: by their positions in
-/// the listing), and may have several views.
+/// Version of the store's layout. Version 2 assigns items to shards by a hash of their ids and may
+/// have several views; version 1 assigned them by their positions in the listing.
 pub const SCHEMA: u32 = 2;
 
-/// `store.json`: the properties that all rows share.
+/// The content of `store.json`: the properties that all rows of a store share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSpec {
+    /// Version of the layout, 1 to [`SCHEMA`].
     pub schema: u32,
-    /// Fingerprint of the encoders and their preprocessing. Rows of different fingerprints cannot
-    /// be mixed.
+    /// Fingerprint of the encoders and their preprocessing. A store contains rows of one
+    /// fingerprint only.
     pub fingerprint: String,
+    /// Name of the data set's loader.
     pub dataset: String,
-    /// The labels that targets index. Empty: the store has no labels.
+    /// The labels that the rows' targets index. Empty: the store has no labels.
     pub labels: Vec<String>,
-    /// The kind of the rows: [`RECORDING`] or [`WINDOW`]. `recording`: as [`RECORDING`], by an
-    /// earlier version.
+    /// What a row covers: [`WINDOW`] or [`RECORDING`]. Earlier versions wrote `recording` for a row
+    /// per recording.
     pub clips: String,
-    /// Length, hop and half-life by which clips were converted to rows. [`WINDOW`]: the encoders'.
-    /// [`RECORDING`]: windows that do not overlap, without a half-life. `None`: a store of an
-    /// earlier version, whose fingerprint covers them.
+    /// Length, hop and half-life of the windows that were encoded. With [`WINDOW`] they are those
+    /// of the encoders; with [`RECORDING`], the windows do not overlap and have no half-life.
+    /// `None`: a store of an earlier version, whose fingerprint covers the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRule>,
-    /// Number of rows of each clip: view 0, which is the clip unchanged, and augmented views.
+    /// Number of rows of each clip: view 0 is the unchanged clip, the other views are augmented.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub views: u32,
-    /// The encoders, in the order of their embeddings in a row.
+    /// The encoders, in the order in which a row concatenates their embeddings.
     pub encoders: Vec<StoredEncoder>,
 }
 
-/// An encoder whose embeddings the rows contain.
+/// An encoder whose embeddings the rows of a store contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredEncoder {
     pub name: String,
     pub modality: Modality,
-    /// Length of the embedding.
+    /// Length of the embedding, in values.
     pub dim: usize,
 }
 
-/// Value of [`StoreSpec::clips`]: a row per item, the mean over the whole recording.
+/// Value of [`StoreSpec::clips`]: one row for each item, with the mean embeddings of the whole
+/// recording.
 pub const RECORDING: &str = "recording_mean";
 
-/// Value of [`StoreSpec::clips`]: a row per clip of the encoders' window and hop, as in the daemon.
+/// Value of [`StoreSpec::clips`]: one row for each clip, with the window and hop of the encoders as
+/// in the daemon.
 pub const WINDOW: &str = "window";
 
 impl StoreSpec {
-    /// Length of a row.
+    /// Number of values in a row: the sum of the encoders' dimensions.
     pub fn dim(&self) -> usize {
         self.encoders.iter().map(|e| e.dim).sum()
     }
 
-    /// Whether rows are windows of a recording, not whole recordings.
+    /// Whether a row covers a window (true) or a whole recording (false).
     pub fn has_windows(&self) -> bool {
         self.clips == WINDOW
     }
 }
 
+/// The default of [`StoreSpec::views`], for serde.
 fn one() -> u32 {
     1
 }
@@ -106,36 +115,41 @@ fn is_one(views: &u32) -> bool {
     *views == 1
 }
 
-/// The metadata of a row.
+/// The metadata of a row of a store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Unique in the store together with `view`.
+    /// Id of the clip: the item's id, in a store of windows followed by `#` and the window's start
+    /// in milliseconds. `id` and `view` together are unique in the store.
     pub id: String,
     pub split: Split,
-    /// The recorded person; empty: unknown.
+    /// The recorded person, from the item; empty: unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub group: String,
-    /// `None`: not labelled.
+    /// The label, an index in [`StoreSpec::labels`]; `None`: not labelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// Whether each encoder had evidence.
+    /// For each of [`StoreSpec::encoders`]: whether the clip has evidence of its modality. If not,
+    /// its embedding is zeros.
     pub present: Vec<bool>,
+    /// Length of the clip in seconds.
     pub seconds: f64,
+    /// The item's transcript; `None`: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// 0: the clip unchanged; others: augmented.
+    /// Number of the view: 0 is the unchanged clip, others are augmented.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub view: u32,
 }
 
 impl Entry {
-    /// Start of the window in milliseconds from the item's start, by the id of a store of windows
-    /// (`item#start`); `None`: no window of a recording (a picture, words alone).
+    /// Start of the window in milliseconds from the item's start, parsed from the id
+    /// (`item#start`). `None`: the row is not a window of a recording, but a picture, a text, or a
+    /// whole recording.
     pub fn start_ms(&self) -> Option<i64> {
         self.id.rsplit_once('#')?.1.parse().ok()
     }
 
-    /// The item of a row of a store of windows.
+    /// Id of the item that the row belongs to: the row's id without the window's start.
     pub fn item(&self) -> &str {
         match self.id.rsplit_once('#') {
             Some((item, _)) if self.start_ms().is_some() => item,
@@ -148,12 +162,13 @@ fn is_zero(view: &u32) -> bool {
     *view == 0
 }
 
-/// One of several parts of a data set that are extracted separately.
+/// One of several parts of a data set that are extracted separately, for example on several
+/// machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard {
-    /// Number of the shard, from 0.
+    /// Number of this shard, from 0 to `count` - 1.
     pub index: usize,
-    /// Number of shards.
+    /// Number of shards of the store.
     pub count: usize,
 }
 
@@ -161,15 +176,16 @@ impl Shard {
     /// The only shard of a store that is not divided.
     pub const WHOLE: Shard = Shard { index: 0, count: 1 };
 
-    /// Whether the item or recording `name` belongs to this shard. This follows from a hash of the
-    /// name: if the data set grows or shrinks between runs, no item moves to another shard.
+    /// Whether the item with the id `name` belongs to this shard. This follows from a hash of the
+    /// id: if the data set grows or shrinks between runs, no item moves to another shard.
     pub fn holds(self, name: &str) -> bool {
         let hash = Sha256::digest(name.as_bytes());
         let number = u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"));
         number % self.count as u64 == self.index as u64
     }
 
-    /// The missing shards, by the number of shards that those `found` state.
+    /// The shards that are not in `found`. The number of all shards is the largest `count` in
+    /// `found`.
     fn missing(found: &[Shard]) -> Vec<Shard> {
         let count = found.iter().map(|shard| shard.count).max().unwrap_or(0);
         (0..count)
@@ -178,11 +194,12 @@ impl Shard {
             .collect()
     }
 
+    /// The path of the shard's file with this extension (`rows` or `jsonl`) in the store's folder.
     fn path(self, dir: &Path, extension: &str) -> PathBuf {
         dir.join(format!("shard-{self}.{extension}"))
     }
 
-    /// The shard that a file of a store belongs to.
+    /// The shard whose index has the file name `name`; `None` if it is not the name of an index.
     fn of_file(name: &str) -> Option<Shard> {
         let (index, count) = name
             .strip_prefix("shard-")?
@@ -195,12 +212,14 @@ impl Shard {
     }
 }
 
+/// The shard as in file names: `0003-of-0008`.
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04}-of-{:04}", self.index, self.count)
     }
 }
 
+/// Parses `i/n`, such as `3/8`, as on the command line.
 impl FromStr for Shard {
     type Err = String;
 
@@ -217,9 +236,10 @@ impl FromStr for Shard {
     }
 }
 
-/// Failure to read or write a store.
+/// Why a store cannot be read or written.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// A file or folder cannot be read or written.
     #[error("{path} {}", match source.kind() {
         std::io::ErrorKind::NotFound => "is not there: is the path right, was it extracted?",
         _ => "cannot be read or written (is the disk full, may you?)",
@@ -228,32 +248,39 @@ pub enum StoreError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// A file of the store is malformed; `what` is the fault.
     #[error("{path} is no feature store: {what}; extract it again")]
     Malformed { path: PathBuf, what: String },
+    /// The store was made with other settings; `what` is the difference.
     #[error(
         "{path} was made with other settings: {what}; take another folder, or the encoders and \
          settings it was made with"
     )]
     Different { path: PathBuf, what: String },
+    /// The checksum of the row `id` is wrong.
     #[error(
         "{path} is damaged: the row of {id} is not what was written; remove this shard's two files \
          and extract it again"
     )]
     Damaged { path: PathBuf, id: String },
+    /// The file of rows ends before a row of the item `id`.
     #[error(
         "{path} ends before the row of {id}, as after a power cut; call the same extract again: it \
          makes up for what is missing"
     )]
     Short { path: PathBuf, id: String },
+    /// The recordings of these items have changed since their extraction.
     #[error(
         "{path} holds rows of recordings that have changed since: {}; restore the recordings, add \
          --changed extract to extract these again, or --changed keep to keep the rows",
         first_names(items)
     )]
     Changed { path: PathBuf, items: Vec<String> },
+    /// Another process writes this shard.
     #[error("{path} is being written by another process (shard {}/{}); wait for it, or stop \
              it", shard.index, shard.count)]
     Busy { path: PathBuf, shard: Shard },
+    /// A row of `id` has `found` values instead of `expected`.
     #[error("a row of {id} has {found} values, expected {expected}")]
     Width {
         id: String,
@@ -262,10 +289,10 @@ pub enum StoreError {
     },
 }
 
-/// How many names a message holds.
+/// Largest number of names in an error message.
 const NAMED: usize = 5;
 
-/// The first few names, and the number of the others.
+/// The first [`NAMED`] names, and the number of the others.
 fn first_names(names: &[String]) -> String {
     let first = names[..names.len().min(NAMED)].join(", ");
     match names.len().saturating_sub(NAMED) {
@@ -275,6 +302,7 @@ fn first_names(names: &[String]) -> String {
 }
 
 impl StoreError {
+    /// A closure that makes a [`StoreError::Disk`] for `path`, for `map_err`.
     fn disk(path: &Path) -> impl FnOnce(std::io::Error) -> StoreError + '_ {
         move |source| StoreError::Disk {
             path: path.to_owned(),

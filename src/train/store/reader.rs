@@ -1,4 +1,4 @@
-//! Reads a store: row metadata in memory, values from disk.
+//! Reads a store: the metadata of all rows into memory, the values of a row from disk on demand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,25 +11,32 @@ use super::relabel::{Renaming, held};
 use super::spec_file::SpecFile;
 use super::{Entry, Shard, StoreError, StoreSpec};
 
-/// The rows of all shards of a folder. Their values stay on disk.
+/// An open store: the metadata of the rows of all shards. The rows' values are read on demand.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     spec: StoreSpec,
-    /// Ordered by id, then by view, whatever the shards and the order in which they finished.
+    /// Sorted by id, then by view, so that the order does not depend on the shards.
     entries: Vec<Entry>,
+    /// For each of `entries`: where its values are.
     places: Vec<Place>,
+    /// The file of rows of each shard.
     files: Vec<(PathBuf, File)>,
+    /// Number of items without rows, by reason.
     skipped: BTreeMap<String, usize>,
 }
 
+/// Where the values of a row are.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    /// Index in `Store::files`.
     file: u32,
     crc32: u32,
+    /// Number of the row in its file, from 0.
     row: u64,
 }
 
+/// A warning that names the shards missing in the store `dir`; `None` if all are in `found`.
 fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     let missing = Shard::missing(found);
     let names: Vec<String> = missing
@@ -45,16 +52,18 @@ fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
     })
 }
 
-/// The index of one shard.
+/// The parsed index of one shard.
 struct ShardIndex {
     shard: Shard,
-    /// The labels that its targets index.
+    /// The labels that the targets of this shard index.
     labels: Vec<String>,
+    /// The rows that are not stale.
     found: Vec<(Entry, Place)>,
 }
 
-/// Makes all targets index one list of labels: `labels`, and those that rows of an earlier listing
-/// still hold. Reports shards of an earlier listing on the terminal.
+/// Converts the targets of all shards to one list of labels. This list is `labels`, extended by
+/// labels that only rows of an earlier listing have. Names the shards of an earlier listing in a
+/// warning on standard error.
 fn join_labels(dir: &Path, labels: &mut Vec<String>, indices: &mut [ShardIndex]) {
     let earlier: Vec<String> = indices
         .iter()
@@ -88,8 +97,11 @@ fn join_labels(dir: &Path, labels: &mut Vec<String>, indices: &mut [ShardIndex])
 }
 
 impl Store {
-    /// Opens the store in `dir`. Missing shards are reported on the terminal; the others can be
-    /// used.
+    /// Opens the store in the folder `dir`. Missing shards are reported on standard error, and the
+    /// existing shards are opened.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or too short, or two rows have the same id and view.
     pub fn open(dir: &Path) -> Result<Store, StoreError> {
         let file = SpecFile::read(dir)?;
         let mut shards = Vec::new();
@@ -129,6 +141,8 @@ impl Store {
         Ok(store)
     }
 
+    /// Reads the index of `shard`, and opens its file of rows. `labels_without_header`: the labels
+    /// of an index that has no header.
     fn read_index(
         &mut self,
         dir: &Path,
@@ -149,7 +163,8 @@ impl Store {
             > 0
         {
             number += 1;
-            // A line without a newline is incomplete: the run still writes it, or was killed.
+            // A line without a newline is incomplete: the extraction is still writing it, or was
+            // killed.
             if line.last() != Some(&b'\n') {
                 break;
             }
@@ -201,30 +216,31 @@ impl Store {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// The store's specification.
+    /// The store's properties; its labels include those of shards with an earlier listing.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
-    /// The metadata of all rows, ordered by id, then by view.
+    /// The metadata of all rows, sorted by id, then by view.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
-    /// Length of a row.
+    /// Number of values in a row.
     pub fn dim(&self) -> usize {
         self.spec.dim()
     }
-    /// Number of items without rows, by reason.
+    /// Number of items without rows, by the reason of the extraction.
     pub fn skipped(&self) -> &BTreeMap<String, usize> {
         &self.skipped
     }
 
-    /// Reads the values of row `row` of [`Store::entries`]. May be called from several threads.
+    /// Reads the values of a row from disk into `out`. `row`: index in [`Store::entries`]. May be
+    /// called from several threads at once.
     ///
     /// # Errors
     /// The disk fails, or the checksum of the row is wrong.
     ///
     /// # Panics
-    /// The length of `out` is not that of a row.
+    /// The length of `out` is not [`Store::dim`].
     pub fn read(&self, row: usize, out: &mut [f32]) -> Result<(), StoreError> {
         let width = self.dim() * 4;
         assert_eq!(out.len() * 4, width);
@@ -251,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_shards_are_named() {
+    fn the_warning_names_the_missing_shards() {
         let shard = |index| Shard { index, count: 4 };
         let of = |found: &[Shard]| missing_shards(Path::new("stores/mine"), found);
         assert_eq!(

@@ -1,4 +1,5 @@
-//! Recovery of a shard on resume: drops the part at the end that a kill or a power cut damaged.
+//! Recovery of a shard on resume: drops the items at the end of its files that a kill or a power
+//! cut damaged.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,34 +9,39 @@ use std::path::Path;
 use super::StoreError;
 use super::index::{Header, Line};
 
-/// Finished items are synced to disk after this number, so a power cut loses at most as many. A
-/// killed process loses none of them.
+/// Finished items are flushed to the disk after this number of items, so a power cut loses at most
+/// as many. A kill of the process loses none.
 pub(super) const SYNC_AFTER_ITEMS: usize = 64;
 
-/// The part of a shard that recovery keeps.
+/// The undamaged part of a shard, which is kept.
 #[derive(Debug)]
 pub(super) struct Recovered {
+    /// Ids of the finished items whose lines are kept and not stale.
     pub done: HashSet<String>,
+    /// Length to which the index is truncated.
     pub index_bytes: u64,
+    /// Length to which the file of rows is truncated.
     pub row_bytes: u64,
-    /// Number of finished items that were dropped.
+    /// Number of finished items that are dropped.
     pub dropped: usize,
 }
 
-/// A line of the index, with its end and its first row.
+/// A line of the index, and where it ends.
 struct Placed {
     line: Line,
+    /// Position behind the line in the index, in bytes.
     end: usize,
+    /// Number of the line's first row in the file of rows.
     first_row: u64,
 }
 
-/// Checks the index `text` (with its header, if it has one) against `rows`, each row of `dim`
-/// values. Drops lines at the end that cannot be parsed, whose rows are missing or fail the
-/// checksum, or that lack a newline.
+/// Checks the index `text` (with its header, if there is one) against the file `rows`, whose rows
+/// have `dim` values. Drops lines at the end of the index that lack a newline, cannot be parsed, or
+/// whose rows are missing or have a wrong checksum.
 ///
 /// # Errors
-/// A valid line follows an invalid one, which a power cut cannot cause. Rows that a power cut
-/// cannot have damaged are not checked here, but by the reader.
+/// An undamaged line follows a damaged one, which a power cut cannot cause. Only the last rows are
+/// checked, because a power cut cannot have damaged earlier ones; the reader checks all.
 pub(super) fn recover(
     text: &[u8],
     rows: &File,
@@ -100,7 +106,7 @@ pub(super) fn recover(
         .rev()
         .filter(|(_, placed)| !placed.line.rows.is_empty())
     {
-        // Older rows were synced.
+        // Earlier rows were flushed to the disk before a power cut.
         if good > SYNC_AFTER_ITEMS {
             break;
         }

@@ -1,5 +1,6 @@
-//! Updates labels, splits and groups of extracted items from a newer listing. They are stored apart
-//! from the rows, so no recording is played again. Changed recordings are detected.
+//! Updates labels, splits and groups of extracted items from a newer listing. They are stored in
+//! the index, apart from the values of the rows, so no recording is extracted again. Recordings
+//! that have changed since are detected.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -9,35 +10,38 @@ use super::index::{Header, Line};
 use super::stamp::{Comparison, FileStamp};
 use crate::train::data::{Item, Target};
 
-/// What to do where a recording has changed since its rows were made.
+/// What to do if recordings have changed since the extraction of their rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum WhenChanged {
-    /// End, and name the recordings.
+    /// Fail with an error that names the recordings.
     #[default]
     Refuse,
-    /// Extract the recordings again. Their old rows stay on the disk and are not used.
+    /// Extract the recordings again. Their old rows stay on disk and are not used.
     Extract,
-    /// Keep the rows.
+    /// Keep the rows of the old recordings.
     Keep,
 }
 
-/// Numbers of finished items whose metadata a newer listing changed.
+/// Numbers of finished items whose metadata differ in a newer listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relabelled {
     /// Number of items with a changed label, split or group.
     pub items: usize,
-    /// Number of items with changed text. Their rows are still those of the old text.
+    /// Number of items with changed text. Their rows stay those of the old text.
     pub words: usize,
 }
 
-/// Maps targets that index the labels `theirs` to targets that index the labels `ours`, by name.
+/// Converts targets from one list of labels to another, by the labels' names.
 #[derive(Debug)]
 pub(super) struct Renaming {
+    /// For each label of the old list: its index in the new list; `None` if it is not in it.
     places: Vec<Option<usize>>,
+    /// Number of labels in the new list.
     count: usize,
 }
 
 impl Renaming {
+    /// The conversion from the list of labels `theirs` to the list `ours`.
     pub fn new(theirs: &[String], ours: &[String]) -> Renaming {
         Renaming {
             places: theirs
@@ -48,7 +52,8 @@ impl Renaming {
         }
     }
 
-    /// The mapped target; `None` if `ours` lacks a label of it.
+    /// The target with indices in the new list. `None` if its class is not in the new list; values
+    /// of labels that are not in it are dropped.
     pub fn target(&self, target: &Target) -> Option<Target> {
         let place = |own: usize| self.places.get(own).copied().flatten();
         match target {
@@ -66,7 +71,7 @@ impl Renaming {
     }
 }
 
-/// The indices of the labels that `target` contains.
+/// The indices of the labels that the target has: its class, or the labels with a value above 0.
 pub(super) fn held(target: &Target) -> BTreeSet<usize> {
     match target {
         Target::Class(class) => [*class].into(),
@@ -74,32 +79,34 @@ pub(super) fn held(target: &Target) -> BTreeSet<usize> {
     }
 }
 
-/// The result of updating an index.
+/// The result of updating an index from a newer listing.
 #[derive(Debug, Default)]
 pub(super) struct Renewed {
     /// The whole new index; `None` if it does not change.
     pub text: Option<Vec<u8>>,
+    /// Numbers of items with changed metadata.
     pub relabelled: Relabelled,
-    /// Items whose recordings have changed.
+    /// Ids of the items whose recordings have changed since the extraction.
     pub changed: Vec<String>,
 }
 
-/// The lists of labels before and after an update.
+/// The lists of labels before and after the update of an index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LabelLists<'a> {
-    /// The labels that the targets of the index use.
+    /// The labels that the targets of the index use now.
     pub theirs: &'a [String],
     /// The labels of the newer listing.
     pub ours: &'a [String],
-    /// Whether an index of `ours` needs a header.
+    /// Whether an index that uses `ours` needs a header, because `ours` is not the store's first
+    /// list.
     pub needs_header: bool,
 }
 
-/// The index `text` updated from `items`. Items that are no longer listed keep their metadata.
-/// Lines of changed recordings become stale if these are to be extracted again.
+/// Updates the index `text` from the listed `items`. Items that are no longer listed keep their
+/// metadata. With [`WhenChanged::Extract`], the lines of changed recordings become stale.
 ///
 /// # Errors
-/// A line cannot be parsed.
+/// A line cannot be parsed. `path`: the index, for this error.
 pub(super) fn renew(
     text: &[u8],
     path: &Path,

@@ -1,4 +1,4 @@
-//! `store.json`: the store's settings on disk.
+//! `store.json`: the properties of a store on disk.
 
 use std::path::{Path, PathBuf};
 
@@ -6,24 +6,27 @@ use serde::Serialize;
 
 use super::{RECORDING, SCHEMA, Shard, StoreError, StoreSpec, WINDOW, files};
 
-/// The settings, and the store's first list of labels.
+/// The content of `store.json`: the store's properties and its first list of labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SpecFile {
     #[serde(flatten)]
     pub spec: StoreSpec,
-    /// The labels that the targets of an index without a header use, if the list has changed since.
+    /// The store's first list of labels, which the targets of an index without a header use.
+    /// `None`: it is `spec.labels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_labels: Option<Vec<String>>,
 }
 
 impl SpecFile {
-    /// The path of the file in the store's folder.
+    /// The path of `store.json` in the store's folder `dir`.
     pub fn path(dir: &Path) -> PathBuf {
         dir.join("store.json")
     }
 
-    /// Reads the file. Fails if it is missing or malformed, or if its schema is newer than this
-    /// program's.
+    /// Reads the `store.json` of the store in `dir`.
+    ///
+    /// # Errors
+    /// The file is missing or malformed, or its schema is newer than [`SCHEMA`].
     pub fn read(dir: &Path) -> Result<SpecFile, StoreError> {
         let path = SpecFile::path(dir);
         let text = std::fs::read(&path).map_err(StoreError::disk(&path))?;
@@ -31,7 +34,8 @@ impl SpecFile {
             path: path.clone(),
             what,
         };
-        // By hand: serde cannot combine `flatten` with `deny_unknown_fields`.
+        // `first_labels` is removed by hand: serde cannot combine `flatten` with
+        // `deny_unknown_fields`.
         let parse = || -> serde_json::Result<SpecFile> {
             let mut all: serde_json::Map<String, serde_json::Value> =
                 serde_json::from_slice(&text)?;
@@ -57,10 +61,10 @@ impl SpecFile {
         self.first_labels.as_deref().unwrap_or(&self.spec.labels)
     }
 
-    /// The same settings with another list of labels. The first list is kept for indices without a
-    /// header.
+    /// The same properties with another list of labels. The store's first list is kept for indices
+    /// without a header.
     pub fn with_labels(self, labels: &[String]) -> SpecFile {
-        // Without labels no row has a target, so that no index needs the empty list.
+        // If the first list is empty, no row has a target that needs it.
         let first = self.first_labels.unwrap_or(self.spec.labels);
         SpecFile {
             first_labels: (!first.is_empty()).then_some(first),
@@ -71,19 +75,20 @@ impl SpecFile {
         }
     }
 
-    /// Writes the file if there is none. Shards may begin in parallel on several machines; the
-    /// first file is kept.
+    /// Writes the file unless it exists. Several machines may begin shards at the same time; the
+    /// first file is kept. `shard`: the shard of the caller.
     pub fn create(&self, dir: &Path, shard: Shard) -> Result<(), StoreError> {
         let path = SpecFile::path(dir);
         files::create(&path, &temporary(dir, shard), &self.text()).map_err(StoreError::disk(&path))
     }
 
-    /// Replaces the file.
+    /// Replaces the file atomically. `shard`: the shard of the caller.
     pub fn replace(&self, dir: &Path, shard: Shard) -> Result<(), StoreError> {
         let path = SpecFile::path(dir);
         files::replace(&path, &temporary(dir, shard), &self.text()).map_err(StoreError::disk(&path))
     }
 
+    /// The file's content as JSON, with the schema of this version.
     fn text(&self) -> Vec<u8> {
         let current = SpecFile {
             spec: StoreSpec {
@@ -96,14 +101,17 @@ impl SpecFile {
     }
 }
 
-/// A temporary path that no other writer uses. Processes in different containers may have equal
-/// ids, but not equal shards.
+/// A path of a temporary file that no other writer of the store uses. Processes in different
+/// containers may have equal process ids, but they write different shards.
 fn temporary(dir: &Path, shard: Shard) -> PathBuf {
     dir.join(format!("store.json.{shard}.{}.tmp", std::process::id()))
 }
 
-/// Writes `store.json`, or compares `spec` with the existing file, whose labels may differ. Returns
-/// the file's content.
+/// Creates `store.json` from `spec`, or compares `spec` with the existing file; only the labels may
+/// differ. Returns the content of the file.
+///
+/// # Errors
+/// [`StoreError::Different`]: the store was made with other properties.
 pub(super) fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<SpecFile, StoreError> {
     if !SpecFile::path(dir).exists() {
         let new = SpecFile {
@@ -153,7 +161,7 @@ pub(super) fn agree(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<SpecFi
     if found.clips != spec.clips {
         return different("clips rule", &spec.clips, &found.clips);
     }
-    // A store of an earlier version states no window; its fingerprint was compared.
+    // A store of an earlier version has no window here; its fingerprint covers the window.
     if found.window.is_some() && spec.window.is_some() && found.window != spec.window {
         return different("window", &spec.window, &found.window);
     }

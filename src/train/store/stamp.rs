@@ -1,4 +1,5 @@
-//! Stamps of a recording's files, by which a changed recording is detected.
+//! Stamps (size, time, hash) of a recording's files, from which a later run detects changed
+//! recordings.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
@@ -10,33 +11,35 @@ use sha2::{Digest, Sha256};
 
 use crate::train::data::{Media, Picture};
 
-/// Size, time and hash of a file when it was read.
+/// Size, modification time and hash of a file at the time of extraction.
 ///
-/// A changed hash means a changed file. A file with the same size and time is not read again: it is
-/// assumed to be unchanged, so resuming a store reads no recordings.
+/// A file is changed if its hash is different. If size and time are the same, the file is assumed
+/// to be unchanged and is not read, so that resuming a store is fast.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
-    /// Size of the file; of a picture from a table, its number of pixels.
+    /// Size of the file in bytes; for a grey picture in memory, its number of pixels.
     pub bytes: u64,
-    /// Time of the last modification, in nanoseconds since 1970. `None`: the picture is from an
-    /// archive or a table.
+    /// Time of the last modification, in nanoseconds since 1970-01-01 UTC. `None`: the picture is
+    /// from an archive or a table and has no file of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified_ns: Option<i64>,
     /// The first 32 hexadecimal digits of the content's SHA-256.
     pub sha256: String,
 }
 
-/// Result of comparing files with their stamps.
+/// Result of comparing an item's files with their stamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
+    /// The files are unchanged, have no stamps, or cannot be read.
     Same,
-    /// The same content with other times. Contains the new stamps.
+    /// The contents are the same, but the times are different. Contains the new stamps.
     Touched(Vec<FileStamp>),
+    /// A content or the number of files is different.
     Changed,
 }
 
 impl FileStamp {
-    /// The stamps of an item's files: video before audio; none for an item without media.
+    /// The stamps of an item's files, video before audio; empty for an item without media.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -53,7 +56,7 @@ impl FileStamp {
 
     fn read_file(path: &Path) -> io::Result<FileStamp> {
         let file = File::open(path)?;
-        // Before the content: a file that changes meanwhile differs from its stamp.
+        // Metadata before content: if the file changes in between, it differs from its stamp later.
         let about = file.metadata()?;
         Ok(FileStamp {
             bytes: about.len(),
@@ -62,8 +65,8 @@ impl FileStamp {
         })
     }
 
-    /// Compares an item's files with their stamps. Files without stamps and unreadable files count
-    /// as unchanged.
+    /// Compares an item's files with their stamps. Files without stamps and files that cannot be
+    /// read count as unchanged.
     pub(super) fn compare(stamps: &[FileStamp], media: &Media) -> Comparison {
         let of_grey = matches!(media, Media::Picture(Picture::Grey { .. }));
         let count = if of_grey { 1 } else { paths(media).len() };
@@ -97,6 +100,7 @@ impl FileStamp {
     }
 }
 
+/// The item's files, video before audio.
 fn paths(media: &Media) -> Vec<&Path> {
     match media {
         Media::Recording(path) | Media::Picture(Picture::File(path)) => vec![path],
@@ -105,6 +109,7 @@ fn paths(media: &Media) -> Vec<&Path> {
     }
 }
 
+/// Time of the last modification, in nanoseconds since 1970-01-01 UTC.
 fn modified_ns(about: &Metadata) -> i64 {
     about
         .mtime()
@@ -112,6 +117,7 @@ fn modified_ns(about: &Metadata) -> i64 {
         .saturating_add(about.mtime_nsec())
 }
 
+/// The first 32 hexadecimal digits of the SHA-256 of the file's content.
 fn content(file: File) -> io::Result<String> {
     let (mut file, mut hash) = (BufReader::new(file), Sha256::new());
     let mut piece = vec![0; 1 << 16];
@@ -123,6 +129,7 @@ fn content(file: File) -> io::Result<String> {
     }
 }
 
+/// The first 16 bytes of the hash in hexadecimal.
 fn digits(hash: &[u8]) -> String {
     hash[..16]
         .iter()
@@ -137,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_of_content_is_noticed_and_another_time_alone_is_none() {
+    fn changed_content_is_changed_and_a_new_time_alone_is_touched() {
         let folder = tempfile::tempdir().unwrap();
         let [video, audio] = ["v.mp4", "a.wav"].map(|name| folder.path().join(name));
         std::fs::write(&video, "picture").unwrap();
@@ -170,13 +177,13 @@ mod tests {
             panic!()
         };
         assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Same);
-        // Of the same length.
+        // New content of the same length.
         std::fs::write(&audio, "SOUND").unwrap();
         set_time(&audio, 2_000_000);
         assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Changed);
         std::fs::remove_file(&audio).unwrap();
         assert_eq!(FileStamp::compare(&touched, &apart), Comparison::Same);
-        // A store of an earlier version.
+        // A store of an earlier version has no stamps.
         assert_eq!(FileStamp::compare(&[], &apart), Comparison::Same);
     }
 

@@ -6,6 +6,7 @@ use super::*;
 
 mod kills;
 
+/// A store of two encoders with three and two values.
 fn spec() -> StoreSpec {
     let encoder = |name: &str, modality, dim| StoredEncoder {
         name: name.into(),
@@ -27,6 +28,7 @@ fn spec() -> StoreSpec {
     }
 }
 
+/// A row with five values that depend on `id`.
 fn row(id: &str) -> (Entry, Vec<f32>) {
     let entry = Entry {
         id: id.into(),
@@ -42,6 +44,8 @@ fn row(id: &str) -> (Entry, Vec<f32>) {
     (entry, (0..5).map(|i| seed + i as f32).collect())
 }
 
+/// Writes the items of `shard` that are not finished. Of five successive items, one is skipped, one
+/// has two rows, and three have one row.
 fn fill(dir: &Path, shard: Shard, items: &[String]) {
     let mut writer = ShardWriter::open(dir, &spec(), shard).unwrap();
     for item in items.iter().filter(|item| shard.holds(item)) {
@@ -62,6 +66,7 @@ fn fill(dir: &Path, shard: Shard, items: &[String]) {
     }
 }
 
+/// The metadata and the values of all rows, and the number of skipped items.
 fn contents(dir: &Path) -> (Vec<Entry>, Vec<Vec<f32>>, usize) {
     let store = Store::open(dir).unwrap();
     let values = (0..store.entries().len()).map(|i| {
@@ -76,13 +81,14 @@ fn contents(dir: &Path) -> (Vec<Entry>, Vec<Vec<f32>>, usize) {
     )
 }
 
+/// The ids `clip000`, `clip001` and so on.
 fn items(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("clip{i:03}")).collect()
 }
 
-/// Both files of a shard are truncated anywhere, as by a kill or a power cut; resuming recovers
-/// them. No item is lost or duplicated.
-fn cut_and_go_on(cuts: impl IntoIterator<Item = (usize, usize)>) {
+/// For each pair (bytes of rows, bytes of index): truncates the files of a complete shard to these
+/// lengths, as by a kill or a power cut, and resumes. Checks that no item is lost or duplicated.
+fn check_resume_after_truncation(cuts: impl IntoIterator<Item = (usize, usize)>) {
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fill(whole.path(), Shard::WHOLE, &items(9));
     let expected = contents(whole.path());
@@ -105,29 +111,30 @@ fn cut_and_go_on(cuts: impl IntoIterator<Item = (usize, usize)>) {
 }
 
 #[test]
-fn rows_and_index_may_end_at_any_byte() {
-    // Ten rows of 20 bytes. The index is some 1,200 bytes: every fifth here, any below.
-    cut_and_go_on((0..=200).map(|rows| (rows, usize::MAX)));
-    cut_and_go_on((0..1500).step_by(5).map(|index| (usize::MAX, index)));
+fn a_store_recovers_from_truncation_of_rows_or_index_at_any_byte() {
+    // Ten rows have 20 bytes each. The index has about 1,200 bytes: every fifth length is tested
+    // here, and random lengths below.
+    check_resume_after_truncation((0..=200).map(|rows| (rows, usize::MAX)));
+    check_resume_after_truncation((0..1500).step_by(5).map(|index| (usize::MAX, index)));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
-    fn both_may_end_at_any_byte(cuts in prop::collection::vec((0usize..=200, 0usize..1500), 20)) {
-        cut_and_go_on(cuts);
+    fn a_store_recovers_from_truncation_of_both_files_at_any_byte(cuts in prop::collection::vec((0usize..=200, 0usize..1500), 20)) {
+        check_resume_after_truncation(cuts);
     }
 }
 
 #[test]
-fn a_lost_end_is_recovered_and_an_earlier_fault_is_only_reported() {
+fn damage_at_the_end_is_recovered_and_earlier_damage_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(9));
     let path = Shard::WHOLE.path(dir.path(), "rows");
     let good = std::fs::read(&path).unwrap();
     let open = || ShardWriter::open(dir.path(), &spec(), Shard::WHOLE);
-    // The last row was never written out, though the file has its length: clip008 has two rows,
-    // clip007 one.
+    // Zeros at the end, as if the last blocks were never flushed: they hit the two rows of
+    // clip008, but not the row of clip007.
     let mut zeros = good.clone();
     let last = good.len() - 30;
     zeros[last..].fill(0);
@@ -141,7 +148,7 @@ fn a_lost_end_is_recovered_and_an_earlier_fault_is_only_reported() {
     drop(writer);
     fill(dir.path(), Shard::WHOLE, &items(9));
     assert_eq!(std::fs::read(&path).unwrap(), good);
-    // In the middle: this cannot be a power cut.
+    // Damage in the middle, which a power cut cannot cause.
     let mut flipped = good.clone();
     flipped[21] ^= 1;
     std::fs::write(&path, &flipped).unwrap();
@@ -163,7 +170,7 @@ fn a_lost_end_is_recovered_and_an_earlier_fault_is_only_reported() {
 }
 
 #[test]
-fn shards_are_dealt_by_id() {
+fn each_id_is_in_one_shard_and_the_assignment_is_fixed() {
     let shards = |count| (0..count).map(move |index| Shard { index, count });
     let of = |id: &str| {
         shards(5)
@@ -189,7 +196,7 @@ fn shards_are_dealt_by_id() {
 }
 
 #[test]
-fn items_that_come_later_move_nothing_between_shards() {
+fn items_added_later_move_no_item_between_shards() {
     let dir = tempfile::tempdir().unwrap();
     let later: Vec<String> = items(23)
         .into_iter()
@@ -207,7 +214,7 @@ fn items_that_come_later_move_nothing_between_shards() {
 }
 
 #[test]
-fn a_store_of_the_first_schema_is_read_and_resumed_if_it_is_one_shard() {
+fn a_store_of_schema_1_is_resumed_if_it_has_one_shard() {
     let dir = tempfile::tempdir().unwrap();
     let old = |spec: &StoreSpec| {
         std::fs::write(
@@ -231,7 +238,7 @@ fn a_store_of_the_first_schema_is_read_and_resumed_if_it_is_one_shard() {
 }
 
 #[test]
-fn the_union_of_shards_is_the_store() {
+fn a_store_has_equal_rows_with_one_shard_and_with_four() {
     let (one, four) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fill(one.path(), Shard::WHOLE, &items(23));
     for index in [2, 0, 3, 1] {
@@ -275,7 +282,7 @@ fn a_flipped_byte_a_cut_file_and_a_broken_line_are_reported() {
 }
 
 #[test]
-fn other_settings_are_refused() {
+fn a_store_with_other_settings_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard { index: 0, count: 4 }, &items(4));
     let refused = |spec: &StoreSpec, shard| {
@@ -330,7 +337,7 @@ fn other_settings_are_refused() {
     assert_eq!("1/4".parse::<Shard>().unwrap(), part);
 }
 
-/// The listing's entry for a clip of [`items`].
+/// A listed item for the clip `id`.
 fn listed(id: &str, target: Option<Target>, split: Split) -> crate::train::data::Item {
     let media = crate::train::data::Media::Recording(id.into());
     crate::train::data::Item {
@@ -345,12 +352,12 @@ fn listed(id: &str, target: Option<Target>, split: Split) -> crate::train::data:
 }
 
 #[test]
-fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
+fn labels_splits_and_groups_are_updated_without_changing_values() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), Shard::WHOLE, &items(5));
     let (_, values, skipped) = contents(dir.path());
-    // A corrected typo, one more label, another order; clip001 lost its label, clip003 (two rows)
-    // is of another split, clip000 is not listed any more.
+    // The new listing has one more label and another order. In it clip001 has no label, clip003
+    // (two rows) is in another split, and clip000 is missing.
     let ours = StoreSpec {
         labels: ["happy", "angry", "sad"].map(String::from).to_vec(),
         ..spec()
@@ -384,12 +391,12 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
             .iter()
             .all(|id| of(id).split == Split::Test && of(id).group == "anna")
     );
-    // Once more: nothing is different, no byte is written.
+    // A second time nothing is different, and no byte is written.
     let index = || std::fs::read(Shard::WHOLE.path(dir.path(), "jsonl")).unwrap();
     let before = index();
     assert_eq!(open(&ours).unwrap().relabelled(), Relabelled::default());
     assert_eq!(index(), before);
-    // Changed words cannot be taken over; they are reported.
+    // Changed texts are not stored, because the rows are those of the old text; they are counted.
     let words = [crate::train::data::Item {
         text: Some("well".into()),
         ..listing[1].clone()
@@ -400,7 +407,7 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
             .relabelled(),
         Relabelled { items: 0, words: 1 }
     );
-    // Labels do not vanish by mistake.
+    // A listing without labels is refused for a store with labels.
     let error = open(&StoreSpec {
         labels: vec![],
         ..spec()
@@ -411,7 +418,7 @@ fn labels_splits_and_groups_are_taken_afresh_and_no_row_is_touched() {
         error.contains("its labels are happy, angry, sad, and the data set has none"),
         "{error}"
     );
-    // Labels may be added where there were none.
+    // A store without labels may get labels later.
     let later = tempfile::tempdir().unwrap();
     let unlabelled = StoreSpec {
         labels: vec![],

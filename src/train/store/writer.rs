@@ -1,4 +1,4 @@
-//! Writes one shard; resumes after a kill or a power cut.
+//! Writes one shard of a store; resumes it after a kill or a power cut.
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
@@ -13,39 +13,44 @@ use super::{Entry, FileStamp, Shard, StoreError, StoreSpec, files};
 use crate::time::monotonic_nanos;
 use crate::train::data::Item;
 
-/// Longest time between two syncs, in nanoseconds; see also [`SYNC_AFTER_ITEMS`].
+/// Longest time between two flushes to the disk, in nanoseconds; see also [`SYNC_AFTER_ITEMS`].
 const SYNC_AFTER_NANOS: i64 = 10_000_000_000;
 
-/// Appends items to a shard. When `push` or `skip` returns, the item has been written to the
-/// operating system, so a kill does not lose it.
+/// Appends finished items to a shard. When a method that adds an item returns, the operating system
+/// has the data, so that a kill of the process does not lose it.
 #[derive(Debug)]
 pub struct ShardWriter {
     pub(super) rows: File,
     index: File,
     rows_path: PathBuf,
     index_path: PathBuf,
+    /// Number of values in a row.
     dim: usize,
+    /// Ids of the finished items.
     done: HashSet<String>,
     dropped: usize,
     relabelled: Relabelled,
     changed: Vec<String>,
+    /// Number of items since the last flush to the disk.
     unsynced_items: usize,
+    /// Time of the last flush, by [`monotonic_nanos`].
     synced_at_nanos: i64,
 }
 
 impl ShardWriter {
-    /// Begins or resumes a shard. A half-written end is truncated. Finished items whose data at the
-    /// end of the files is damaged are dropped, so that they are extracted again.
+    /// Creates or resumes a shard of the store in `dir`. A half-written end is truncated. Finished
+    /// items with damaged data at the end of the files are dropped, so that they are extracted
+    /// again.
     ///
     /// # Errors
-    /// The folder holds a store with other settings or other shards, the files are damaged
-    /// elsewhere than at the end, or another process writes this shard.
+    /// The folder has a store with other settings or another number of shards, the files are
+    /// damaged elsewhere than at the end, or another process writes this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         ShardWriter::open_for(dir, spec, shard, &[])
     }
 
-    /// As [`ShardWriter::open`]; also updates labels, splits and groups of finished items from
-    /// `items`. The list of labels may change this way; other shards keep theirs until they are
+    /// As [`ShardWriter::open`]; also updates labels, splits and groups of finished items from the
+    /// listed `items`. The list of labels may change; other shards keep their list until they are
     /// opened too.
     ///
     /// # Errors
@@ -59,7 +64,10 @@ impl ShardWriter {
         ShardWriter::open_when(dir, spec, shard, items, WhenChanged::Refuse)
     }
 
-    /// As [`ShardWriter::open_for`]; `when_changed` selects the treatment of changed recordings.
+    /// As [`ShardWriter::open_for`]; `when_changed` states what to do with changed recordings.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::open`]; with [`WhenChanged::Refuse`] also if a recording has changed.
     pub fn open_when(
         dir: &Path,
         spec: &StoreSpec,
@@ -73,8 +81,8 @@ impl ShardWriter {
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let open = |path: &Path| files::open(path).map_err(StoreError::disk(path));
         let mut rows = open(&rows_path)?;
-        // Held as long as the file is open: the system releases it however the process ends. A file
-        // system without locks goes unlocked.
+        // The lock is held as long as the file is open; the system releases it however the process
+        // ends. On a file system without locks the shard is not locked.
         if let Err(TryLockError::WouldBlock) = rows.try_lock() {
             return Err(StoreError::Busy {
                 path: dir.to_owned(),
@@ -92,11 +100,11 @@ impl ShardWriter {
             row_bytes,
             dropped,
         } = recover(&text, &rows, &rows_path, &index_path, spec.dim())?;
-        // The index first: it must never name missing rows.
+        // The index is truncated first: it must never refer to missing rows.
         files::set_len(&index, index_bytes).map_err(StoreError::disk(&index_path))?;
         files::set_len(&rows, row_bytes).map_err(StoreError::disk(&rows_path))?;
         text.truncate(index_bytes as usize);
-        // Read again under the lock: another shard may have changed it.
+        // Read again under the lock: the writer of another shard may have changed `store.json`.
         let before = agree(dir, spec, shard)?;
         let header = Header::parse_start(&text).map(|(header, _)| header.labels);
         let theirs = header.unwrap_or(before.labels_without_header().to_vec());
@@ -115,7 +123,7 @@ impl ShardWriter {
             });
         }
         if has_other_labels {
-            // First: it keeps the list that this index has until it is replaced.
+            // `store.json` is replaced before the index: it keeps the list that the old index uses.
             after.replace(dir, shard)?;
         }
         if let Some(text) = &renewed.text {
@@ -152,24 +160,27 @@ impl ShardWriter {
         })
     }
 
-    /// Number of finished items that were dropped, because the damaged ends of the files held parts
-    /// of them.
+    /// Number of finished items that were dropped on opening, because their data at the end of the
+    /// files was damaged.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
 
-    /// The changes that [`ShardWriter::open_for`] made to finished items.
+    /// Numbers of finished items whose metadata were different in the listing given on opening.
     pub fn relabelled(&self) -> Relabelled {
         self.relabelled
     }
 
-    /// Ids of the finished items whose recordings have changed. They keep their rows or are
-    /// extracted again, as selected on opening.
+    /// Ids of the finished items whose recordings have changed. Their rows are kept or extracted
+    /// again, as selected on opening.
     pub fn changed(&self) -> &[String] {
         &self.changed
     }
 
-    /// Syncs finished items to disk: the rows, then the lines that name them.
+    /// Flushes finished items to the disk: first the rows, then the index.
+    ///
+    /// # Errors
+    /// The disk fails.
     pub fn sync(&mut self) -> Result<(), StoreError> {
         files::sync(&self.rows).map_err(StoreError::disk(&self.rows_path))?;
         files::sync(&self.index).map_err(StoreError::disk(&self.index_path))?;
@@ -177,6 +188,7 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// Counts a finished item, and flushes to the disk if items or time require it.
     fn finished(&mut self, item: String) -> Result<(), StoreError> {
         self.done.insert(item);
         self.unsynced_items += 1;
@@ -188,18 +200,23 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Whether this item is finished, with rows or without.
+    /// Whether the item with the id `item` is finished, with or without rows.
     pub fn is_done(&self, item: &str) -> bool {
         self.done.contains(item)
     }
 
-    /// Adds a finished item with its rows, without stamps of its recording.
+    /// Adds a finished item with its rows (metadata and values), without stamps of its recording.
+    /// Errors are those of [`ShardWriter::push_from`].
     pub fn push(&mut self, item: &str, rows: &[(Entry, Vec<f32>)]) -> Result<(), StoreError> {
         self.push_from(item, &[], rows)
     }
 
-    /// Adds a finished item with its rows. `media`: a [`FileStamp`] for each file of its recording,
-    /// from which a later run detects changed files.
+    /// Adds a finished item with its rows (metadata and values). `media`: a [`FileStamp`] for each
+    /// file of its recording, from which a later run detects changed files.
+    ///
+    /// # Errors
+    /// A row does not have the store's number of values, or the disk fails; the item is then not
+    /// added.
     pub fn push_from(
         &mut self,
         item: &str,
@@ -239,7 +256,7 @@ impl ShardWriter {
             rows: stored,
         };
         if let Err(error) = written.and_then(|()| self.line(&line)) {
-            // A half-written end is removed, as long as this process runs.
+            // Removes the half-written rows now, and not only on the next resume.
             let _ = files::set_len(&self.rows, before)
                 .and_then(|()| self.rows.seek(SeekFrom::Start(before)));
             return Err(error);
@@ -247,13 +264,17 @@ impl ShardWriter {
         self.finished(line.item)
     }
 
-    /// Adds a finished item without rows, without stamps of its recording; `reason` states why.
+    /// Adds a finished item without rows and without stamps of its recording; `reason` states why
+    /// it has no rows. Fails if the disk fails.
     pub fn skip(&mut self, item: &str, reason: &str) -> Result<(), StoreError> {
         self.skip_from(item, &[], reason)
     }
 
-    /// Adds a finished item without rows; `reason` states why. `media`: the stamps of its
-    /// recording's files.
+    /// Adds a finished item without rows; `reason` states why it has none. `media`: the stamps of
+    /// its recording's files.
+    ///
+    /// # Errors
+    /// The disk fails.
     pub fn skip_from(
         &mut self,
         item: &str,
@@ -270,6 +291,7 @@ impl ShardWriter {
         self.finished(item.to_owned())
     }
 
+    /// Appends a line to the index; removes it again if only a part could be written.
     fn line(&mut self, line: &Line) -> Result<(), StoreError> {
         let before = self
             .index
@@ -294,6 +316,7 @@ impl Drop for ShardWriter {
     }
 }
 
+/// Fails if the folder has a shard of a store with another number of shards.
 fn refuse_other_counts(dir: &Path, shard: Shard) -> Result<(), StoreError> {
     for file in std::fs::read_dir(dir).map_err(StoreError::disk(dir))? {
         let name = file.map_err(StoreError::disk(dir))?.file_name();

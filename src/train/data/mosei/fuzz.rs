@@ -1,4 +1,5 @@
-//! Fuzz targets: annotation tables, and the labels of CMU-MOSEI as a table and as HDF5.
+//! Fuzz tests of the reader of annotation tables, and of both readers of CMU-MOSEI's labels (table
+//! and HDF5).
 
 use super::labels::{read_sequence, read_table};
 use super::*;
@@ -6,6 +7,7 @@ use crate::testing::fuzz::{InputFile, Target};
 use crate::testing::project;
 use crate::train::data::table::Table;
 
+/// Valid and malformed tables, the seeds of the mutations.
 const TABLES: [&str; 4] = [
     "video,start,end,happy,sad,anger,surprise,disgust,fear\n\
      a,0,1,0,0,0,0,0,3\na,1,2.5,1,0,0.33,0,0,0\nb,0,1,0,0,0,0,0,0\n",
@@ -15,7 +17,8 @@ const TABLES: [&str; 4] = [
     "Sr No.,Utterance,Emotion\n1,\"He said \"\"no\"\", then.\",neutral\n2,café,joy\n",
 ];
 
-/// Reads the whole table: rows grow by line and have the header's cells, faults have texts.
+/// Reads the whole table and checks that line numbers increase, that the first cell of a row can be
+/// read, and that errors and faults have a text.
 fn check_table(path: &Path, input: &[u8]) {
     let mut catalogue = Catalogue::default();
     let mut table = match Table::open(path) {
@@ -51,7 +54,8 @@ fn check_table(path: &Path, input: &[u8]) {
     }
 }
 
-/// The labels of a video are rows with numbers of their own, at a place that a fault can name.
+/// Checks that each interval states its position in the file, and that errors and faults have a
+/// text.
 fn check_labels(read: Result<Labels, DataError>, catalogue: &Catalogue) {
     if let Some(fault) = catalogue.first_fault() {
         assert!(!fault.at.is_empty() && !fault.what.is_empty());
@@ -67,7 +71,7 @@ fn check_labels(read: Result<Labels, DataError>, catalogue: &Catalogue) {
 }
 
 #[test]
-fn mutated_tables_are_read_or_refused() {
+fn mutated_tables_are_read_or_refused_without_a_panic() {
     let file = InputFile::in_memory();
     Target::text("table", 6000)
         .seeds(TABLES)
@@ -82,7 +86,7 @@ fn mutated_tables_are_read_or_refused() {
 }
 
 #[test]
-fn mutated_sequences_are_read_or_refused() {
+fn mutated_sequences_are_read_or_refused_without_a_panic() {
     let file = InputFile::in_memory();
     let golden = std::fs::read(project("tests/golden/mosei_labels.csd")).unwrap();
     Target::bytes("sequence", 1500)

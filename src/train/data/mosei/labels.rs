@@ -1,4 +1,4 @@
-//! CMU-MOSEI's labels: the SDK's computational sequence (HDF5), or a table made from it.
+//! CMU-MOSEI's labels: the SDK's computational sequence (an HDF5 file), or a table made from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,31 +11,36 @@ use crate::train::data::DataError;
 use crate::train::data::catalogue::Catalogue;
 use crate::train::data::table::Table;
 
-/// The emotions in the order of the SDK's columns 1 to 6. The reference's configuration swaps
-/// surprise and fear (`src/train/method.md` a.2).
+/// The emotions, in the order of columns 1 to 6 of the SDK's label matrix (column 0 is sentiment).
+/// The reference's configuration swaps surprise and fear (`src/train/method.md` a.2).
 pub const LABELS: [&str; 6] = ["happy", "sad", "anger", "surprise", "disgust", "fear"];
 
 /// The labels of one interval of a video.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledInterval {
-    /// Number of the interval in its video: the row in the computational sequence.
+    /// Number of the interval in its video, from 0: the row in the computational sequence.
     pub index: usize,
-    /// Start and end in seconds; `None` if the table gives only the number.
+    /// Start and end in the video, in seconds; `None` if the table has interval numbers only.
     pub interval: Option<[f64; 2]>,
-    /// Intensities 0 to 3 in the order of [`LABELS`].
+    /// Intensities of 0 to 3 for the emotions in [`LABELS`].
     pub values: [f32; 6],
+    /// File and line or row of the interval, for faults.
     pub at: String,
 }
 
-/// Largest matrix of one video that is read. A damaged file may state any size; the published
-/// matrices have some kilobytes.
+/// Upper limit of one video's label matrix, in bytes. A damaged file may state any size; the
+/// published matrices have some kilobytes.
 const VIDEO_BYTES: usize = 1 << 22;
 
 /// The labelled intervals of each video, by the video's name.
 pub type Labels = BTreeMap<String, Vec<LabelledInterval>>;
 
-/// Reads `CMU_MOSEI_Labels.csd`: `<name>/data/<video>/{features, intervals}`. A row of features is
-/// sentiment and six intensities.
+/// Reads the SDK's `CMU_MOSEI_Labels.csd`, whose groups are
+/// `<name>/data/<video>/{features, intervals}`. A row of `features` has the sentiment and six
+/// intensities, a row of `intervals` start and end in seconds.
+///
+/// # Errors
+/// The file cannot be read or is not such a sequence. An unusable video is a fault.
 pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let malformed = |error: Error| DataError::Malformed {
         path: path.to_path_buf(),
@@ -85,7 +90,8 @@ pub fn read_sequence(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, D
     Ok(labels)
 }
 
-/// The numbers of a matrix, row by row, and its width.
+/// The numbers of the matrix `name`, row-major, and its number of columns (0 if it is not a
+/// matrix).
 fn numbers(group: &Group, name: &str) -> Result<(Vec<f64>, usize), Error> {
     let dataset = group.dataset(name)?;
     let width = match dataset.shape() {
@@ -103,8 +109,11 @@ fn numbers(group: &Group, name: &str) -> Result<(Vec<f64>, usize), Error> {
     Ok((read, width))
 }
 
-/// Reads `labels.csv`: `video`, the six intensities, and `start` and `end` in seconds, the number
-/// `interval`, or all three.
+/// Reads `labels.csv`, with the columns `video`, the six emotions, and `start` and `end` (seconds),
+/// `interval` (the interval's number), or all three.
+///
+/// # Errors
+/// The file cannot be read, or a column is missing. An unusable line is a fault.
 pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, DataError> {
     let mut table = Table::open(path)?;
     let video = table.column("video")?;
@@ -113,7 +122,7 @@ pub fn read_table(path: &Path, catalogue: &mut Catalogue) -> Result<Labels, Data
         *column = table.column(label)?;
     }
     let number = table.optional("interval");
-    // Times or a number are required; without either, the fault names the times.
+    // If the table has neither times nor numbers, the error names the missing times.
     let times = match (table.optional("start"), table.optional("end"), number) {
         (None, None, Some(_)) => None,
         _ => Some([table.column("start")?, table.column("end")?]),
@@ -176,10 +185,10 @@ mod tests {
     use super::*;
     use crate::train::data::testing::Tree;
 
-    /// Written by h5py as the SDK writes (compressed chunks, text of any length in the metadata),
-    /// with numbers of our own.
+    /// h5py wrote the golden file as the SDK does (compressed chunks, metadata as text of variable
+    /// length). Its numbers are invented.
     #[test]
-    fn a_computational_sequence_is_read() {
+    fn names_intervals_and_intensities_of_a_sequence_are_read() {
         let mut catalogue = Catalogue::default();
         let labels = read_sequence(
             &crate::testing::project("tests/golden/mosei_labels.csd"),
@@ -209,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_sequence_is_an_error() {
+    fn a_file_that_is_not_hdf5_is_an_error() {
         let tree = Tree::new(&[]);
         tree.write("a.csd", "not HDF5");
         let error = read_sequence(&tree.path().join("a.csd"), &mut Catalogue::default())
@@ -219,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_needs_times_or_numbers() {
+    fn a_table_needs_the_times_or_the_numbers_of_intervals() {
         let tree = Tree::new(&[]);
         let read = |text: &str| {
             tree.write("labels.csv", text);

@@ -1,4 +1,4 @@
-//! The video and audio files of a copy of CMU-MOSEI.
+//! The video and sound files in a local copy of CMU-MOSEI.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -9,20 +9,24 @@ use crate::train::data::folded_names::folded;
 use crate::train::data::tree::{AUDIO, VIDEO, walk};
 use crate::train::data::{DataError, Media};
 
-/// The media files of a copy, by the normal form of their names without extension.
+/// The media files in a copy of CMU-MOSEI. The keys are file names without extension, in Unicode
+/// normal form.
 pub struct MediaFiles {
-    /// Whole videos.
+    /// Full videos, by the video's name.
     pub videos: HashMap<String, PathBuf>,
-    /// Sound of whole videos.
+    /// The sound of full videos, by the video's name.
     pub sounds: HashMap<String, PathBuf>,
-    /// Segmented videos, one file per interval.
+    /// Segmented videos, one file per interval, by `<video>_<number>`.
     pub cut: HashMap<String, PathBuf>,
-    /// Existing files that cannot be used. Each has a fault.
+    /// The names of files that exist but cannot be used; each is a fault already.
     unusable: HashSet<String>,
 }
 
 impl MediaFiles {
-    /// Finds the files below `root`. Unusable files become faults of `catalogue`.
+    /// Finds the media files below `root`. Unusable files are added to `catalogue` as faults.
+    ///
+    /// # Errors
+    /// A folder of media files cannot be read.
     pub fn find(root: &Path, catalogue: &mut Catalogue) -> Result<MediaFiles, DataError> {
         let mut found = Catalogue::default();
         let mut below = |folders: &[&str], extensions| stems(root, folders, extensions, &mut found);
@@ -56,12 +60,14 @@ impl MediaFiles {
         })
     }
 
-    /// Whether an interval has no media because its file cannot be used.
+    /// Whether a file of the video, or of interval `number` of the video, exists but cannot be
+    /// used.
     pub fn is_unusable(&self, video: &str, number: usize) -> bool {
         self.unusable.contains(video) || self.unusable.contains(&format!("{video}_{number}"))
     }
 
-    /// The media of an interval, and whether the file contains this interval only.
+    /// The media of interval `number` of a video. True: the file contains this interval only;
+    /// false: the whole video. `None`: there is no media file.
     pub fn media(&self, video: &str, number: usize) -> Option<(Media, bool)> {
         match (self.videos.get(video), self.sounds.get(video)) {
             (Some(video), Some(audio)) => {
@@ -88,8 +94,8 @@ impl MediaFiles {
     }
 }
 
-/// The files in the first existing folder of `candidates`, by the normal form of their names
-/// without extension.
+/// The files in the first existing folder of `candidates`, by their names without extension in
+/// Unicode normal form.
 fn stems(
     root: &Path,
     candidates: &[&str],
@@ -100,10 +106,10 @@ fn stems(
     let Some(below) = in_copy(root, candidates) else {
         return Ok(stems);
     };
-    let wants_cut = candidates[0].contains("Segmented");
+    let wants_segments = candidates[0].contains("Segmented");
     for file in walk(&below, extensions, catalogue)? {
-        // A mirror with Videos/ alone may have the segmented videos below it.
-        if !wants_cut && file.names.iter().any(|n| n == "Segmented") {
+        // In a copy with Videos/ alone, the segmented videos may be below it.
+        if !wants_segments && file.names.iter().any(|n| n == "Segmented") {
             continue;
         }
         let stem = folded(file.stem());

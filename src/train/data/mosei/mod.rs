@@ -8,17 +8,17 @@
 //! CMU_MOSEI_Labels.csd                             the SDK's labels; or labels.csv
 //! cmu_mosei_std_folds.py                           the SDK's folds; or standard_folds.json
 //! ```
-//! Items are the rows of the labels, `<video>_<row>`. The text of an item is the transcript line
-//! with the largest overlap in time. All items of a video are in the same split. If a copy has no
-//! full videos, `Raw/Videos/Segmented/Combined/<video>_<number>.mp4` are used. Without labels, the
-//! items are the transcript's lines, for pre-training.
+//! An item is a row of a video's labels; its id is `<video>_<row>`. The text of an item is the
+//! transcript line with the largest overlap in time. All items of a video are in the same split. If
+//! a copy lacks a full video, `Raw/Videos/Segmented/Combined/<video>_<number>.mp4` are used
+//! instead. Without labels, the items are the lines of the transcripts, for pre-training.
 //!
-//! The folds are the SDK's `cmu_mosei_std_folds.py`, unchanged or as JSON (`standard_folds.json`,
-//! an object of the same three lists). Labels and folds may also be in another folder, at most two
-//! levels deep. Names of videos match in any Unicode form.
+//! The folds are read from the SDK's `cmu_mosei_std_folds.py`, unchanged, or from
+//! `standard_folds.json`, an object of the same three lists. Files of labels and folds may also be
+//! in a folder at most two levels below the root. Names of videos match in any Unicode form.
 //!
-//! The `.csd` is read directly. If it has another structure, this script makes `labels.csv` from
-//! it:
+//! The `.csd` file is read directly. If it has another structure, this script makes `labels.csv`
+//! from it:
 //! ```python
 //! import csv, h5py
 //! rows = csv.writer(open("labels.csv", "w", newline=""))
@@ -46,15 +46,21 @@ const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
                       Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or \
                       labels.csv) and cmu_mosei_std_folds.py (or standard_folds.json)";
 
-/// A line of a transcript.
+/// A line of a video's transcript.
 #[derive(Clone, Debug, PartialEq)]
 struct TranscriptLine {
+    /// Number of the segment in its video, from 0.
     number: usize,
+    /// Start and end in the video, in seconds.
     interval: [f64; 2],
     text: String,
 }
 
-/// Lists the data set in the folder `root`.
+/// Lists the labelled intervals of CMU-MOSEI in the folder `root`; without labels, the lines of the
+/// transcripts.
+///
+/// # Errors
+/// A folder or an annotation file cannot be read, the folds are missing, or there is no item.
 pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     let mut catalogue = Catalogue::default();
     let media_files = MediaFiles::find(root, &mut catalogue)?;
@@ -138,7 +144,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             }
             let number = line.map_or(row.index, |l| l.number);
             let Some((media, is_cut)) = media_files.media(&name, number) else {
-                // An unusable file has a fault of its own.
+                // An unusable file is a fault already.
                 if media_files.is_unusable(&name, number) {
                     unusable += 1;
                 } else {
@@ -158,7 +164,7 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
             catalogue.add(item, &row.at);
             listed += 1;
         }
-        // A video without media has one fault, whatever else it lacks.
+        // A video without media is one fault, even if its transcript is missing too.
         if spoken.is_empty() && (listed > 0 || missing + unusable == 0) {
             catalogue.fault(video, "has no transcript: its intervals are without words");
         }
@@ -189,13 +195,15 @@ pub fn list(root: &Path, _: &Options) -> Result<Listing, DataError> {
     )
 }
 
-/// The first of `candidates` that is a folder of the copy, with `Raw/` or without.
+/// The first of `candidates` that is a folder of the copy, below `Raw/` or below the root. `None`
+/// if no candidate exists.
 fn in_copy(root: &Path, candidates: &[&str]) -> Option<PathBuf> {
     candidates
         .iter()
         .find_map(|c| folder(root, &[&format!("Raw/{c}"), c]))
 }
 
+/// The transcript lines of all videos, by the normal form of the video's name.
 fn transcripts(
     root: &Path,
     catalogue: &mut Catalogue,
@@ -241,8 +249,9 @@ fn transcripts(
     Ok(transcripts)
 }
 
+/// Parses a line of the transcript of `video`; `None` if the line is malformed.
 fn spoken(video: &str, line: &str) -> Option<TranscriptLine> {
-    // A video's name may hold underscores itself.
+    // The name is removed first, because it may contain the separator `___`.
     let line = line.trim();
     let [number, start, end, text] = after_name(video, line)?
         .strip_prefix("___")?
@@ -259,7 +268,8 @@ fn spoken(video: &str, line: &str) -> Option<TranscriptLine> {
     })
 }
 
-/// The line behind the video's name, in whichever Unicode form the line writes it.
+/// The rest of the line after the video's name. The line may have the name in another Unicode form.
+/// `None` if the line does not begin with the name.
 fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
     line.strip_prefix(video).or_else(|| {
         let name = Some(folded(video)).filter(|_| !video.is_ascii())?;
@@ -269,8 +279,9 @@ fn after_name<'a>(video: &str, line: &'a str) -> Option<&'a str> {
     })
 }
 
-/// The transcript line of a labelled interval: the line that overlaps it by at least half of their
-/// union, or the line with its number if the labels have no times.
+/// The transcript line of a labelled interval: the line whose overlap with the interval is the
+/// largest and at least half of their union. If the labels have no times, it is the line with the
+/// interval's number. `None` if there is no such line.
 fn transcript_line<'a>(
     lines: &'a [TranscriptLine],
     row: &LabelledInterval,
@@ -290,6 +301,7 @@ fn transcript_line<'a>(
         .map(|(_, line)| line)
 }
 
+/// The transcript lines as intervals with zero intensities, for a copy without labels.
 fn unlabelled(transcripts: &BTreeMap<String, Vec<TranscriptLine>>) -> Labels {
     let rows = |video: &String, lines: &Vec<TranscriptLine>| {
         let row = |l: &TranscriptLine| LabelledInterval {
@@ -306,6 +318,7 @@ fn unlabelled(transcripts: &BTreeMap<String, Vec<TranscriptLine>>) -> Labels {
         .collect()
 }
 
+/// The labels from `labels.csv` or else from the SDK's file; `None` if the copy has neither.
 fn read_labels(root: &Path, catalogue: &mut Catalogue) -> Result<Option<Labels>, DataError> {
     if let Some(path) = annotation(root, "labels.csv") {
         return read_table(&path, catalogue).map(Some);
@@ -315,7 +328,8 @@ fn read_labels(root: &Path, catalogue: &mut Catalogue) -> Result<Option<Labels>,
         .transpose()
 }
 
-/// An annotation file: at the root, one or two folders below, or next to `Raw` if that is the root.
+/// The path of the annotation file `name`: at the root, one or two folders below it, or in the
+/// parent folder of a root called `Raw`. `None` if it does not exist.
 fn annotation(root: &Path, name: &str) -> Option<PathBuf> {
     let below = |folder: &Path| -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -342,6 +356,8 @@ fn annotation(root: &Path, name: &str) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+/// The split of each video, by the normal form of its name. Fails if the file is malformed or a
+/// video is in two folds.
 fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
     let text = std::fs::read_to_string(path).map_err(|source| DataError::Unreadable {
         path: path.to_path_buf(),
@@ -378,7 +394,8 @@ fn read_folds(path: &Path) -> Result<HashMap<String, Split>, DataError> {
     Ok(folds)
 }
 
-/// The SDK's own file is nothing but `name = ["video", …]`.
+/// The lists by their names in the SDK's Python file, which contains assignments
+/// `name = ["video", …]` only.
 fn python_lists(text: &str) -> HashMap<String, Vec<String>> {
     let lists = text.split(']').filter_map(|part| part.split_once('['));
     lists

@@ -6,7 +6,8 @@ const FOLDS: &str = "{\"standard_train_fold\": [\"-3g5yACwYnA\"], \
                      \"standard_valid_fold\": [\"100178\"], \
                      \"standard_test_fold\": [\"_q7DM8WkzAQ\", \"a_b\"]}";
 
-/// The labels of `tests/golden/mosei_labels.csd` on a copy in the raw layout.
+/// A copy in the raw layout with the labels of `tests/golden/mosei_labels.csd`: two labelled
+/// videos, one unlabelled video, and one transcript.
 fn raw_copy() -> Tree {
     let tree = Tree::new(&[
         "Raw/Videos/Full/Combined/-3g5yACwYnA.mp4",
@@ -28,7 +29,7 @@ fn raw_copy() -> Tree {
 }
 
 #[test]
-fn the_sdk_s_labels_are_joined_with_words_and_folds() {
+fn labels_of_the_sdk_are_joined_with_transcripts_and_folds() {
     let tree = raw_copy();
     let listing = tree.list("cmu-mosei").unwrap();
     assert_eq!(
@@ -90,7 +91,7 @@ fn the_sdk_s_labels_are_joined_with_words_and_folds() {
 }
 
 #[test]
-fn separate_sound_and_segmented_videos_are_taken() {
+fn separate_sound_and_segmented_videos_are_used() {
     let tree = raw_copy();
     tree.write("Raw/Audio/Full/WAV_16000/-3g5yACwYnA.wav", "x");
     tree.write("Raw/Audio/Full/WAV_16000/100178.wav", "x");
@@ -117,7 +118,7 @@ fn separate_sound_and_segmented_videos_are_taken() {
 }
 
 #[test]
-fn a_table_with_numbers_takes_its_times_from_the_transcript() {
+fn a_table_without_times_gets_them_from_the_transcript() {
     let tree = Tree::new(&["Videos/a_b.mp4", "Videos/other.mp4"]);
     tree.write("standard_folds.json", FOLDS);
     tree.write(
@@ -151,7 +152,7 @@ fn a_table_with_numbers_takes_its_times_from_the_transcript() {
 }
 
 #[test]
-fn without_folds_labels_are_refused_and_without_labels_lines_are_items() {
+fn labels_need_folds_and_without_labels_transcript_lines_are_items() {
     let tree = raw_copy();
     std::fs::remove_file(tree.path().join("standard_folds.json")).unwrap();
     assert!(matches!(
@@ -172,7 +173,7 @@ fn without_folds_labels_are_refused_and_without_labels_lines_are_items() {
 }
 
 #[test]
-fn the_sdk_s_python_file_equals_the_json() {
+fn folds_are_equal_from_the_python_file_and_from_json() {
     let tree = raw_copy();
     let expected = tree.list("cmu-mosei").unwrap();
     std::fs::remove_file(tree.path().join("standard_folds.json")).unwrap();
@@ -189,7 +190,7 @@ fn the_sdk_s_python_file_equals_the_json() {
 }
 
 #[test]
-fn the_real_folds_split_videos_and_no_video_twice() {
+fn the_published_folds_have_the_published_sizes() {
     let Some(path) = crate::testing::material("annotations/mosei/standard_folds.json") else {
         return;
     };
@@ -217,7 +218,7 @@ fn a_video_that_cannot_be_used_has_one_fault() {
 }
 
 #[test]
-fn names_match_in_any_unicode_form() {
+fn names_of_videos_match_in_any_unicode_form() {
     let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
     let [video, transcript] = [
         format!("Videos/{decomposed}.mp4"),

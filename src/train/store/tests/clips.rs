@@ -1,4 +1,4 @@
-//! The rule by which clips became rows.
+//! Tests of how a store records what its rows cover (windows or recordings).
 
 use super::*;
 
@@ -8,6 +8,7 @@ const SERVED: WindowRule = WindowRule {
     half_life_ms: Some(100),
 };
 
+/// The specification of a store with these values.
 fn of(clips: &str, window: Option<WindowRule>) -> StoreSpec {
     StoreSpec {
         clips: clips.into(),
@@ -17,7 +18,7 @@ fn of(clips: &str, window: Option<WindowRule>) -> StoreSpec {
 }
 
 #[test]
-fn a_store_states_length_hop_and_half_life_of_its_rows() {
+fn a_store_keeps_its_window_and_refuses_another() {
     let dir = tempfile::tempdir().unwrap();
     let spec = of(WINDOW, Some(SERVED));
     drop(ShardWriter::open(dir.path(), &spec, Shard::WHOLE).unwrap());
@@ -33,7 +34,7 @@ fn a_store_states_length_hop_and_half_life_of_its_rows() {
 }
 
 #[test]
-fn a_store_of_an_earlier_version_is_read_and_continued() {
+fn a_store_of_an_earlier_version_without_a_window_is_continued() {
     for clips in [WINDOW, RECORDING] {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = ShardWriter::open(dir.path(), &of(clips, None), Shard::WHOLE).unwrap();
@@ -51,9 +52,10 @@ fn a_store_of_an_earlier_version_is_read_and_continued() {
     }
 }
 
-/// `extract` made a row per recording by default; the same command asks for windows now.
+/// Earlier versions of `extract` made a row per recording by default; now the default is a row per
+/// window.
 #[test]
-fn the_remedy_for_a_store_of_recordings_is_named() {
+fn the_error_for_a_store_of_recordings_states_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     drop(ShardWriter::open(dir.path(), &of(RECORDING, None), Shard::WHOLE).unwrap());
     let error = ShardWriter::open(dir.path(), &of(WINDOW, Some(SERVED)), Shard::WHOLE)
@@ -66,7 +68,7 @@ fn the_remedy_for_a_store_of_recordings_is_named() {
 }
 
 #[test]
-fn a_window_is_of_an_item_and_starts_somewhere() {
+fn item_and_start_of_a_window_are_parsed_from_its_id() {
     let of = |id: &str| {
         let entry = row(id).0;
         (entry.item().to_owned(), entry.start_ms())

@@ -1,4 +1,5 @@
-//! A kill at any change of any file leaves a store that opens, in its old state or its new one.
+//! Tests that a kill between any two changes of files leaves a store that opens, in its old or its
+//! new state.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +7,10 @@ use super::*;
 use crate::train::data::{Item, Media};
 use crate::train::store::files::stop;
 
+/// Number of shards.
 const COUNT: usize = 2;
 const CLIPS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-/// Its recording changes.
+/// The clip whose recording changes.
 const CHANGED: &str = "b";
 
 fn shards() -> impl Iterator<Item = Shard> {
@@ -18,11 +20,12 @@ fn shards() -> impl Iterator<Item = Shard> {
     })
 }
 
-/// One listing of the data set.
+/// A listing of the data set, and the values of its recordings.
 struct Version {
     labels: &'static [&'static str],
-    /// Names of the clips' labels, in the order of [`CLIPS`].
+    /// The label of each of [`CLIPS`].
     held: [&'static str; CLIPS.len()],
+    /// Added to the values of the clip [`CHANGED`].
     offset: f32,
 }
 
@@ -32,7 +35,8 @@ const OLD: Version = Version {
     offset: 0.0,
 };
 
-/// A corrected typo, a label less, another order, one clip with another label.
+/// Compared with [`OLD`]: a corrected typo, one label less, another order of labels, and two clips
+/// with another label.
 const NEW: Version = Version {
     labels: &["happy", "sad"],
     held: ["sad", "happy", "sad", "happy", "happy", "sad"],
@@ -68,9 +72,10 @@ impl Version {
     }
 }
 
-/// Everything that changes a store: it is begun, relabelled, and a changed recording is extracted
-/// again. `phase` counts the parts that are done.
-fn live(dir: &Path, media: [&Path; 2], phase: &mut usize) -> Result<(), StoreError> {
+/// Makes all changes to a store: it is created, relabelled, and a changed recording is extracted
+/// again. `phase` counts the finished ones of these three. `media`: the recordings before and after
+/// the change.
+fn make_all_changes(dir: &Path, media: [&Path; 2], phase: &mut usize) -> Result<(), StoreError> {
     for (version, media, when) in [
         (&OLD, media[0], WhenChanged::Keep),
         (&NEW, media[0], WhenChanged::Keep),
@@ -96,7 +101,7 @@ fn live(dir: &Path, media: [&Path; 2], phase: &mut usize) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Label and values of every clip. The store is in order.
+/// Label and values of every clip; panics if the store cannot be read.
 fn state(dir: &Path) -> BTreeMap<String, (String, Vec<f32>)> {
     let store = Store::open(dir).unwrap();
     let clip = |(i, entry): (usize, &Entry)| {
@@ -124,7 +129,7 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one() {
     }
     let media = [before.as_path(), after.as_path()];
     let whole = folder.path().join("whole");
-    live(&whole, media, &mut 0).unwrap();
+    make_all_changes(&whole, media, &mut 0).unwrap();
     let expected = state(&whole);
     assert_eq!(expected.len(), CLIPS.len());
     assert_eq!(Store::open(&whole).unwrap().spec().labels, NEW.labels);
@@ -134,7 +139,7 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one() {
         let dir = folder.path().join(format!("stopped-{steps}"));
         let mut phase = 0;
         stop::after(steps);
-        let lived = live(&dir, media, &mut phase);
+        let result = make_all_changes(&dir, media, &mut phase);
         stop::never();
         let begun = dir.join("store.json").exists();
         if begun {
@@ -159,11 +164,11 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one() {
             let mut files = std::fs::read_dir(&dir).unwrap().flatten();
             assert!(!files.any(|f| is_index(&f.file_name().to_string_lossy())));
         }
-        if lived.is_ok() {
+        if result.is_ok() {
             break;
         }
-        // The same commands go on.
-        live(&dir, media, &mut 0).unwrap();
+        // The same commands resume the store.
+        make_all_changes(&dir, media, &mut 0).unwrap();
         assert_eq!(state(&dir), expected, "after a stop at step {steps}");
         std::fs::remove_dir_all(&dir).unwrap();
         steps += 1;
@@ -172,7 +177,7 @@ fn a_kill_at_any_step_leaves_the_old_state_or_the_new_one() {
 }
 
 #[test]
-fn shards_change_their_list_of_labels_one_after_the_other() {
+fn shards_may_have_different_lists_of_labels() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("store");
     let media = Path::new("/no/media");
@@ -192,7 +197,7 @@ fn shards_change_their_list_of_labels_one_after_the_other() {
         writer.push(&item.id, &[OLD.row(item)]).unwrap();
     }
     drop(writer);
-    // The other shard is still being written by the old listing when this one is renewed.
+    // The second shard is still written with the old listing while the first gets the new one.
     let mut other = open(&OLD, second, &old);
     other
         .push(&in_second[0].id, &[OLD.row(&in_second[0])])
@@ -219,7 +224,7 @@ fn shards_change_their_list_of_labels_one_after_the_other() {
     open(&NEW, second, &new);
     assert_eq!(names(), NEW.held);
     assert_eq!(Store::open(&dir).unwrap().spec().labels, NEW.labels);
-    // Back again, and nothing is left to do the second time.
+    // Back to the old listing; opening again then changes nothing.
     open(&OLD, first, &old);
     open(&OLD, second, &old);
     assert_eq!(names(), OLD.held);
