@@ -1,4 +1,5 @@
-//! Faults of the data set on disk: some on the terminal, all in a file of the store.
+//! Reports the faults of the data set on disk: some on the terminal, all in a file in the store's
+//! folder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,13 +8,13 @@ use anyhow::Context;
 
 use crate::train::data::Fault;
 
-/// The number of faults on the terminal, in all and of one kind, so that frequent ones do not hide
-/// the others.
+/// Largest number of faults on the terminal.
 const NAMED: usize = 20;
+/// Largest number of faults of one kind on the terminal, so that frequent ones do not hide others.
 const NAMED_OF_A_KIND: usize = 5;
 
-/// Prints faults, and writes all of them to `path`, one per line. Without faults, the file of an
-/// earlier run is removed.
+/// Prints some of the faults, and writes all faults to the file `path`, one per line. Without
+/// faults, the file of an earlier run is removed.
 pub fn report(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
     if faults.is_empty() {
         let _ = std::fs::remove_file(path);
@@ -30,11 +31,13 @@ pub fn report(faults: &[Fault], path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The fault as one line of text.
 fn line(fault: &Fault) -> String {
     format!("{}: {}", fault.at, fault.what).replace('\n', " ")
 }
 
-/// The faults to print, in their order.
+/// The faults to print, in their order: at most [`NAMED`], and at most [`NAMED_OF_A_KIND`] of one
+/// kind.
 fn named(faults: &[Fault]) -> Vec<&Fault> {
     let mut of_kind: HashMap<String, usize> = HashMap::new();
     let is_shown = |fault: &&Fault| {
@@ -45,7 +48,8 @@ fn named(faults: &[Fault]) -> Vec<&Fault> {
     faults.iter().filter(is_shown).take(NAMED).collect()
 }
 
-/// The text of a fault without quotations, numbers and paths.
+/// The text of a fault without quotations, numbers and paths. Faults with the same text are of one
+/// kind.
 fn kind(what: &str) -> String {
     let words = what.split('"').step_by(2).flat_map(str::split_whitespace);
     words
@@ -66,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn many_faults_of_one_kind_hide_no_other() {
+    fn frequent_faults_do_not_hide_others() {
         let mut faults: Vec<Fault> = (0..50)
             .map(|i| {
                 fault(
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_in_the_file_and_none_of_an_earlier_run() {
+    fn the_file_has_all_faults_and_is_removed_without_faults() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("faults-0000-of-0001.txt");
         report(

@@ -1,5 +1,5 @@
-//! `expressd-train extract`: converts the recordings of a data set to rows of a feature store, with
-//! the daemon's own stages.
+//! `expressd-train extract`: converts the recordings of a data set to the rows of a feature store,
+//! with the daemon's own stages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,63 +47,64 @@ use crate::train::store::{
 use names::SkippedItems;
 use progress::Progress;
 
-/// Reads a data set through the daemon's own stages into a feature store. Resumes where it was
-/// stopped.
+/// Extracts the features of a data set into a feature store, with the daemon's own stages. The
+/// same command resumes a stopped extraction.
 ///
 /// Example: expressd-train extract --dataset crema-d --root CREMA-D --encoders models/default
 /// --store stores/crema-d
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExtractArgs {
-    /// The data set's name.
+    /// Name of the data set.
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(data::names()))]
     pub dataset: String,
-    /// The folder in which it lies.
+    /// The data set's folder.
     #[arg(long)]
     pub root: PathBuf,
-    /// Encoder sets or bundles; several are joined.
+    /// Folders of encoder sets or bundles; the encoders of several are joined.
     #[arg(long, required = true, num_args = 1..)]
     pub encoders: Vec<PathBuf>,
-    /// The store's folder. One that was begun with the same settings is continued.
+    /// The store's folder. A store that was begun with the same settings is continued.
     #[arg(long)]
     pub store: PathBuf,
-    /// This process's part, such as 0/4. Items are assigned to parts by their ids, intervals by
-    /// their recordings' names.
+    /// The shard of this process, such as 0/4; without it, the whole data set. Items are assigned
+    /// to shards by their ids, intervals by the names of their recordings.
     #[arg(long)]
     pub shard: Option<Shard>,
-    /// Threads, each with graphs of its own. By default as many as there are processors.
+    /// Number of threads; each opens its own graphs. By default as many as there are processors.
     #[arg(long)]
     pub workers: Option<usize>,
-    /// The rule for rows. A bundle is served in windows, and so its head is trained on windows.
+    /// What a row covers. A head for live use is trained on windows, because it is served windows.
     #[arg(long, value_enum, default_value = "window")]
     pub clips: ClipsRule,
-    /// Rows of each clip: 1 for the clip as it is, more for augmented views in addition, as SimCLR
-    /// needs them (its recipe: 3).
+    /// Number of rows of each clip: 1 for the unchanged clip alone, more for additional augmented
+    /// views. SimCLR needs augmented views (its recipe uses 3).
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
-    /// What to do where a recording has changed since its rows were made.
+    /// What to do if recordings have changed since the extraction of their rows.
     #[arg(long, value_enum, default_value = "refuse")]
     pub changed: WhenChanged,
-    /// Only the first so many items of the data set.
+    /// Extract only the first LIMIT items of the data set.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// The folder of the face detector. The reference's recipes take features of faces that MTCNN
-    /// found: models/mtcnn. Resume a store with the same detector.
+    /// Folder of the face detector. The reference's recipes use faces found by MTCNN: models/mtcnn.
+    /// Resume a store with the same detector.
     #[arg(long, default_value = "models/yunet")]
     pub detector: PathBuf,
     /// Execution provider of the encoders: cpu, cuda, tensorrt, auto.
     #[arg(long, default_value = "cpu", value_parser = provider)]
     pub provider: Provider,
-    /// meld: utterances without media are listed with their words.
+    /// meld: list utterances without recordings too, with their words alone.
     #[arg(long)]
     pub text_only: bool,
-    /// ravdess: one of the reference's ten folds, 0 to 9.
+    /// ravdess: split by this fold of the reference's ten, 0 to 9.
     #[arg(long)]
     pub fold: Option<usize>,
-    /// fer2013: PublicTest selects and does not report.
+    /// fer2013: use PublicTest for validation instead of test.
     #[arg(long)]
     pub public_test_selects: bool,
 }
 
+/// Parses the name of an execution provider on the command line.
 fn provider(name: &str) -> Result<Provider, String> {
     let all = [
         Provider::Auto,
@@ -116,41 +117,43 @@ fn provider(name: &str) -> Result<Provider, String> {
         .ok_or_else(|| format!("must be one of {}", all.map(Provider::name).join(", ")))
 }
 
-/// Result of an extraction. Counts are those of this run, except for `done_before`.
+/// Result of an extraction. The counts are those of this run, except for `done_before`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
-    /// Number of items that earlier runs extracted.
+    /// Number of items of this shard that earlier runs extracted.
     pub done_before: usize,
-    /// Number of items that were done before and were extracted again, because a power cut had
-    /// damaged them.
+    /// Number of items of earlier runs that this run extracts again, because a kill or a power cut
+    /// damaged the end of the store's files.
     pub repaired: usize,
-    /// Changes to the metadata of items that were done before.
+    /// Number of items of earlier runs whose metadata the listing changed.
     pub relabelled: Relabelled,
-    /// Recordings that have changed since their rows were made.
+    /// Number of recordings that have changed since their extraction.
     pub changed: usize,
+    /// Number of items that this run finished, with or without rows.
     pub items: usize,
-    /// Number of their rows.
+    /// Number of rows that this run wrote.
     pub rows: usize,
     /// Number of items without rows, by reason.
     pub refused: BTreeMap<String, usize>,
-    /// Number of truncated recordings; their rows are from the readable part.
+    /// Number of truncated recordings with rows, which are from the readable part.
     pub cut: usize,
+    /// Duration of the work in seconds.
     pub seconds: f64,
-    /// Share of the CPU time that was spent in graphs, 0..1.
+    /// Share of the CPU time that was spent in graphs, in [0, 1].
     pub graph_share: f64,
-    /// Share of the CPU time that was spent decoding, 0..1.
+    /// Share of the CPU time that was spent on decoding, in [0, 1].
     pub decoding_share: f64,
-    /// Share of the workers' time that was spent waiting for decoders, 0..1.
+    /// Share of the workers' time that was spent waiting for decoders, in [0, 1].
     pub waiting_share: f64,
-    /// Number of items that are left after a stop by a signal.
+    /// Number of items that were not extracted because a signal stopped the run; otherwise 0.
     pub left: usize,
 }
 
-/// Runs `expressd-train extract`.
+/// Runs `expressd-train extract`, and prints its result.
 ///
 /// # Errors
-/// The data set, the encoders or the store cannot be used, an outcome cannot be written, or items
-/// are left after a stop by a signal.
+/// The data set, the encoders or the store cannot be used, the store cannot be written, or a signal
+/// stopped the run before its end.
 pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     let options = data::Options {
         text_only: args.text_only,
@@ -179,7 +182,7 @@ pub fn run(args: &ExtractArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Set by Ctrl-C and SIGTERM. A second signal ends the process at once.
+/// A flag that SIGINT (Ctrl-C) and SIGTERM set. A second signal ends the process at once.
 fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -189,8 +192,12 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     stop
 }
 
-/// Extracts the items of `listing` that are not in the store yet. Once `stop` is set, it ends after
-/// the current items.
+/// Extracts the items of `listing` that are not in the store yet. Once `stop` is set, the
+/// extraction ends after the current items.
+///
+/// # Errors
+/// The encoders or the store cannot be used, or the store cannot be written. An item without rows
+/// is not an error.
 pub fn extract(
     listing: &Listing,
     args: &ExtractArgs,
@@ -305,8 +312,8 @@ pub fn extract(
     })
 }
 
-/// The name that determines the shard of an item. Intervals of one recording share it, because the
-/// recording is played once for all of them.
+/// The name whose hash determines the shard of an item. All intervals of a recording have the
+/// recording's name, so that one process plays the recording once.
 fn shard_key(item: &Item) -> String {
     let recording = match &item.media {
         Media::Recording(path) | Media::Separate { video: path, .. } => path.file_stem(),
@@ -323,15 +330,19 @@ struct StoreSink<'a> {
     encoders: &'a [EncoderEntry],
     writer: ShardWriter,
     runtime: &'a Runtime,
+    /// [`cpu_nanos`] at the start of the work.
     cpu_before: i64,
+    /// CPU time of the graphs at the start of the work, in nanoseconds.
     graphs_before: i64,
     extracted: Extracted,
+    /// Time that all workers waited for decoders, in nanoseconds.
     waited_nanos: i64,
     progress: Progress,
     names: SkippedItems,
 }
 
 impl StoreSink<'_> {
+    /// Share of the CPU time since the start of the work that was spent in graphs, in [0, 1].
     fn graph_share(&self) -> f64 {
         (self.runtime.total().cpu_nanos - self.graphs_before) as f64
             / (cpu_nanos() - self.cpu_before).max(1) as f64
@@ -385,7 +396,8 @@ impl worker_pool::OutcomeSink for StoreSink<'_> {
     }
 }
 
-/// The metadata and values of `row` in the store; zeros for encoders without an embedding.
+/// The metadata and the values of `row` for the store. The values are the embeddings in the order
+/// of `encoders`, with zeros for a missing embedding.
 fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>) {
     let present: Vec<bool> = encoders
         .iter()
@@ -417,6 +429,7 @@ fn stored(item: &Item, row: &Row, encoders: &[EncoderEntry]) -> (Entry, Vec<f32>
     )
 }
 
+/// Prints the result of an extraction on standard output.
 fn print(extracted: &Extracted) {
     let Extracted {
         done_before,

@@ -1,4 +1,5 @@
-//! Files of the store that list items: those without rows, and those with changed recordings.
+//! Files in the store's folder that list items: items without rows, and items with changed
+//! recordings.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Lines of item id and reason.
+/// The items without rows as text: one line with id and reason for each.
 #[derive(Debug, Default)]
 pub struct SkippedItems(String);
 
@@ -16,7 +17,8 @@ impl SkippedItems {
         self.0.push_str(&format!("{id}: {reason}\n"));
     }
 
-    /// Appends the lines to the file `path`, after those of earlier runs.
+    /// Appends the lines to the file `path`, after the lines of earlier runs. Without lines no file
+    /// is created.
     pub fn append(&self, path: &Path) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -27,7 +29,7 @@ impl SkippedItems {
     }
 }
 
-/// Writes `names` to `path`, one per line. Without names, the file of an earlier run is removed.
+/// Replaces the file `path` by `names`, one per line. If `names` is empty, the file is removed.
 pub fn replace(path: &Path, names: &[String]) -> anyhow::Result<()> {
     if names.is_empty() {
         let _ = std::fs::remove_file(path);

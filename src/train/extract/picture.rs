@@ -1,4 +1,4 @@
-//! Still pictures of data sets: decoding, conversion to planes, cropping.
+//! Still pictures of data sets: decoding, conversion to I420, scaling to a crop.
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder};
@@ -8,7 +8,7 @@ use crate::clip::{self, ColorMatrix, Colorimetry, Crop};
 use crate::manifest::FacePreprocessing;
 use crate::train::data::Picture;
 
-/// Decodes a picture of a data set, upright.
+/// Decodes a picture of a data set, and rotates it by its EXIF orientation.
 pub(super) fn read(picture: &Picture) -> Result<DynamicImage, Refusal> {
     Ok(match picture {
         Picture::File(path) => {
@@ -36,7 +36,8 @@ fn upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     Ok(image)
 }
 
-/// The planes as a JPEG decoder outputs them for the face stage: I420, BT.601, 0..255.
+/// Converts the picture to I420 (BT.601, full range), the format of decoded JPEG frames in the face
+/// stage.
 pub(super) fn planar(image: &DynamicImage) -> clip::Picture {
     let rgb = image.to_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -79,8 +80,8 @@ pub(super) fn planar(image: &DynamicImage) -> clip::Picture {
     )
 }
 
-/// The whole picture, scaled to the size of the face encoders' input, because the data set has
-/// cropped it. A picture of this size is not changed.
+/// Scales the whole picture to the input size of the face encoders, without detection: the data set
+/// has cropped it already.
 pub(super) fn crop(image: DynamicImage, face: &FacePreprocessing) -> Crop {
     let side = face.size as u32;
     let image = if (image.width(), image.height()) == (side, side) {
@@ -106,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_picture_is_rotated_by_its_exif_orientation() {
-        // Dark on the left, bright on the right; taken with the camera turned by a quarter (EXIF
-        // orientation 6).
+        // Dark on the left, bright on the right. EXIF orientation 6: the viewer has to rotate the
+        // picture by 90 degrees clockwise.
         let picture =
             image::GrayImage::from_fn(64, 32, |x, _| image::Luma([if x < 32 { 20 } else { 220 }]));
         let mut plain = std::io::Cursor::new(Vec::new());
@@ -136,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn planes_are_those_of_a_jpeg_also_of_odd_sizes() {
-        // Red and blue, five wide and three high.
+    fn i420_planes_have_the_values_of_jpeg_also_with_odd_sizes() {
+        // Red on the left, blue on the right; five pixels wide and three high.
         let rgb = image::RgbImage::from_fn(5, 3, |x, _| {
             image::Rgb(if x < 2 { [255, 0, 0] } else { [0, 0, 255] })
         });

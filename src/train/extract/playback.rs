@@ -1,10 +1,11 @@
-//! Plays media through the daemon's own stages on the calling thread. The clips are the same as
-//! those of `expressd replay`.
+//! Plays recordings through the daemon's own stages on the calling thread. The clips are the same
+//! as those of `expressd replay`.
 //!
-//! Decoders have threads of their own. All later stages run on the calling thread, so each worker
-//! advances one recording. Detections are made on the same frames as in a replay. An interval is
-//! played as if it were a recording of its own. Several intervals of one recording share one pass
-//! of the decoder: that is cheaper and, unlike a seek, changes no value.
+//! Decoders have their own threads. All later stages run on the calling thread, so each worker
+//! plays one recording at a time. Faces are detected in the same frames as in a replay. An interval
+//! is played as if it were a recording of its own. Several intervals of one recording share one
+//! pass of the decoder, which is faster than a seek for each. Unlike a seek, it also leaves the
+//! decoded values unchanged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,24 +34,26 @@ use crate::time::{MediaTime, Span, monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::Media;
 use crate::train::encoders::EncoderSetFiles;
 
-/// Receives the clips of a recording, part by part.
+/// Receives the clips of a recording. A part is an interval of the recording, or the whole
+/// recording; the parts are played one after another.
 pub trait ClipSink {
-    /// Begins the next part. Returns `false` if no further part is wanted.
+    /// Begins the next part. Returns false if no further part is to be played.
     fn begin(&mut self) -> bool;
-    /// Receives a clip of the current part.
+    /// Receives a clip of the current part. An error ends the playback.
     fn take(&mut self, clip: Clip) -> Result<(), EncodeError>;
-    /// Ends the current part.
+    /// Ends the current part. An error ends the playback.
     fn end(&mut self, stats: PlaybackStats) -> Result<(), EncodeError>;
 }
 
-/// Statistics of one played part.
+/// Statistics of one played part of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PlaybackStats {
-    /// End of the last frame or sample, in seconds from the start of the part.
+    /// End of the last frame or sample in the part, in seconds from the part's start.
     pub seconds: f64,
-    /// Whether the part reached the end of the recording; [`Playback::play`] then determines
-    /// whether it is truncated.
+    /// Whether the part reached the end of the recording. If so, the recording may be truncated,
+    /// which is known when [`Playback::play`] returns.
     pub to_the_end: bool,
+    /// The usable input in the part.
     pub inputs: InputCounts,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
@@ -59,18 +62,21 @@ pub struct PlaybackStats {
 /// How the playback of a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// All of the recording was played, or all wanted parts.
     Whole,
-    /// The file is truncated; the readable part was played.
+    /// The file is truncated; its readable part was played.
     Cut,
 }
 
-/// The open graphs of one worker's stages, which every recording uses in turn.
+/// Plays recordings one after another, and keeps the graphs of the stages open in between.
 #[derive(Debug)]
 pub struct Playback {
     runtime: Runtime,
     config: Config,
     rules: Manifest,
+    /// Whether frames are decoded.
     video: bool,
+    /// Whether sound is decoded.
     audio: bool,
     detector: Option<Detector>,
     follower: Option<Follower>,
@@ -79,7 +85,8 @@ pub struct Playback {
 }
 
 impl Playback {
-    /// Frames are decoded if `set` has a face encoder, and sound if it has a voice encoder.
+    /// A playback for the encoders in `set`: frames are decoded if it has a face encoder, sound if
+    /// it has a voice encoder. No graph is opened yet.
     pub fn new(runtime: &Runtime, config: Config, set: &EncoderSetFiles) -> Playback {
         let (video, audio) = (
             set.has_encoder_of(Modality::Face),
@@ -103,13 +110,16 @@ impl Playback {
         self.opening_cpu_nanos
     }
 
-    /// Whether faces are detected, and whether voices are.
+    /// Whether faces are detected, and whether speech is detected.
     pub fn detects(&self) -> (bool, bool) {
         (self.video, self.audio)
     }
 
-    /// Plays consecutive `parts` of `media`, which do not overlap, each as if it were a recording
-    /// of its own. `media` must be recordings.
+    /// Plays the `parts` of `media`, sorted by time and without overlap, each as if it were a
+    /// recording of its own. `media` must have a recording.
+    ///
+    /// # Errors
+    /// The media cannot be read, have no track that the encoders use, or a stage fails.
     pub fn play(
         &mut self,
         media: &Media,
@@ -183,7 +193,7 @@ impl Playback {
         std::thread::scope(|scope| {
             let players: Vec<_> = plays
                 .into_iter()
-                // A recording without a wanted output is not played.
+                // A file whose tracks are not needed is not played.
                 .filter(|(_, outputs)| outputs.frames.is_some() || outputs.audio.is_some())
                 .map(|(recording, outputs)| {
                     let play = move || {
@@ -200,7 +210,7 @@ impl Playback {
                         .expect("the system gives threads")
                 })
                 .collect();
-            // Takes the receivers along: however it ends, no player waits for them.
+            // `follow` owns the receivers: when it returns, no player is blocked by a full lane.
             let followed = self.follow(
                 Streams {
                     frames,
@@ -230,8 +240,11 @@ impl Playback {
         })
     }
 
-    /// The crop of the largest face of a still picture, aligned as in the daemon. `None` if there
-    /// is no face, or no face encoder.
+    /// The crop of the largest face in a still picture, aligned as in the daemon. `None` if no face
+    /// is detected or there is no face encoder.
+    ///
+    /// # Errors
+    /// The face detector cannot be opened, or fails.
     pub fn largest_face(&mut self, picture: &Picture) -> Result<Option<Crop>, Refusal> {
         let Some(preprocessing) = &self.rules.face else {
             return Ok(None);
@@ -252,6 +265,8 @@ impl Playback {
         Ok(largest.and_then(|face| align(picture, &face.landmarks, preprocessing)))
     }
 
+    /// Runs the stages on the decoded streams, part by part, until the last part or until `sink`
+    /// wants no further part.
     fn follow(
         &mut self,
         mut streams: Streams,
@@ -269,6 +284,7 @@ impl Playback {
         Ok(())
     }
 
+    /// Runs the stages on one part, in a new session.
     fn follow_part(
         &mut self,
         streams: &mut Streams,
@@ -282,8 +298,8 @@ impl Playback {
         Ok(sink.end(stats)?)
     }
 
-    /// The stages for one part, with the open graphs. If the part fails, they are not returned and
-    /// are opened again.
+    /// The stages for one part, with the open graphs; graphs that are not open are opened. If the
+    /// part fails, its graphs are dropped.
     fn lend(&mut self, plan: &Plan) -> Result<Stages, Refusal> {
         let vision = match &plan.face {
             None => None,
@@ -319,6 +335,7 @@ impl Playback {
         })
     }
 
+    /// Keeps the graphs of a finished session for the next part.
     fn take_back(&mut self, session: Session) {
         let (vision, speech) = session.into_stages();
         if let Some((vision, detector)) = vision {
@@ -329,6 +346,8 @@ impl Playback {
     }
 }
 
+/// Passes the frames and samples of `part` to the session, with times from the part's start, and
+/// the resulting clips to `sink`. Items after the part are held for the next part.
 fn run(
     streams: &mut Streams,
     part: &Span,
@@ -363,11 +382,11 @@ fn run(
             }
         }
         if let Some(block) = block.filter(|_| needs_audio) {
-            // The samples beyond the part belong to the next part too.
-            let over = match block {
+            // The block that contains the part's end may also contain the start of the next part.
+            let is_past_end = match block {
                 Received::Item(block) => {
-                    let over = block.span().end >= part.end;
-                    if over {
+                    let is_past_end = block.span().end >= part.end;
+                    if is_past_end {
                         streams.held_blocks.push_front(block.clone());
                     }
                     if let Some(block) = within(block, part) {
@@ -376,14 +395,14 @@ fn run(
                             inputs.observe(observed)
                         })?;
                     }
-                    over
+                    is_past_end
                 }
                 _ => {
                     stats.to_the_end = true;
                     true
                 }
             };
-            if over {
+            if is_past_end {
                 session.push(Input::SoundEnded, &mut |_| {})?;
                 needs_audio = false;
             }
@@ -394,12 +413,13 @@ fn run(
             }
         }
     }
-    // The last frame of an interval lies beyond its end.
+    // The last frame of an interval may end after the interval.
     stats.seconds = end.secs_f64().min(part.nanos() as f64 * 1e-9);
     Ok(stats)
 }
 
-/// The part of a recording that an item with this interval is; `None` for an empty interval.
+/// The span of a recording that an item covers. `interval`: start and end in seconds; `None`: the
+/// whole recording. Returns `None` for an empty or invalid interval.
 pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
     match interval {
         None => Some(Span::new(MediaTime::ZERO, MediaTime::MAX)),
@@ -410,6 +430,7 @@ pub fn part_of(interval: Option<[f64; 2]>) -> Option<Span> {
     }
 }
 
+/// The time `seconds` after the start of the recording.
 fn of_seconds(seconds: f64) -> MediaTime {
     MediaTime::from_nanos((seconds * 1e9).round() as i64)
 }

@@ -1,21 +1,24 @@
-//! Progress of the extraction: a bar on a terminal, else a line from time to time.
+//! Progress of the extraction on standard error: a bar on a terminal, otherwise a line every 10 s.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Seconds between two lines, without a terminal.
+/// Seconds between two lines if standard error is not a terminal.
 const LINE_SECONDS: f64 = 10.0;
-/// Number of reasons that are named; the rest is summed up.
+/// Largest number of reasons for items without rows that are shown; the others are summed.
 const REASONS_NAMED: usize = 3;
 
 /// The progress display.
 #[derive(Debug)]
 pub struct Progress {
+    /// Number of all items.
     all: usize,
+    /// `None`: standard error is not a terminal.
     bar: Option<ProgressBar>,
-    said_at: f64,
+    /// Time of the last line, in seconds since the start.
+    printed_at: f64,
 }
 
 impl Progress {
@@ -29,11 +32,12 @@ impl Progress {
         Progress {
             all,
             bar,
-            said_at: 0.0,
+            printed_at: 0.0,
         }
     }
 
-    /// `share`: share of CPU time spent in graphs.
+    /// Shows the progress: `done` items after `seconds`. `share`: share of the CPU time in graphs,
+    /// in [0, 1]. `refused`: number of items without rows, by reason.
     pub fn report(
         &mut self,
         done: usize,
@@ -46,8 +50,8 @@ impl Progress {
                 bar.set_position(done as u64);
                 bar.set_message(line(done, self.all, seconds, share(), refused));
             }
-            None if seconds - self.said_at >= LINE_SECONDS => {
-                self.said_at = seconds;
+            None if seconds - self.printed_at >= LINE_SECONDS => {
+                self.printed_at = seconds;
                 eprintln!("{}", line(done, self.all, seconds, share(), refused));
             }
             None => {}
@@ -62,6 +66,7 @@ impl Progress {
     }
 }
 
+/// The progress as text:
 /// `120/4000 items, 3.10 items/s, 20 min 51 s left, 80 % in graphs; 3 no face and silent`.
 fn line(
     done: usize,
@@ -99,6 +104,7 @@ fn line(
     }
 }
 
+/// The duration in the two largest units, such as `2 h 5 min`.
 fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

@@ -1,4 +1,5 @@
-//! Reasons why an item has no rows, worded so that equal reasons are counted together.
+//! Reasons why an item has no rows. Their texts contain no names, so that equal reasons are counted
+//! together.
 
 use std::fmt;
 
@@ -8,22 +9,22 @@ use crate::clip::{FramedFaces, VadBlock};
 use crate::encode::EncodeError;
 use crate::session::SessionError;
 
-/// The reason why an item has no rows.
+/// Why an item has no rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The file is damaged, missing, or cannot be decoded.
+    /// The file is damaged, missing, or cannot be decoded; the text states the cause.
     #[error("unreadable: {0}")]
     Unreadable(String),
-    /// No subject of the recording has usable face or voice data.
+    /// No subject of the recording has a usable face or voice.
     #[error("{0}")]
     NoSubject(MissingInputs),
     /// The item's interval begins after the end of the recording.
     #[error("its interval lies beyond the recording's end")]
     Beyond,
-    /// The item has no modality that the encoders take.
+    /// The item has no modality for which there is an encoder.
     #[error("nothing to encode")]
     NothingToEncode,
-    /// A stage failed.
+    /// A stage or an encoder failed; the text is its error.
     #[error("failed: {0}")]
     Stage(String),
 }
@@ -40,8 +41,7 @@ impl From<SessionError> for Refusal {
     }
 }
 
-/// The reasons why a recording has no input for a modality; `None`: the encoders do not take this
-/// modality.
+/// Why a recording has no input for face and voice. `None`: there is no encoder of this modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingInputs {
     pub face: Option<NoFace>,
@@ -51,13 +51,13 @@ pub struct MissingInputs {
 /// Why a recording has no usable face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoFace {
-    /// The recording has no picture.
+    /// The recording has no video track.
     NoPictures,
     /// No face was detected in the frames.
     Unseen,
-    /// All faces are below the quality gate.
+    /// Faces were detected, but all are below the quality limit.
     LowQuality,
-    /// Usable faces are visible for too short a time.
+    /// Usable faces are visible too briefly for a row.
     TooBrief,
 }
 
@@ -68,9 +68,9 @@ pub enum NoVoice {
     NoSound,
     /// The sound track is silent.
     Silent,
-    /// The sound contains no speech.
+    /// The sound track is not silent, but contains no speech.
     NoSpeech,
-    /// The speech is too short.
+    /// The speech is too short for a row.
     TooLittle,
 }
 
@@ -96,22 +96,28 @@ impl fmt::Display for MissingInputs {
     }
 }
 
-/// Loudest sample (full scale is 1) up to which a recording is silent: -60 dB.
+/// Largest absolute sample value (full scale is 1) of a recording that counts as silent: -60 dB.
 const SILENT: f32 = 1e-3;
 
-/// Counts of usable input in a played recording.
+/// The usable input that was observed in a played recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct InputCounts {
+    /// Whether there was a frame.
     frames: bool,
+    /// Whether a face was detected.
     face: bool,
+    /// Whether a face had a crop, that is, passed the quality limit.
     usable: bool,
+    /// Whether there was a sample of sound.
     samples: bool,
+    /// Largest absolute sample value; full scale is 1.
     loudest: f32,
+    /// Whether speech was detected.
     speech: bool,
 }
 
 impl InputCounts {
-    /// Counts a frame or a block of sound, after its stage.
+    /// Observes a frame's faces or a block of sound, after detection.
     pub fn observe(&mut self, input: &AlignInput) {
         match input {
             AlignInput::Faces(faces) => self.count_faces(faces),
@@ -136,13 +142,13 @@ impl InputCounts {
         self.speech |= block.activity.iter().any(|activity| activity.speech);
     }
 
-    /// Whether no frame and no sound was observed.
+    /// Whether no frame and no sample of sound was observed.
     pub fn is_blank(&self) -> bool {
         !self.frames && !self.samples
     }
 
-    /// The reasons why the recording has no rows. `faces`, `voices`: whether there are encoders of
-    /// these modalities.
+    /// Why the observed input has no rows. `faces`, `voices`: whether there are encoders of this
+    /// modality.
     pub fn missing_inputs(&self, faces: bool, voices: bool) -> MissingInputs {
         let face = match self {
             InputCounts { usable: true, .. } => NoFace::TooBrief,
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unmet_requirements_are_distinguished() {
+    fn each_kind_of_missing_input_has_its_own_message() {
         let message = |counts: InputCounts, faces, voices| {
             Refusal::NoSubject(counts.missing_inputs(faces, voices)).to_string()
         };

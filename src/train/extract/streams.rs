@@ -1,4 +1,4 @@
-//! Merges the output of a recording's decoders in the order that the stages need.
+//! Merges the frames and the sound of a recording's decoders in the order that the stages need.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,23 +8,27 @@ use crate::clip::{AudioBlock, VideoFrame, samples_to_nanos};
 use crate::lane::{LaneReceiver, Received};
 use crate::time::{MediaTime, Span};
 
-/// Time to wait for the source that is behind, before the other one is read.
+/// Time to wait for the stream that the stages need next, before the other stream is read.
 const STEP: Duration = Duration::from_millis(2);
-/// Number of waits without an item after which the demuxer may be blocked by a source that this
-/// part no longer needs.
+/// Number of waits without an item after which an item of the stream that is not needed is removed,
+/// because a full lane of it may block the demuxer.
 const STALLED_STEPS: u32 = 10;
 
-/// The lanes of the decoders, and received items that belong to the next part.
+/// The decoders' lanes, and received items that are held for the next part of the recording.
 pub(super) struct Streams {
+    /// Frames from the video decoder.
     pub frames: LaneReceiver<VideoFrame>,
+    /// Blocks of sound from the audio decoder.
     pub blocks: LaneReceiver<AudioBlock>,
+    /// Received items to be read before those of the lanes.
     pub held_frames: VecDeque<VideoFrame>,
     pub held_blocks: VecDeque<AudioBlock>,
-    /// Whether another part follows.
+    /// Whether another part of the recording follows.
     pub goes_on: bool,
 }
 
 impl Streams {
+    /// The next frame or the end of the frames; `None` if none arrives within `timeout`.
     fn frame(&mut self, timeout: Duration) -> Option<Received<VideoFrame>> {
         let received = self
             .held_frames
@@ -33,6 +37,7 @@ impl Streams {
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
+    /// The next block of sound or the end of the sound; `None` if none arrives within `timeout`.
     fn block(&mut self, timeout: Duration) -> Option<Received<AudioBlock>> {
         let received = self
             .held_blocks
@@ -41,8 +46,9 @@ impl Streams {
         Some(received).filter(|received| !matches!(received, Received::TimedOut))
     }
 
-    /// Drops one item of a source that this part no longer needs, so that the demuxer does not
-    /// block on it.
+    /// Removes one item of the stream that this part no longer needs (`frames`: of the frames, else
+    /// of the sound), so that its full lane does not block the demuxer. The item is held if another
+    /// part follows.
     fn clear(&mut self, frames: bool) {
         if frames {
             if let Received::Item(frame) = self.frames.recv(Some(Duration::ZERO)) {
@@ -54,9 +60,9 @@ impl Streams {
     }
 }
 
-/// The next item of the source that is behind, or of the other source if that one has none yet. The
-/// output does not depend on which source is read. A demuxer that must deliver the other source
-/// first never blocks.
+/// The next item of the stream that the stages need (`next_input`), or of the other stream if that
+/// one has no item yet: one of the two is `Some`. Reading the other stream prevents that its full
+/// lane blocks the demuxer. The order of reading does not change the stages' output.
 pub(super) fn next(
     streams: &mut Streams,
     next_input: NextInput,
@@ -76,8 +82,8 @@ pub(super) fn next(
                 found => (None, found),
             }
         };
-        // A closed lane keeps returning `Ended`. Only the wanted source's end counts now; the
-        // other's counts once that source is wanted.
+        // A closed lane keeps returning `Ended`. The end of the stream that is not needed next is
+        // ignored here; it is returned when that stream is needed.
         match (&found, next_input) {
             ((None, None), _)
             | ((Some(Received::Ended), None), NextInput::VadBlock)
@@ -91,7 +97,8 @@ pub(super) fn next(
     }
 }
 
-/// The samples of `block` within `span`, with stamps from the start of `span`.
+/// The samples of `block` within `span`, with times relative to the start of `span`; `None` if
+/// there are none.
 pub(super) fn within(block: AudioBlock, span: &Span) -> Option<AudioBlock> {
     let one = samples_to_nanos(1);
     let index = |time: MediaTime| {

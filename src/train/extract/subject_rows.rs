@@ -1,4 +1,5 @@
-//! Converts the clips of one item to rows, for the subject with the most observations.
+//! Converts the clips of one item to rows. Only the clips of the subject with the most faces become
+//! rows.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +13,21 @@ use crate::time::MediaTime;
 use crate::train::encoders::EncoderSet;
 use crate::train::store::{RECORDING, WINDOW};
 
-/// How clips are converted to rows.
+/// What a row of a store covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ClipsRule {
-    /// One row per window of the encoders' length, hop and half-life, as the daemon serves them:
-    /// for a bundle that is served live. A shorter window only if there is no full one.
+    /// One row per window, with the length, hop and half-life of the encoders as the daemon serves
+    /// them: for a bundle that is used live. A shorter window is a row only if the item has no full
+    /// one.
     Window,
-    /// One row per item: the weighted mean over windows that do not overlap, for figures per
-    /// recording and as in the paper. All faces of the recording weigh the same; voices weigh by
-    /// the time that no earlier window covers.
+    /// One row per item: the weighted mean of windows that do not overlap, for figures per
+    /// recording and as in the paper. All faces of the recording have equal weights; voices have
+    /// the time that no earlier window covers as weight.
     Recording,
 }
 
 impl ClipsRule {
-    /// The rule's name in the field `clips` of a store. Stores from before faces had equal weights
-    /// have `recording`.
+    /// The value of [`StoreSpec::clips`](crate::train::store::StoreSpec::clips) for this rule.
     pub fn name(self) -> &'static str {
         match self {
             ClipsRule::Window => WINDOW,
@@ -34,7 +35,8 @@ impl ClipsRule {
         }
     }
 
-    /// Length, hop and half-life of the rows, from those of the encoders.
+    /// Length, hop and half-life of the windows that this rule encodes. `served`: those of the
+    /// encoders.
     pub fn window(self, served: WindowRule) -> WindowRule {
         match self {
             ClipsRule::Window => served,
@@ -47,47 +49,56 @@ impl ClipsRule {
     }
 }
 
-/// One row of a store.
+/// A row of a store before it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Start of the window in milliseconds from the start of the item; `None`: the row is for the
-    /// whole item.
+    /// Start of the window in milliseconds from the item's start; `None`: the row covers the whole
+    /// item.
     pub start_ms: Option<i64>,
-    /// 0: the clip unchanged; others: augmented.
+    /// Number of the view: 0 is the unchanged clip, others are augmented.
     pub view: u32,
+    /// Length of the covered time in seconds; 0 for a picture or a text.
     pub seconds: f64,
+    /// The embeddings by encoder; an encoder without evidence is missing.
     pub embeddings: Embeddings,
 }
 
-/// The id of an item's row.
+/// The id of a row in the store: the item's id, for a window followed by `#` and its start in
+/// milliseconds.
 pub fn row_id(item: &str, start_ms: Option<i64>) -> String {
     start_ms.map_or_else(|| item.to_owned(), |start| format!("{item}#{start}"))
 }
 
-/// First id of the faces of augmented views, above all ids of a face stage.
+/// First face id in augmented views. It is above all ids of the face stage, because encoders cache
+/// embeddings by face id.
 const VARIED_FACES: u64 = 1 << 40;
 
-/// The embeddings of each subject of one item.
+/// Collects the clips of one item, by subject.
 #[derive(Debug)]
 pub struct SubjectRows {
     rule: ClipsRule,
+    /// Length of a full window.
     length_nanos: i64,
-    screen: Screen,
+    view_encoder: ViewEncoder,
     subjects: BTreeMap<SubjectId, SubjectAccumulator>,
 }
 
-/// Encodes clips in every view.
+/// Encodes clips of one item in every view.
 #[derive(Debug)]
-struct Screen {
+struct ViewEncoder {
+    /// The item's id, from which the augmentation is derived.
     item: String,
+    /// Number of views, the unchanged clip included.
     views: u32,
-    /// Views of rows that are whole items.
+    /// The augmented views for rows that cover the whole item.
     of_item: Vec<View>,
+    /// The next face id for an augmented view.
     next_face: u64,
 }
 
-impl Screen {
-    /// The embeddings of the clip unchanged, then of its augmented views.
+impl ViewEncoder {
+    /// The embeddings of the unchanged clip, then those of its augmented views. `start_ms`: start
+    /// of the window; `None` if the row covers the whole item.
     fn encode(
         &mut self,
         clip: &Clip,
@@ -108,28 +119,33 @@ impl Screen {
     }
 }
 
-/// Sum of the embeddings and of their weights, by encoder.
+/// By encoder: the weighted sum of the embeddings, and the sum of their weights.
 type Sums = BTreeMap<String, (Vec<f64>, f64)>;
 
-/// The clips of one subject, summed or converted to rows.
+/// The rows of one subject so far, or the sums of its embeddings.
 #[derive(Debug, Default)]
 struct SubjectAccumulator {
+    /// End of the last clip in `sums`.
     until: MediaTime,
-    /// The newest clip (rule `window`: the longest) that is shorter than a window or overlaps an
-    /// earlier one. Used only if no better clip follows.
+    /// A clip that is used only if no better one follows, because it is shorter than a window or
+    /// overlaps an earlier clip. It is the newest such clip, with rule `window` the longest.
     pending: Option<Clip>,
+    /// Number of faces in the clips so far.
     faces: usize,
+    /// Number of clips with voice so far.
     voices: usize,
-    /// Per view.
+    /// With rule `recording`: the sums for each view.
     sums: Vec<Sums>,
+    /// With rule `window`: the rows.
     rows: Vec<Row>,
 }
 
 impl SubjectRows {
-    /// Rows for the item `item`, in `views` views.
+    /// A collector for the item with the id `item`. `length_nanos`: length of a full window.
+    /// `views`: number of rows of each clip, 1 for the unchanged clip alone.
     pub fn new(rule: ClipsRule, length_nanos: i64, item: &str, views: u32) -> SubjectRows {
         let of_item = (1..views).map(|number| View::draw(item, number)).collect();
-        let screen = Screen {
+        let view_encoder = ViewEncoder {
             item: item.to_owned(),
             views,
             of_item,
@@ -138,20 +154,23 @@ impl SubjectRows {
         SubjectRows {
             rule,
             length_nanos,
-            screen,
+            view_encoder,
             subjects: BTreeMap::new(),
         }
     }
 
-    /// Adds a clip. Clips must be in the aligner's order.
+    /// Adds a clip, and encodes it unless it may be replaced by a better one. Clips must be in the
+    /// aligner's order. Fails if an encoder fails.
     pub fn take(&mut self, clip: Clip, set: &mut EncoderSet) -> Result<(), EncodeError> {
         let SubjectRows {
-            screen, subjects, ..
+            view_encoder,
+            subjects,
+            ..
         } = self;
         let subject = subjects.entry(clip.subject).or_default();
         let is_whole = clip.span.nanos() >= self.length_nanos;
         match self.rule {
-            ClipsRule::Window if is_whole => subject.add_row(&clip, screen, set),
+            ClipsRule::Window if is_whole => subject.add_row(&clip, view_encoder, set),
             ClipsRule::Window => {
                 if subject
                     .pending
@@ -168,11 +187,11 @@ impl SubjectRows {
                     .as_ref()
                     .is_some_and(|p| p.span.end <= clip.span.start)
                 {
-                    subject.flush(screen, set)?;
+                    subject.flush(view_encoder, set)?;
                 }
                 if is_whole && clip.span.start >= subject.until {
                     subject.pending = None;
-                    return subject.add(clip, screen, set);
+                    return subject.add(clip, view_encoder, set);
                 }
                 subject.pending = Some(clip);
                 Ok(())
@@ -180,17 +199,18 @@ impl SubjectRows {
         }
     }
 
-    /// The rows of the subject with the most faces; ties are decided by voice, then by order. Empty
-    /// without any embedding.
+    /// The rows of the subject with the most faces, among equals of the one with the most clips
+    /// with voice, then of the first. Empty if the item has no embedding. `seconds`: length of the
+    /// item. Fails if an encoder fails.
     pub fn finish(mut self, set: &mut EncoderSet, seconds: f64) -> Result<Vec<Row>, EncodeError> {
         for subject in self.subjects.values_mut() {
             match (self.rule, subject.pending.take()) {
                 (ClipsRule::Window, Some(clip)) if subject.rows.is_empty() => {
-                    subject.add_row(&clip, &mut self.screen, set)?
+                    subject.add_row(&clip, &mut self.view_encoder, set)?
                 }
                 (ClipsRule::Recording, pending) => {
                     subject.pending = pending;
-                    subject.flush(&mut self.screen, set)?;
+                    subject.flush(&mut self.view_encoder, set)?;
                 }
                 _ => {}
             }
@@ -233,19 +253,21 @@ impl SubjectRows {
 }
 
 impl SubjectAccumulator {
+    /// Counts the clip's faces and voice, for the choice of the subject.
     fn count(&mut self, clip: &Clip) {
         self.faces += clip.faces.len();
         self.voices += usize::from(clip.voice.is_ok());
     }
 
+    /// Adds a row for each view of the clip, unless it has no embedding.
     fn add_row(
         &mut self,
         clip: &Clip,
-        screen: &mut Screen,
+        view_encoder: &mut ViewEncoder,
         set: &mut EncoderSet,
     ) -> Result<(), EncodeError> {
         let start_ms = Some(clip.span.start.nanos().div_euclid(1_000_000));
-        let views = screen.encode(clip, start_ms, set)?;
+        let views = view_encoder.encode(clip, start_ms, set)?;
         if !views[0].is_empty() {
             self.count(clip);
             let seconds = clip.span.nanos() as f64 * 1e-9;
@@ -260,21 +282,28 @@ impl SubjectAccumulator {
         Ok(())
     }
 
-    fn flush(&mut self, screen: &mut Screen, set: &mut EncoderSet) -> Result<(), EncodeError> {
+    /// Adds the pending clip to the sums if it covers time after the last clip.
+    fn flush(
+        &mut self,
+        view_encoder: &mut ViewEncoder,
+        set: &mut EncoderSet,
+    ) -> Result<(), EncodeError> {
         match self
             .pending
             .take()
             .filter(|clip| clip.span.end > self.until)
         {
-            Some(clip) => self.add(clip, screen, set),
+            Some(clip) => self.add(clip, view_encoder, set),
             None => Ok(()),
         }
     }
 
+    /// Adds the embeddings of the clip to the sums. Faces before the end of the last clip are
+    /// removed, because they were counted with it.
     fn add(
         &mut self,
         mut clip: Clip,
-        screen: &mut Screen,
+        view_encoder: &mut ViewEncoder,
         set: &mut EncoderSet,
     ) -> Result<(), EncodeError> {
         let until = self.until;
@@ -282,7 +311,7 @@ impl SubjectAccumulator {
         let new_seconds = clip.span.end.nanos_since(clip.span.start.max(until)) as f64 * 1e-9;
         self.until = clip.span.end;
         self.count(&clip);
-        let views = screen.encode(&clip, None, set)?;
+        let views = view_encoder.encode(&clip, None, set)?;
         self.sums.resize_with(views.len(), Sums::new);
         for (sums, embeddings) in self.sums.iter_mut().zip(views) {
             for entry in set.entries() {

@@ -1,4 +1,4 @@
-//! From a data set to a store: shards, resumption, labels, views.
+//! Tests of the extraction from a data set to a store: shards, resumption, labels, views.
 
 mod changed;
 mod clips;
@@ -11,6 +11,7 @@ use crate::testing::{material, project};
 use crate::train::data::{Options, Target};
 use crate::train::store::Store;
 
+/// The options of an extraction with the default bundle's encoders.
 fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
     ExtractArgs {
         dataset: "folder".into(),
@@ -31,7 +32,8 @@ fn args(store: PathBuf, clips: ClipsRule, workers: usize) -> ExtractArgs {
     }
 }
 
-/// Two recordings of people, a file that is no recording, and a file with sound only.
+/// Fills `root` with two recordings of people, a file that is not a recording, a file with sound
+/// only, and `labels.csv`. `None` if the material is not installed.
 fn tree(root: &Path) -> Option<()> {
     let [ravdess, grid] = [
         material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4")?,
@@ -54,6 +56,7 @@ fn tree(root: &Path) -> Option<()> {
     Some(())
 }
 
+/// The metadata and values of all rows of a store.
 fn rows(store: &Path) -> Vec<(Entry, Vec<f32>)> {
     let store = Store::open(store).unwrap();
     let dim = store.spec().dim();
@@ -72,7 +75,7 @@ fn rows(store: &Path) -> Vec<(Entry, Vec<f32>)> {
 }
 
 #[test]
-fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_was() {
+fn extraction_is_resumable_and_independent_of_workers_and_shards() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();
@@ -132,7 +135,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
             && values[256..].iter().all(|v| *v == 0.0)
     );
 
-    // A second run: no work is left, and the store lists the faults of the copy.
+    // A second run has no work left, and writes the faults of the copy to the store's folder.
     let listing = Listing {
         faults: vec![data::Fault {
             at: "labels.csv line 9".into(),
@@ -148,7 +151,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     );
     assert_eq!(rows(&one.store), first);
 
-    // A corrected label and a new one are taken over; nothing is played.
+    // A corrected label and a new one are stored without playing a recording.
     let relabelled = folder.path().join("relabelled");
     std::fs::create_dir(&relabelled).unwrap();
     std::fs::read_dir(&one.store)
@@ -192,7 +195,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     );
     std::fs::write(root.join("labels.csv"), old).unwrap();
 
-    // Two workers, two shards, one after the other.
+    // Two workers; two shards, one after the other.
     let mut two = args(folder.path().join("two"), ClipsRule::Recording, 2);
     let mut done = 0;
     for shard in ["0/2", "1/2"] {
@@ -207,7 +210,7 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
         "rows depend on workers or shards"
     );
 
-    // Windows: whole ones of one subject, a hop apart.
+    // With rule `window`: full windows of one subject, at most a hop apart.
     let windows = args(folder.path().join("windows"), ClipsRule::Window, 2);
     extract(&listing, &windows, &AtomicBool::new(false)).unwrap();
     let windows = rows(&windows.store);
@@ -226,13 +229,13 @@ fn a_folder_becomes_rows_whatever_the_workers_and_shards_and_goes_on_where_it_wa
     assert!(windows.iter().all(|(e, _)| e.seconds <= 2.0 + 1e-9));
 }
 
-/// The demonstration recording: always there.
+/// The demonstration recording, which is part of the repository.
 fn demo() -> PathBuf {
     project("config/demo/demo.mp4")
 }
 
 #[test]
-fn views_are_stored_after_the_clip_without_loss_or_duplicates() {
+fn augmented_views_follow_the_unchanged_clip_also_after_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();
@@ -249,7 +252,7 @@ fn views_are_stored_after_the_clip_without_loss_or_duplicates() {
     };
     let (plain, three) = (args("plain", 1), args("three", 3));
     extract(&listing, &plain, &AtomicBool::new(false)).unwrap();
-    // Stopped after the first item, then resumed.
+    // The extraction ends after the first item; another one is stopped at once; the last resumes.
     let stop = AtomicBool::new(true);
     assert_eq!(
         extract(

@@ -1,5 +1,5 @@
-//! Augmented views of a clip for SimCLR: the same evidence as another camera, room and moment might
-//! have recorded it.
+//! Augmented views of a clip for SimCLR: the same scene as if recorded by another camera in another
+//! room.
 
 use std::sync::Arc;
 
@@ -10,17 +10,19 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Clip, ClipVoice, Crop, Face};
 use crate::train::augment::{CropVariation, VoiceVariation};
 
-/// An augmentation of the clips of one row: the same for all its faces and all its sound.
+/// The augmentation of all clips of one row: the same variation for all faces, and the same for all
+/// sound.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// Seed of the noise.
     seed: u64,
     crop: CropVariation,
     voice: VoiceVariation,
 }
 
 impl View {
-    /// The augmentation for a row id and the number of the view. It depends on nothing else, so a
-    /// resumed extraction gives the same.
+    /// The augmentation for a row's id and the number of its view. It depends on nothing else, so a
+    /// resumed extraction gives the same values.
     pub fn draw(id: &str, number: u32) -> View {
         let hash = Sha256::new()
             .chain_update(id.as_bytes())
@@ -36,16 +38,17 @@ impl View {
         }
     }
 
+    /// A random generator for the noise of a face or a sound that begins at `nanos`.
     fn noise(&self, nanos: i64) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ (nanos as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// The crop in this view; `nanos`: its time, for the noise.
+    /// The augmented crop. `nanos`: time of the crop, which seeds its noise.
     pub fn of_crop(&self, crop: &Crop, nanos: i64) -> Crop {
         self.crop.apply(crop, crop.size, &mut self.noise(nanos))
     }
 
-    /// The clip in this view. Its faces get new ids, from `next_face` on.
+    /// The augmented clip. Its faces get new ids from `next_face` on, which is increased.
     pub fn of_clip(&self, clip: &Clip, next_face: &mut u64) -> Clip {
         let faces = clip.faces.iter().map(|face| {
             *next_face += 1;
@@ -92,7 +95,7 @@ mod tests {
     use crate::model::golden::golden_crop;
 
     #[test]
-    fn a_view_follows_from_id_and_number() {
+    fn the_augmentation_depends_on_id_and_view_number_only() {
         let crop = golden_crop(3, 0, 48, 3);
         let of = |id: &str, number| View::draw(id, number).of_crop(&crop, 40_000_000);
         assert_eq!(of("a", 1), of("a", 1));

@@ -1,4 +1,5 @@
-//! A worker converts items to rows, or states why there are none. It owns every graph that it runs.
+//! A worker converts items to rows, or states why an item has none. It owns every graph that it
+//! runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -18,18 +19,19 @@ use crate::train::data::{Item, Media, Picture};
 use crate::train::encoders::{EncoderSet, EncoderSetFiles};
 use anyhow::Context;
 
-/// The result for one item.
+/// The result of extracting one item.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The rows, or why there are none.
+    /// The item's rows, or why it has none.
     pub rows: Result<Vec<Row>, Refusal>,
-    /// Whether the recording is truncated; the rows are then from the readable part.
+    /// Whether the recording is truncated; the rows are then from its readable part.
     pub cut: bool,
     /// Time that the stages waited for decoders, in nanoseconds.
     pub waited_nanos: i64,
 }
 
 impl Outcome {
+    /// The outcome of an item that was not played, or was played without waiting.
     fn new(rows: Result<Vec<Row>, Refusal>) -> Outcome {
         Outcome {
             rows,
@@ -39,11 +41,12 @@ impl Outcome {
     }
 }
 
-/// Extracts items one after another.
+/// Converts items to rows, one after another, on one thread.
 pub struct Worker {
     runtime: Runtime,
     files: EncoderSetFiles,
     rule: ClipsRule,
+    /// Number of rows of each clip.
     views: u32,
     set: EncoderSet,
     /// The stages' settings.
@@ -52,9 +55,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens the encoders. The graphs of the stages are opened when they are first needed.
-    /// `detector`: folder of the face detector; `views`: number of rows of each clip, 1 for the
-    /// clip alone.
+    /// Opens the encoders of `files`. The graphs of the stages are opened at first use. `detector`:
+    /// folder of the face detector. `views`: number of rows of each clip, 1 for the unchanged clip
+    /// alone.
+    ///
+    /// # Errors
+    /// An encoder cannot be opened.
     pub fn new(
         runtime: &Runtime,
         files: &EncoderSetFiles,
@@ -84,21 +90,21 @@ impl Worker {
         })
     }
 
-    /// CPU time of this worker's thread that was spent on opening decoders, in nanoseconds.
+    /// CPU time of the calling thread that was spent on opening decoders, in nanoseconds.
     pub fn opening_cpu_nanos(&self) -> i64 {
         self.playback.opening_cpu_nanos()
     }
 
-    /// Extracts one item. Every failure is part of the outcome.
+    /// Extracts one item. Every failure, panics included, is part of the outcome.
     pub fn extract(&mut self, item: &Item) -> Outcome {
         let mut outcome = None;
         self.extract_all(&[item], &|| true, &mut |_, found| outcome = Some(found));
         outcome.expect("every item has an outcome")
     }
 
-    /// Extracts one item, or consecutive items of one recording that do not overlap, in one pass
-    /// over it. Outcomes are reported in order. Once `goes_on` returns false, it ends between two
-    /// items.
+    /// Extracts one item, or in one pass several consecutive items of a recording that do not
+    /// overlap. Calls `report` with each item and its outcome, in order. Once `goes_on` returns
+    /// false, the extraction ends between two items.
     pub fn extract_all<'a>(
         &mut self,
         items: &[&'a Item],
@@ -133,8 +139,8 @@ impl Worker {
         }
     }
 
-    /// Plays the recording once and reports at least one outcome unless stopped: all outcomes up to
-    /// a failure.
+    /// Plays the recording of the items once, up to the first failure. Reports at least one
+    /// outcome, unless it is stopped.
     fn pass<'a>(
         &mut self,
         items: &[&'a Item],
@@ -152,6 +158,7 @@ impl Worker {
         report(item, Outcome::new(rows));
     }
 
+    /// Extracts items that are intervals of one recording, or one whole recording.
     fn recording<'a>(
         &mut self,
         items: &[&'a Item],
@@ -210,7 +217,7 @@ impl Worker {
         }
         if let (Some(item), Err(refusal)) = (items.get(over), ending) {
             let rows = match refusal {
-                // Words are a row if there is no other.
+                // The item's text is a row of its own if there are no other rows.
                 Refusal::NothingToEncode | Refusal::NoSubject(_) => {
                     with_words(set, Vec::new(), item, refusal)
                 }
@@ -220,13 +227,15 @@ impl Worker {
         }
     }
 
+    /// The rows of a picture, one for each view; empty without a face encoder. A square picture is
+    /// a face crop already; in another picture, the largest face is detected.
     fn picture(&mut self, picture: &Picture, id: &str) -> Result<Vec<Row>, Refusal> {
         let Some(face) = &self.files.manifest().face else {
             return Ok(Vec::new());
         };
         let crop = match read(picture)? {
             image if image.width() == image.height() => crop(image, face),
-            // A whole picture, which may show a face.
+            // Not square: a whole picture, in which a face is detected.
             image => self
                 .playback
                 .largest_face(&planar(&image))?
@@ -262,13 +271,18 @@ struct Viewing<'v, 'a> {
     goes_on: &'v dyn Fn() -> bool,
     report: &'v mut dyn FnMut(&'a Item, Outcome),
     set: &'v mut EncoderSet,
+    /// Whether there are face encoders, and whether there are voice encoders.
     detects: (bool, bool),
     rule: ClipsRule,
     views: u32,
+    /// Length of a window.
     length_nanos: i64,
+    /// The clips of the current item.
     subjects: Option<SubjectRows>,
-    /// Number of finished items. Those that end with the recording wait for its outcome.
+    /// Number of items that have been played.
     over: usize,
+    /// Items that reach the recording's end. They are reported after playback, when it is known
+    /// whether the recording is truncated.
     late: Vec<(Result<Vec<Row>, Refusal>, PlaybackStats)>,
 }
 
@@ -324,8 +338,8 @@ impl ClipSink for Viewing<'_, '_> {
     }
 }
 
-/// Adds the text of an utterance to each of its rows. Text without other inputs is a row, too.
-/// `missing`: the reason for an item without rows, if it has no text either.
+/// Adds the embeddings of the item's text to each of its rows. If there are no rows, the text is a
+/// row of its own. `missing`: the refusal for an item without rows and text.
 fn with_words(
     set: &mut EncoderSet,
     mut rows: Vec<Row>,

@@ -1,4 +1,4 @@
-//! A pool of workers, one thread each, over one list of jobs. One sink receives their outcomes.
+//! A pool of workers, one thread each, that share one list of jobs. All outcomes go to one sink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,12 +12,13 @@ use crate::time::{monotonic_nanos, thread_cpu_nanos};
 use crate::train::data::{Item, Media};
 use crate::train::store::FileStamp;
 
-/// Items that one worker extracts together: a single item, or several of one recording, which is
+/// Items that one worker extracts together: a single item, or intervals of one recording, which is
 /// then played once.
 pub type Job<'a> = Vec<&'a Item>;
 
-/// Divides items into jobs. Intervals of one recording that do not overlap form a job; every other
-/// item is a job of its own. Jobs are in the order of their first items.
+/// Divides items into jobs. Intervals of one recording that do not overlap form a job, sorted by
+/// time; every other item is a job of its own. Jobs are in the order of their first items in
+/// `items`.
 pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
     let mut order: Vec<usize> = (0..items.len()).collect();
     let start = |i: usize| items[i].interval.map_or(0.0, |[start, _]| start);
@@ -57,8 +58,10 @@ pub fn jobs<'a>(items: &[&'a Item]) -> Vec<Job<'a>> {
     jobs.into_iter().map(|(_, job)| job).collect()
 }
 
+/// The recording or video file of an item, and its separate sound file.
 type MediaKey<'a> = (&'a std::path::Path, Option<&'a std::path::Path>);
 
+/// Identifies the files of an item; `None` for an item without a recording.
 fn media_key(media: &Media) -> Option<MediaKey<'_>> {
     match media {
         Media::Recording(path) => Some((path, None)),
@@ -67,29 +70,33 @@ fn media_key(media: &Media) -> Option<MediaKey<'_>> {
     }
 }
 
-/// Receives the outcomes of the workers.
+/// Receives the outcomes of the workers, on the thread that called [`work`].
 pub trait OutcomeSink {
-    /// `media`: the item's files as they were before it was extracted; empty where they could not
-    /// be read.
+    /// Receives the outcome of `item`. `media`: stamps of the item's files from before its
+    /// extraction; empty if they could not be read. An error ends the work.
     fn write(&mut self, item: &Item, media: &[FileStamp], outcome: Outcome) -> anyhow::Result<()>;
-    /// Called from time to time, with the seconds since the start.
+    /// Called after each outcome and at least every 0.5 s. `seconds`: time since the start.
     fn report_progress(&mut self, seconds: f64);
 }
 
-/// Statistics of a pool's work.
+/// Statistics of one call of [`work`].
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStats {
+    /// Duration of the work in seconds.
     pub seconds: f64,
-    /// CPU time of the workers and of the calling thread, in nanoseconds, without decoders and
-    /// their opening.
+    /// CPU time of the workers' threads and of the calling thread, in nanoseconds. Decoding and the
+    /// opening of decoders are not included.
     pub cpu_nanos: i64,
-    /// Whether the work was stopped.
+    /// Whether `stop` ended the work before all items were done.
     pub stopped: bool,
 }
 
 /// Distributes `jobs` over `workers`, and passes every outcome to `sink` in the order of
-/// completion. Ends at the first error of `sink` (such as a full disk), and after the current items
-/// once `stop` is set. A failed item is not an error.
+/// completion. Once `stop` is set, the work ends after the current items.
+///
+/// # Errors
+/// The first error of `sink` (such as a full disk), or the end of a worker before its jobs are
+/// done. An item without rows is not an error.
 pub fn work(
     jobs: &[Job],
     workers: Vec<Worker>,
@@ -160,7 +167,7 @@ mod tests {
     use crate::train::data::Split;
 
     #[test]
-    fn intervals_of_one_recording_share_a_job_where_they_do_not_overlap() {
+    fn intervals_of_one_recording_share_a_job_if_they_do_not_overlap() {
         let item = |id: &str, path: &str, interval| Item {
             id: id.into(),
             split: Split::Train,

@@ -121,7 +121,9 @@ fn a_store_recovers_from_truncation_of_rows_or_index_at_any_byte() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
-    fn a_store_recovers_from_truncation_of_both_files_at_any_byte(cuts in prop::collection::vec((0usize..=200, 0usize..1500), 20)) {
+    fn a_store_recovers_from_truncation_of_both_files_at_any_byte(
+        cuts in prop::collection::vec((0usize..=200, 0usize..1500), 20)
+    ) {
         check_resume_after_truncation(cuts);
     }
 }

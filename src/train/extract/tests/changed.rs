@@ -1,15 +1,15 @@
-//! Recordings that have changed under their names.
+//! Tests of recordings whose content changes after the extraction.
 
 use super::*;
 
-/// A face crop: a gradient that begins with `first`.
+/// Writes a grey picture of 48x48 pixels: a gradient that begins with `first`.
 fn write_picture(path: &Path, first: u8) {
     let pixel = |x: u32, y: u32| image::Luma([first.wrapping_add((3 * x + y) as u8)]);
     image::GrayImage::from_fn(48, 48, pixel).save(path).unwrap();
 }
 
 #[test]
-fn a_recording_that_changed_under_its_name_is_named_and_extracted_again_if_wanted() {
+fn a_changed_recording_is_refused_kept_or_extracted_again_as_selected() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();
@@ -29,7 +29,7 @@ fn a_recording_that_changed_under_its_name_is_named_and_extracted_again_if_wante
     assert_eq!(run(WhenChanged::Refuse).unwrap().rows, 2);
     let first = rows(&store);
 
-    // The same content with another time is no change, once its stamp is renewed nor a hash.
+    // The same content with another time is not a change. The first run updates the stamp.
     write_picture(&root.join("a.png"), 0);
     for _ in 0..2 {
         let again = run(WhenChanged::Refuse).unwrap();
@@ -61,7 +61,7 @@ fn a_recording_that_changed_under_its_name_is_named_and_extracted_again_if_wante
     assert_eq!((again.items, again.done_before, again.changed), (0, 2, 0));
     assert!(!list.exists());
 
-    // A store of an earlier version has no stamps: it opens, and no change is noticed.
+    // A store of an earlier version has no stamps: it opens, and changes are not detected.
     let index = store.join("shard-0000-of-0001.jsonl");
     let lines: Vec<serde_json::Value> = std::fs::read_to_string(&index)
         .unwrap()

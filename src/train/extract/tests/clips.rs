@@ -1,4 +1,4 @@
-//! Rows of windows and of whole recordings.
+//! Tests of rows of windows and of whole recordings.
 
 use clap::Parser;
 
@@ -12,7 +12,7 @@ struct Command {
 }
 
 #[test]
-fn rows_are_windows_as_served_by_default_and_the_store_says_so() {
+fn rows_are_windows_as_served_by_default_and_the_store_states_the_window() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("tree");
     std::fs::create_dir(&root).unwrap();

@@ -1,4 +1,4 @@
-//! One item at a time: a worker's rows of recordings, intervals, pictures and words.
+//! Tests of a worker's rows for recordings, intervals, pictures and texts.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use super::demo;
 use crate::testing::{material, project};
 use crate::train::data::{Media, Picture, Split};
 
+/// An unlabelled item without text.
 fn item(media: Media, interval: Option<[f64; 2]>) -> Item {
     Item {
         id: "x".into(),
@@ -19,10 +20,12 @@ fn item(media: Media, interval: Option<[f64; 2]>) -> Item {
     }
 }
 
+/// A worker with a row per recording, without augmented views.
 fn worker() -> Worker {
     worker_of(ClipsRule::Recording, 1)
 }
 
+/// A worker with the default bundle's encoders.
 fn worker_of(rule: ClipsRule, views: u32) -> Worker {
     let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
     Worker::new(
@@ -36,7 +39,7 @@ fn worker_of(rule: ClipsRule, views: u32) -> Worker {
 }
 
 #[test]
-fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
+fn rows_of_intervals_and_of_separate_files_agree_with_whole_recordings() {
     let Some(path) = material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4") else {
         return;
     };
@@ -74,7 +77,7 @@ fn an_interval_is_a_recording_of_its_own_and_two_files_are_one() {
 }
 
 #[test]
-fn a_recordings_row_weighs_all_faces_equally_and_a_windows_its_end() {
+fn face_weights_differ_between_rows_of_recordings_and_of_windows() {
     let of = |rule| {
         worker_of(rule, 1)
             .extract(&item(Media::Recording(demo()), Some([0.0, 2.0])))
@@ -87,8 +90,8 @@ fn a_recordings_row_weighs_all_faces_equally_and_a_windows_its_end() {
     assert_ne!(whole.embeddings["face"], window.embeddings["face"]);
 }
 
-/// A picture that is wider than high is a whole scene and goes to the face detector. A square one
-/// is a crop of its data set.
+/// A picture that is not square is a whole scene, in which a face is detected. A square picture is
+/// a crop that the data set made.
 #[test]
 fn faces_are_detected_in_whole_pictures() {
     let Some(archive) = material("faces/fer2013_training_publictest.tar.xz") else {
@@ -96,7 +99,7 @@ fn faces_are_detected_in_whole_pictures() {
     };
     let mut face = None;
     let tar = liblzma::read::XzDecoder::new(std::fs::File::open(archive).unwrap());
-    // A face that is still detected when it fills less of the picture.
+    // Searches FER2013 for a face that is still detected if it fills less of the picture.
     let mut worker = worker();
     let folder = tempfile::tempdir().unwrap();
     let of = |worker: &mut Worker, name: &str, image: &image::GrayImage| {
@@ -139,7 +142,7 @@ fn faces_are_detected_in_whole_pictures() {
 }
 
 #[test]
-fn pictures_go_to_the_face_encoder_as_they_are() {
+fn square_pictures_and_texts_are_encoded_without_detection() {
     let mut worker = worker();
     let pixels: Vec<u8> = (0..48 * 48u32).map(|i| (i * 7 % 251) as u8).collect();
     let grey = Media::Picture(Picture::Grey {
@@ -166,7 +169,7 @@ fn pictures_go_to_the_face_encoder_as_they_are() {
         worker.extract(&item(missing, None)).rows,
         Err(Refusal::Unreadable(_))
     ));
-    // Words alone, and nothing at all.
+    // An item with text alone, and an item with nothing.
     let words = Item {
         text: Some("good morning".into()),
         ..item(Media::None, None)
@@ -185,11 +188,12 @@ fn pictures_go_to_the_face_encoder_as_they_are() {
 }
 
 #[test]
-fn intervals_played_in_one_pass_equal_single_ones() {
+fn intervals_played_in_one_pass_equal_intervals_played_alone() {
     let mut recordings = vec![demo()];
     recordings.extend(material("av/grid_s1/bbwm5s.mpg"));
     for path in recordings {
-        // Side by side, with a gap, ends off every frame and sample, and beyond the end.
+        // Adjacent intervals, intervals with a gap, ends between frames and samples, and an
+        // interval after the recording's end.
         let intervals = [[0.2, 1.13], [1.13, 1.9], [2.101, 2.9], [90.0, 91.0]];
         let items = intervals.map(|interval| Item {
             id: format!("{interval:?}"),
@@ -225,7 +229,7 @@ fn intervals_played_in_one_pass_equal_single_ones() {
 }
 
 #[test]
-fn unmet_requirements_of_recordings_are_reported() {
+fn silence_and_missing_speech_of_recordings_are_reported() {
     let Some(nobody) = material("av/odd") else {
         return;
     };
@@ -258,7 +262,7 @@ fn unmet_requirements_of_recordings_are_reported() {
     assert_eq!(reason(&silent), Err("no pictures and no speech".into()));
 }
 
-/// 16 kHz, mono.
+/// A WAV file with these samples, 16 kHz, mono, 16 bits.
 fn wav(samples: &[i16]) -> Vec<u8> {
     let bytes = samples.len() as u32 * 2;
     let mut out = b"RIFF".to_vec();
@@ -276,11 +280,10 @@ fn wav(samples: &[i16]) -> Vec<u8> {
     out
 }
 
-/// Rows are the daemon's own embeddings: the head gives the same scores for them as an offline
-/// replay of the recording.
+/// The head's scores for a row equal those of the daemon's replay of the recording.
 #[cfg(feature = "serve")]
 #[test]
-fn rows_equal_the_daemons_replay() {
+fn scores_of_rows_equal_those_of_the_daemons_replay() {
     use std::sync::Mutex;
 
     use crate::clip::SubjectId;
@@ -304,7 +307,7 @@ fn rows_equal_the_daemons_replay() {
     let mut recordings = vec![demo()];
     recordings.extend(material("av/grid_s1/bbwm5s.mpg"));
     recordings.extend(material("av/ravdess_actor01/01-01-03-01-01-01-01.mp4"));
-    // Stores are made with the float graphs, as are the bundles of heads trained on them.
+    // Stores are made with float graphs, so the bundle has to use float graphs too.
     let folder = tempfile::tempdir().unwrap();
     crate::model::tests::copy_default_bundle(folder.path());
     let mut config = Config::default();
@@ -344,7 +347,7 @@ fn rows_equal_the_daemons_replay() {
                     path.display()
                 )
             };
-            // Scores from logits as in the daemon (one label of several).
+            // Softmax with temperature, as in the daemon for a single-label task.
             let has = |name: &str| row.embeddings.contains_key(name);
             let used = PerModality {
                 face: has("face"),
