@@ -1,25 +1,34 @@
-//! Data symbols of an ELF file. Weights that are compiled into a shared library are found by their
-//! symbols.
+//! Reads the data symbols of an ELF file. They give access to weights that are compiled into a
+//! shared library.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 
-/// Bytes of a section header and of a symbol, and a symbol table's type (64-bit ELF).
+/// Length of a section header, in bytes (64-bit ELF).
 const SECTION_BYTES: usize = 64;
+/// Length of a symbol, in bytes (64-bit ELF).
 const SYMBOL_BYTES: usize = 24;
+/// Type of the section with the symbol table (`SHT_SYMTAB`).
 const SYMBOL_TABLE: u32 = 2;
-/// The symbol type of data.
+/// Type of a symbol that is data (`STT_OBJECT`).
 const OBJECT: u8 = 1;
 
+/// The fields of a section header that are used here.
 struct Section {
+    /// Type of the section (`sh_type`).
     kind: u32,
+    /// Virtual address.
     address: u64,
+    /// Position in the file, in bytes.
     offset: u64,
+    /// Length in bytes.
     size: u64,
+    /// For a symbol table: number of the section with the symbols' names.
     link: u32,
 }
 
+/// The `N` bytes from position `at` on. Fails if the file is too short.
 fn take<const N: usize>(bytes: &[u8], at: usize) -> anyhow::Result<[u8; N]> {
     bytes
         .get(at..)
@@ -40,6 +49,7 @@ fn u64_at(bytes: &[u8], at: usize) -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(take(bytes, at)?))
 }
 
+/// The `size` bytes from position `offset` on. Fails if the file is too short.
 fn slice(bytes: &[u8], offset: u64, size: u64) -> anyhow::Result<&[u8]> {
     let start = usize::try_from(offset)?;
     let end = start
@@ -48,7 +58,7 @@ fn slice(bytes: &[u8], offset: u64, size: u64) -> anyhow::Result<&[u8]> {
     bytes.get(start..end).context("the file is cut")
 }
 
-/// The data symbols of a 64-bit little-endian ELF file: bytes by name.
+/// The data symbols of a 64-bit little-endian ELF file: the content of each by its name.
 ///
 /// # Errors
 /// The file is of another kind, truncated, or without a symbol table.
@@ -100,7 +110,7 @@ pub fn data_symbols(bytes: &[u8]) -> anyhow::Result<BTreeMap<&str, &[u8]>> {
             .get(u32_at(symbol, 0)? as usize..)
             .and_then(|rest| rest.split(|b| *b == 0).next())
             .and_then(|name| std::str::from_utf8(name).ok());
-        // Data without bytes in the file (.bss) lies past its section's offset; it is no weight.
+        // A symbol whose bytes are not inside the file (.bss) is left out; it is not a weight.
         let data = value
             .checked_sub(section.address)
             .and_then(|within| slice(bytes, section.offset.checked_add(within)?, size).ok());

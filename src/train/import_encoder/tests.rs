@@ -2,6 +2,7 @@ use super::*;
 use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::testing::project;
 
+/// The arguments of an import with the default bundle's preprocessing.
 fn args(
     onnx: PathBuf,
     into: &Path,
@@ -27,7 +28,7 @@ fn args(
 }
 
 #[test]
-fn face_and_voice_become_one_set_that_opens() {
+fn face_and_voice_are_imported_into_one_set_that_opens() {
     let folder = tempfile::tempdir().unwrap();
     let into = folder.path().join("set");
     run(&args(
@@ -56,7 +57,8 @@ fn face_and_voice_become_one_set_that_opens() {
             .collect::<Vec<_>>(),
         [("face", 128), ("voice", 128)]
     );
-    // The same graphs and preprocessing as the bundle, except for the words: the same fingerprint.
+    // The graphs and the preprocessing are those of the bundle without text, and so is the
+    // fingerprint.
     let mut expected = EncoderSetFiles::read(&[project("models/default")])
         .unwrap()
         .manifest()
@@ -85,7 +87,8 @@ fn face_and_voice_become_one_set_that_opens() {
     );
 }
 
-/// Pixels `[batch, 1, 48, 48]` → the mean over `axes`.
+/// A graph from `[batch, 1, side, side]` to the mean over `axes`. `keep`: 1 if the averaged axes
+/// stay with length 1, else 0.
 fn pooled(batch: Axis<'_>, side: i64, axes: &[i64], keep: i64) -> Vec<u8> {
     let mut graph = GraphBuilder::new("pooled");
     graph.input(
@@ -109,7 +112,7 @@ fn pooled(batch: Axis<'_>, side: i64, axes: &[i64], keep: i64) -> Vec<u8> {
 }
 
 #[test]
-fn unfit_graphs_are_refused_with_a_reason() {
+fn unsuitable_graphs_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |bytes: Vec<u8>, modality, kind| {
         let file = folder.path().join("x.onnx");
@@ -174,7 +177,7 @@ fn unfit_graphs_are_refused_with_a_reason() {
             .to_string()
             .contains("needs its tokenizer")
     );
-    // Rows that are centred over their batch depend on each other.
+    // This graph subtracts the mean of the batch, so that its rows depend on each other.
     let mut graph = GraphBuilder::new("mixed");
     graph.input(
         "pixels",
@@ -202,7 +205,7 @@ fn unfit_graphs_are_refused_with_a_reason() {
     graph.output("y", &[batch, Axis::Fixed(48)]);
     let error = frame(graph.into_bytes("test"));
     assert!(error.contains("must not depend"), "{error}");
-    // The frames of a window must be given if the graph leaves them open.
+    // The number of frames in a window must be given if the graph's axis is dynamic.
     let mut graph = GraphBuilder::new("window");
     graph.input(
         "pixels",
@@ -242,7 +245,7 @@ fn unfit_graphs_are_refused_with_a_reason() {
             .input,
         [4, 1, 48, 48]
     );
-    // A file that fits is accepted.
+    // A suitable graph is accepted.
     let file = folder.path().join("y.onnx");
     std::fs::write(&file, pooled(batch, 48, &[1, 2], 0)).unwrap();
     run(&args(

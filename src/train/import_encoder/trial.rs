@@ -1,5 +1,5 @@
-//! Checks that a graph takes the stages' inputs: its declared axes are compared, then it is run on
-//! generated inputs.
+//! Checks that a graph accepts the inputs of its modality: compares its declared axes, then runs it
+//! on generated inputs.
 
 use anyhow::{Context, bail, ensure};
 
@@ -11,14 +11,15 @@ use crate::model::golden::{golden_crop, golden_samples};
 use crate::onnx::outline::{Outline, Values};
 use crate::preprocess::{LogMel, Tokenizer, normalise};
 
-/// Largest difference between a row run singly and the same row in a batch, relative to the largest
-/// value. Kernels for other shapes add in another order. A network that mixes its rows (batch
+/// Largest permitted difference between an embedding computed alone and in a batch, relative to the
+/// largest value. Small differences are rounding. A network whose rows depend on each other (batch
 /// normalisation in training mode) differs by far more.
 const PERMITTED: f32 = 1e-3;
+/// Number of generated inputs in a batch.
 const BATCH: usize = 3;
 
-/// The required shape of an input without the batch axis: 0 for an axis that must be variable,
-/// `None` for an axis that may be variable or fixed.
+/// The required shape of an input without the batch axis. 0: the axis must be dynamic. `None`: the
+/// axis may be dynamic or fixed.
 fn expected(
     modality: Modality,
     kind: EncoderKind,
@@ -54,7 +55,12 @@ fn expected(
     })
 }
 
-/// The value of [`crate::manifest::EncoderEntry::input`] for a graph, if its declared inputs fit.
+/// The value of [`crate::manifest::EncoderEntry::input`] for a graph: its input shape without the
+/// batch axis, 0 for a dynamic axis. `frames`: number of frames in a window, if the graph does not
+/// fix it.
+///
+/// # Errors
+/// The declared inputs do not fit the modality, the kind or the preprocessing.
 pub(super) fn input_axes(
     modality: Modality,
     kind: EncoderKind,
@@ -125,14 +131,18 @@ pub(super) fn input_axes(
     Ok(found)
 }
 
-/// `count` different generated inputs of one shape. `long`: the longer of two lengths, if the
-/// length is variable.
+/// Different generated inputs of one shape: [`BATCH`] of them.
 struct Inputs {
+    /// Without the batch axis.
     shape: Vec<usize>,
+    /// The inputs of a face or voice encoder; empty for text.
     floats: Vec<Vec<f32>>,
+    /// The token ids of a text encoder; empty for other modalities.
     tokens: Vec<Vec<i64>>,
 }
 
+/// Generates [`BATCH`] inputs. `input`: shape without the batch axis. `long`: the longer of two
+/// lengths for a dynamic axis.
 fn generated(
     modality: Modality,
     set: &Sections,
@@ -190,6 +200,8 @@ fn generated(
 }
 
 impl Inputs {
+    /// Runs the graph on the inputs `rows` as one batch. Returns shape and values of its first
+    /// output.
     fn run(
         &self,
         graph: &mut Graph,
@@ -215,8 +227,12 @@ impl Inputs {
     }
 }
 
-/// Runs the graph on one input and on three, with two lengths if the length is variable. Returns
-/// the length of the embedding.
+/// Runs the graph on generated inputs, one at a time and in a batch, with two lengths if an axis is
+/// dynamic. Returns the length of the embedding. `words`: the tokenizer of a text encoder.
+///
+/// # Errors
+/// The output is not `[batch, dim]`, depends on other rows of the batch, or does not depend on the
+/// input.
 pub(super) fn run(
     graph: &mut Graph,
     modality: Modality,

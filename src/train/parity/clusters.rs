@@ -1,13 +1,14 @@
-//! Online k-means and its queue.
+//! Parity of cosine k-means and its queue with the reference.
 
 use super::fixture::{array, arrays, count, each_case, number};
 use crate::train::objective::kmeans::{pass, unit_rows};
 use crate::train::objective::{ClusterMode, Objective, kmeans_cosine, queue};
 
 #[test]
-fn kmeans_is_the_authors() {
+fn kmeans_passes_equal_the_authors_passes() {
     each_case("kmeans_cosine.json", |case, comparison| {
-        // The nearer of two nearly equal centroids depends on the precision of training.
+        // The f32 results are preferred: which of two nearly equal centroids is nearer depends on
+        // the precision.
         let expected = case
             .get("f32")
             .or_else(|| case.get("f64"))
@@ -17,9 +18,9 @@ fn kmeans_is_the_authors() {
         let initial = array(&case["inputs"]["init_indices"]).indices();
         comparison.exact("clusters", initial.len(), count(&case["k"]));
         let passes = count(&expected["assignment_passes"]);
-        // The fixture has the first passes. The authors draw initial rows with replacement. The
-        // nearer of two equal centroids then depends on the rounding of one machine's matrix
-        // product, so the authors' centroids are taken after such a pass.
+        // The fixture has the centroids before each of the first passes. The authors draw initial
+        // rows with replacement, so two centroids may be equal. Which of them is nearer then
+        // depends on rounding: after such a pass, the authors' centroids are used.
         let unit = unit_rows(&values, dim);
         let known = arrays(&expected["centroids_before_each_pass"]);
         let mut centroids: Vec<f32> = initial
@@ -78,8 +79,9 @@ fn kmeans_is_the_authors() {
     });
 }
 
-/// Whether a row's two nearest centroids are equally near up to rounding. (If they are orthogonal
-/// to it, as all are to a zero vector, the first is taken everywhere.)
+/// Whether the two nearest centroids of a row are equally near up to rounding. A row orthogonal to
+/// all centroids (such as zeros) does not count: its cosines are exactly 0, and the first centroid
+/// is always chosen.
 fn is_tied(unit: &[f32], dim: usize, centroids: &[f32]) -> bool {
     let centroids = unit_rows(centroids, dim);
     unit.chunks_exact(dim).any(|row| {
@@ -93,7 +95,7 @@ fn is_tied(unit: &[f32], dim: usize, centroids: &[f32]) -> bool {
 }
 
 #[test]
-fn the_queue_is_the_authors() {
+fn queue_contents_equal_the_authors_queue() {
     each_case("kmeans_queue.json", |case, comparison| {
         let (batch, clusters) = (count(&case["batch"]), count(&case["K"]));
         let objective = Objective::Clustering {

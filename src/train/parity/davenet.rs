@@ -1,13 +1,13 @@
-//! The reference's audio encoder.
+//! Parity of the reference's audio encoder, ResDAVEnet.
 
 use burn::tensor::{Device, Tensor};
 
 use super::fixture::{array, each_case, reference};
-use super::places::Places;
+use super::places::NamedParameters;
 use crate::train::davenet::{Davenet, DavenetShape};
 
 #[test]
-fn davenet_is_the_authors() {
+fn davenet_outputs_equal_the_authors_outputs() {
     let device = Device::flex();
     each_case("davenet.json", |case, comparison| {
         let (params, expected, config) = (&case["params"], reference(case), &case["config"]);
@@ -18,26 +18,26 @@ fn davenet_is_the_authors() {
             kernel_columns: array(&config["convsize"]).indices()[0],
         };
         let mut net = Davenet::new(&shape, &device);
-        let mut places = Places::default();
-        places.convolution("conv1", &mut net.stem.conv);
-        places.norm("bn1", &mut net.stem.norm);
+        let mut parameters = NamedParameters::default();
+        parameters.convolution("conv1", &mut net.stem.conv);
+        parameters.norm("bn1", &mut net.stem.norm);
         for (stage, blocks) in net.stages.iter_mut().enumerate() {
             for (i, block) in blocks.iter_mut().enumerate() {
                 let prefix = format!("layer{}.{i}", stage + 1);
-                places.convolution(&format!("{prefix}.conv1"), &mut block.first.conv);
-                places.norm(&format!("{prefix}.bn1"), &mut block.first.norm);
-                places.convolution(&format!("{prefix}.conv2"), &mut block.second.conv);
-                places.norm(&format!("{prefix}.bn2"), &mut block.second.norm);
+                parameters.convolution(&format!("{prefix}.conv1"), &mut block.first.conv);
+                parameters.norm(&format!("{prefix}.bn1"), &mut block.first.norm);
+                parameters.convolution(&format!("{prefix}.conv2"), &mut block.second.conv);
+                parameters.norm(&format!("{prefix}.bn2"), &mut block.second.norm);
                 if let Some(shortcut) = &mut block.shortcut {
-                    places.convolution(&format!("{prefix}.downsample.0"), &mut shortcut.conv);
-                    places.norm(&format!("{prefix}.downsample.1"), &mut shortcut.norm);
+                    parameters.convolution(&format!("{prefix}.downsample.0"), &mut shortcut.conv);
+                    parameters.norm(&format!("{prefix}.downsample.1"), &mut shortcut.norm);
                 }
             }
         }
-        places.load(params, &device);
+        parameters.load(params, &device);
         let spectrogram: Tensor<3> = array(&case["inputs"]["spectrogram"]).tensor(&device);
         let map = net.forward(spectrogram);
-        // The authors drop the axis of rows where one is left.
+        // The authors remove the axis of rows if one row is left.
         let [batch, channels, rows, columns] = map.dims();
         let pooled = Davenet::pool(map.clone());
         if rows == 1 && array(&expected["feature_map"]).shape.len() == 3 {

@@ -1,4 +1,4 @@
-//! Reading the authors' numbers, and comparing with them.
+//! Reads the fixtures with the authors' values, and compares computed values with them.
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
@@ -8,14 +8,15 @@ use crate::train::fit::tests::GENERATOR;
 use crate::train::fit::{tensor, values};
 use crate::train::heads::ModalityShape;
 
-/// The authors' modalities in the order of their batches, which is ours.
+/// The authors' names of the modalities, in the order of their batches and of ours.
 pub const MODALITIES: [(&str, Modality); 3] = [
     ("frames_2d_3d", Modality::Face),
     ("audio_spectrograms", Modality::Voice),
     ("texts", Modality::Text),
 ];
 
-/// The modalities of an object, in order.
+/// The authors' names of the modalities that `object` has as keys, in the order of [`MODALITIES`].
+/// Panics if it has another key.
 pub fn modalities_of(object: &Value) -> Vec<&'static str> {
     let names: Vec<_> = MODALITIES
         .iter()
@@ -30,6 +31,7 @@ pub fn modalities_of(object: &Value) -> Vec<&'static str> {
     names
 }
 
+/// The shape of the modality that the authors call `name`, with embeddings of `dim` values.
 pub fn modality_shape(name: &str, dim: usize) -> ModalityShape {
     let (_, modality) = MODALITIES
         .iter()
@@ -41,13 +43,14 @@ pub fn modality_shape(name: &str, dim: usize) -> ModalityShape {
     }
 }
 
-/// A fixture's array, row after row.
+/// An array of a fixture, row-major.
 #[derive(Clone, Debug)]
 pub struct Array {
     pub shape: Vec<usize>,
     pub data: Vec<f64>,
 }
 
+/// Reads an array: an object with `shape` and `data`, a list, or a single number (no axes).
 pub fn array(value: &Value) -> Array {
     let number = |v: &Value| v.as_f64().unwrap_or_else(|| panic!("{v} is not a number"));
     let list = |v: &Value| {
@@ -79,12 +82,15 @@ pub fn array(value: &Value) -> Array {
 }
 
 impl Array {
+    /// The values in single precision.
     pub fn singles(&self) -> Vec<f32> {
         self.data.iter().map(|v| *v as f32).collect()
     }
+    /// The values as indices.
     pub fn indices(&self) -> Vec<usize> {
         self.data.iter().map(|v| *v as usize).collect()
     }
+    /// The array as a tensor with `D` axes.
     pub fn tensor<const D: usize>(&self, device: &Device) -> Tensor<D> {
         tensor(
             self.singles(),
@@ -92,12 +98,13 @@ impl Array {
             device,
         )
     }
-    /// A leaf tensor with a gradient.
+    /// The array as a tensor for which gradients are computed.
     pub fn leaf<const D: usize>(&self, device: &Device) -> Tensor<D> {
         self.tensor(device).require_grad()
     }
 }
 
+/// Reads a list of arrays.
 pub fn arrays(value: &Value) -> Vec<Array> {
     value
         .as_array()
@@ -107,16 +114,19 @@ pub fn arrays(value: &Value) -> Vec<Array> {
         .collect()
 }
 
+/// Reads a number.
 pub fn number(value: &Value) -> f64 {
     value
         .as_f64()
         .unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
+/// Reads a number that is a count.
 pub fn count(value: &Value) -> usize {
     number(value) as usize
 }
 
+/// Reads a list of strings.
 pub fn texts(value: &Value) -> Vec<String> {
     value
         .as_array()
@@ -126,27 +136,32 @@ pub fn texts(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The authors' outputs, in the highest precision that the case has.
+/// The authors' results of a case, in double precision if it has them, else in single precision.
 pub fn reference(case: &Value) -> &Value {
     case.get("f64")
         .or_else(|| case.get("f32"))
         .expect("results")
 }
 
+/// The value of a loss.
 pub fn scalar(loss: Tensor<1>) -> f64 {
     f64::from(values(loss).unwrap()[0])
 }
 
-/// The largest deviations over a fixture, as a share of the tolerance.
+/// Compares the values of one fixture with the authors', and keeps the largest deviation.
 #[derive(Default)]
 pub struct Comparison {
+    /// Name of the current case.
     case: String,
+    /// Number of comparisons.
     count: usize,
+    /// Largest deviation relative to the largest expected value, and where it is.
     worst: (f64, String),
 }
 
 impl Comparison {
-    /// Each value within `relative` of the largest expected one, or within `absolute`.
+    /// Checks that each deviation is at most `absolute` or `relative` times the largest expected
+    /// value.
     pub fn within(
         &mut self,
         what: &str,
@@ -171,6 +186,7 @@ impl Comparison {
         }
         self.count += 1;
     }
+    /// Compares a loss, with a relative tolerance of 1e-5.
     pub fn loss(&mut self, what: &str, found: Tensor<1>, expected: &Value) {
         self.within(
             what,
@@ -180,6 +196,7 @@ impl Comparison {
             1e-6,
         );
     }
+    /// Compares shape and values of a tensor, with a relative tolerance of 1e-5.
     pub fn values<const D: usize>(&mut self, what: &str, found: Tensor<D>, expected: &Value) {
         let expected = array(expected);
         assert_eq!(
@@ -190,19 +207,22 @@ impl Comparison {
         );
         self.within(what, &values(found).unwrap(), &expected.data, 1e-5, 1e-6);
     }
+    /// Compares a gradient, with a relative tolerance of 1e-4.
     pub fn gradient(&mut self, what: &str, found: &[f32], expected: &Value) {
         self.within(what, found, &array(expected).data, 1e-4, 1e-6);
     }
+    /// Checks that both values are equal.
     pub fn exact<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, found: T, expected: T) {
         assert_eq!(found, expected, "{} {what}", self.case);
         self.count += 1;
     }
 }
 
-/// Compares every case of a fixture; fails where a case compares nothing.
+/// Calls `check` for every case of the fixture `file`, and prints the largest deviation. Panics if
+/// a case compares nothing.
 pub fn each_case(file: &str, mut check: impl FnMut(&Value, &mut Comparison)) {
     let golden = crate::testing::golden(file);
-    // Networks draw random weights even if these are then replaced.
+    // Creating a network draws random weights, so tests must not run at the same time.
     let _turn = GENERATOR.lock();
     let cases = golden["cases"].as_array().expect("cases");
     assert!(!cases.is_empty(), "{file} has no cases");

@@ -1,14 +1,15 @@
-//! Checks that the functions compared with the authors' numbers are the ones that training calls.
+//! Checks that training calls the functions that are compared with the authors' values.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::testing::project;
 
-/// Files of comparisons that guard no training. The reference's audio encoder is not part of the
-/// trainer: `train::davenet` serves the comparison alone.
+/// Comparison files of functions that training does not use. The reference's audio encoder is not
+/// part of the trainer: `train::davenet` exists for the comparison only.
 const COMPARED_ALONE: [&str; 1] = ["davenet.rs"];
 
+/// Appends the Rust files at any depth below `folder` to `found`.
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -20,7 +21,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A file's code: without comments, imports and its own tests.
+/// The code of a file, without comments, imports and its tests module.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
@@ -34,7 +35,7 @@ fn code(path: &Path) -> String {
     lines.join("\n")
 }
 
-/// The identifiers before an opening parenthesis: (defined functions, called ones).
+/// The names of the functions that `code` defines, and the names of those that it calls.
 fn functions(code: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let (mut defined, mut called) = (BTreeSet::new(), BTreeSet::new());
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -102,7 +103,7 @@ fn compared_functions_are_called_by_training() {
 }
 
 #[test]
-fn functions_are_told_from_calls() {
+fn definitions_and_calls_of_functions_are_distinguished() {
     let code = "fn a<T>(x: T) { b(x).c(d::e(1)); F(g) }";
     let (defined, called) = functions(code);
     assert_eq!(defined, BTreeSet::from(["a"]));

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::fixture::{array, arrays, count, each_case, modalities_of, modality_shape, reference};
-use super::places::Places;
+use super::places::NamedParameters;
 use crate::train::fit::values;
 use crate::train::heads::{
     ClassificationHead, ClassifierShape, HeadsShape, PretextHeads, PretextShape,
@@ -13,12 +13,12 @@ use crate::train::metrics::Truth;
 use crate::train::objective::label_loss;
 
 #[test]
-fn gated_embedding_units_are_the_authors() {
+fn gated_embedding_units_equal_the_authors_units() {
     let device = Device::flex().autodiff();
     each_case("gated_embedding_unit.json", |case, comparison| {
         let (params, expected) = (&case["params"], reference(case));
         let x: Tensor<2> = array(&case["inputs"]["x"]).leaf(&device);
-        // The audio head is a unit and a linear layer.
+        // The voice's head has a linear layer (`1`) after the unit (`0`).
         let audio = params.get("1.weight").map(|widen| array(widen).shape[0]);
         let shape = modality_shape(
             if audio.is_some() {
@@ -30,9 +30,9 @@ fn gated_embedding_units_are_the_authors() {
         );
         let representation = audio.unwrap_or_else(|| array(&params["fc1.weight"]).shape[0]);
         let mut head = RepresentationHead::new(shape, representation, &device);
-        let mut places = Places::default();
-        places.representation("", &mut head);
-        places.load(params, &device);
+        let mut parameters = NamedParameters::default();
+        parameters.representation("", &mut head);
+        parameters.load(params, &device);
         let y = head.forward(x.clone());
         comparison.values("y", y.clone(), &expected["y"]);
         let gradients = (y * array(&case["inputs"]["upstream_grad"]).tensor(&device))
@@ -43,14 +43,14 @@ fn gated_embedding_units_are_the_authors() {
             &values(x.grad(&gradients).unwrap()).unwrap(),
             &expected["grad_x"],
         );
-        let mut places = Places::default();
-        places.representation("", &mut head);
-        places.compare_gradients(&expected["grad_params"], &gradients, comparison);
+        let mut parameters = NamedParameters::default();
+        parameters.representation("", &mut head);
+        parameters.compare_gradients(&expected["grad_params"], &gradients, comparison);
     });
 }
 
 #[test]
-fn pretext_heads_are_the_authors() {
+fn pretext_heads_equal_the_authors_heads() {
     each_case("pretraining_heads.json", |case, comparison| {
         let (dims, expected, after) =
             (&case["dims"], reference(case), &reference(case)["bn_after"]);
@@ -83,9 +83,9 @@ fn pretext_heads_are_the_authors() {
             pretext.narrow.weight.dims()[1],
             count(&dims["projection_hidden"]),
         );
-        let mut places = Places::default();
-        places.pretext("", &names, &mut pretext);
-        places.load(&case["params"], &device);
+        let mut parameters = NamedParameters::default();
+        parameters.pretext("", &names, &mut pretext);
+        parameters.load(&case["params"], &device);
         for (i, name) in names.iter().enumerate() {
             let representation: Tensor<2> = array(&case["inputs"][name]).tensor(&device);
             let projection = pretext.project_narrowed(pretext.narrow(representation.clone()));
@@ -119,7 +119,7 @@ fn pretext_heads_are_the_authors() {
 }
 
 #[test]
-fn classifiers_are_the_authors() {
+fn classification_heads_equal_the_authors_heads() {
     each_case("classification_head.json", |case, comparison| {
         let (params, expected) = (case["params"].as_object().unwrap(), reference(case));
         let inputs = arrays(&case["inputs"]["representations"]);
@@ -128,7 +128,8 @@ fn classifiers_are_the_authors() {
             .get("class_weights")
             .filter(|w| !w.is_null())
             .map(|w| array(w).singles());
-        // The authors name a layer by its position in its own sequence.
+        // The authors' layers are sequences. A linear layer is named by its position in its
+        // sequence.
         let name = |layer: usize| {
             let prefix = format!("linear_layers.{layer}.");
             params
@@ -156,19 +157,19 @@ fn classifiers_are_the_authors() {
                 labels,
                 device,
             );
-            let mut places = Places::default();
+            let mut parameters = NamedParameters::default();
             names
                 .iter()
                 .zip(&mut head.layers)
-                .for_each(|(name, layer)| places.linear(name, layer));
-            places.load(&case["params"], device);
+                .for_each(|(name, layer)| parameters.linear(name, layer));
+            parameters.load(&case["params"], device);
             head
         };
         let forward = |head: &ClassificationHead, xs: &[Tensor<2>]| {
             let presence = Tensor::ones([xs[0].dims()[0], xs.len()], &xs[0].device());
             head.forward(xs.to_vec(), presence)
         };
-        // Outside training, dropout does nothing.
+        // Dropout has no effect in inference.
         let inference = Device::flex();
         let xs: Vec<Tensor<2>> = inputs.iter().map(|x| x.tensor(&inference)).collect();
         comparison.values(
@@ -198,11 +199,11 @@ fn classifiers_are_the_authors() {
                 expected,
             );
         }
-        let mut places = Places::default();
+        let mut parameters = NamedParameters::default();
         names
             .iter()
             .zip(&mut head.layers)
-            .for_each(|(name, layer)| places.linear(name, layer));
-        places.compare_gradients(&expected["grad_params"], &gradients, comparison);
+            .for_each(|(name, layer)| parameters.linear(name, layer));
+        parameters.compare_gradients(&expected["grad_params"], &gradients, comparison);
     });
 }

@@ -13,13 +13,14 @@ use crate::train::objective::{
     masked_margin_softmax, merge, pairs, reconstruction_loss, simclr_logits,
 };
 
-fn training() -> Device {
+/// A device on which gradients are computed.
+fn autodiff_device() -> Device {
     Device::flex().autodiff()
 }
 
-/// The loss of a step of training with this objective alone; every clip has all modalities, of
-/// which there is one for each of `projections` (at least one).
-fn trained(
+/// The loss of a training step with this objective alone, for a batch in which every clip has all
+/// modalities. There are as many modalities as `projections`, at least one.
+fn step_loss(
     objective: Objective,
     projections: Vec<Tensor<2>>,
     fused: Option<Tensor<2>>,
@@ -62,8 +63,8 @@ fn trained(
 }
 
 #[test]
-fn masked_margin_softmax_is_the_authors() {
-    let device = training();
+fn masked_margin_softmax_equals_the_authors_loss() {
+    let device = autodiff_device();
     each_case("mms_loss.json", |case, comparison| {
         let expected = reference(case);
         if let Some(similarities) = case["inputs"].get("S") {
@@ -90,7 +91,7 @@ fn masked_margin_softmax_is_the_authors() {
             }
             return;
         }
-        // Through the model's own ring of pairs.
+        // The other cases have projections: the model forms the pairs of modalities.
         let names = texts(&case["modalities"]);
         let projections: Vec<Tensor<2>> = names
             .iter()
@@ -105,7 +106,7 @@ fn masked_margin_softmax_is_the_authors() {
             weight: 1.0,
             temperature: 1.0,
         };
-        let total = trained(objective, projections.clone(), None, None, &device);
+        let total = step_loss(objective, projections.clone(), None, None, &device);
         comparison.loss("loss", total.clone(), &expected["loss"]);
         let gradients = total.backward();
         for (name, leaf) in names.iter().zip(&projections) {
@@ -119,8 +120,8 @@ fn masked_margin_softmax_is_the_authors() {
 }
 
 #[test]
-fn clustering_is_the_authors() {
-    let device = training();
+fn clustering_loss_equals_the_authors_loss() {
+    let device = autodiff_device();
     each_case("clustering_loss.json", |case, comparison| {
         let (inputs, expected) = (&case["inputs"], reference(case));
         let (features, centroids): (Tensor<2>, Tensor<2>) = (
@@ -128,8 +129,8 @@ fn clustering_is_the_authors() {
             array(&inputs["centroids"]).leaf(&device),
         );
         let labels = array(&inputs["labels_all"]).indices();
-        // As training calls it, with the queue's labels before the batch's. Its centroids have no
-        // gradient.
+        // As training does, with the labels of the queue before those of the batch. The centroids
+        // of training have no gradient.
         let objective = Objective::Clustering {
             weight: 1.0,
             mode: ClusterMode::Joint,
@@ -142,7 +143,7 @@ fn clustering_is_the_authors() {
             labels: &labels,
             centroids: &array(&inputs["centroids"]).singles(),
         };
-        let loss = trained(
+        let loss = step_loss(
             objective,
             vec![],
             Some(features.clone()),
@@ -168,8 +169,8 @@ fn clustering_is_the_authors() {
 }
 
 #[test]
-fn reconstruction_is_the_authors() {
-    let device = training();
+fn reconstruction_loss_equals_the_authors_loss() {
+    let device = autodiff_device();
     each_case("reconstruction_loss.json", |case, comparison| {
         let (inputs, expected) = (&case["inputs"], reference(case));
         let names = modalities_of(&inputs["reconstructions"]);
@@ -199,8 +200,8 @@ fn reconstruction_is_the_authors() {
 }
 
 #[test]
-fn losses_are_merged_as_the_authors_do() {
-    let device = training();
+fn merged_losses_equal_the_authors_mean() {
+    let device = autodiff_device();
     each_case("losses_merging.json", |case, comparison| {
         let expected = reference(case);
         let (names, active) = (texts(&case["names"]), texts(&case["active"]));
@@ -244,8 +245,8 @@ fn losses_are_merged_as_the_authors_do() {
 }
 
 #[test]
-fn simclr_is_the_authors() {
-    let device = training();
+fn simclr_loss_equals_the_authors_loss() {
+    let device = autodiff_device();
     each_case("simclr_loss.json", |case, comparison| {
         let expected = reference(case);
         let features: Tensor<2> = array(&case["inputs"]["features"]).leaf(&device);
@@ -265,7 +266,7 @@ fn simclr_is_the_authors() {
             temperature,
             views,
         };
-        let loss = trained(objective, vec![features.clone()], None, None, &device);
+        let loss = step_loss(objective, vec![features.clone()], None, None, &device);
         comparison.loss("loss", loss.clone(), &expected["loss"]);
         let gradient = features.grad(&loss.backward()).unwrap();
         comparison.gradient(
@@ -277,8 +278,8 @@ fn simclr_is_the_authors() {
 }
 
 #[test]
-fn a_projection_of_zeros_has_a_gradient() {
-    let device = training();
+fn a_projection_of_zeros_has_a_finite_loss_and_gradient() {
+    let device = autodiff_device();
     let zeros = Tensor::<2>::zeros([3, 4], &device).require_grad();
     let other = Tensor::<2>::ones([3, 4], &device);
     let loss = masked_margin_softmax(

@@ -1,8 +1,9 @@
-//! Heads, objectives and the step of training compared with the outputs of the authors' modules
-//! (`src/train/method.md` h).
+//! Tests that compare heads, objectives and the training step with the outputs of the authors'
+//! modules (`src/train/method.md` h).
 //!
-//! Every case of a file is compared, whatever its sizes: the reference is its `f64` block, ours is
-//! `f32`. The compared functions are those that training calls; `guarded` checks it.
+//! Every case in a file of `tests/golden/reference` is compared. The expected values are its `f64`
+//! block if there is one; the computed ones are `f32`. The test in `guarded` checks that training
+//! calls the compared functions.
 
 mod clusters;
 mod davenet;

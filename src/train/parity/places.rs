@@ -1,4 +1,4 @@
-//! Mapping of the authors' parameters to our modules.
+//! Maps the authors' parameter names to the parameters of our modules.
 
 use burn::module::{Param, RunningState};
 use burn::nn::conv::Conv2d;
@@ -12,18 +12,23 @@ use crate::train::heads::{
     GatedEmbeddingUnit, PretextHeads, RepresentationHead, RepresentationHeads,
 };
 
-pub enum Place<'a> {
-    /// `[out, in]` there, `[in, out]` here.
+/// A parameter of one of our modules, to be compared with the authors'.
+pub enum ParameterRef<'a> {
+    /// The weights of a linear layer: `[out, in]` in the authors' modules, `[in, out]` in ours.
     Matrix(&'a mut Param<Tensor<2>>),
+    /// A bias, or the scale or offset of a normalisation.
     Vector(&'a mut Param<Tensor<1>>),
+    /// The weights of a convolution, `[out, in, rows, columns]`.
     Kernel(&'a mut Param<Tensor<4>>),
+    /// The running mean or variance of a batch normalisation.
     Running(&'a mut RunningState<Tensor<1>>),
 }
 
-impl Place<'_> {
+impl ParameterRef<'_> {
+    /// Sets the parameter to the authors' values.
     fn load(&mut self, array: &Array, device: &Device) {
         match self {
-            Place::Matrix(param) => {
+            ParameterRef::Matrix(param) => {
                 assert_eq!(array.shape.len(), 2);
                 let (rows, columns, data) = (array.shape[0], array.shape[1], &array.data);
                 let turned = (0..rows * columns)
@@ -37,78 +42,88 @@ impl Place<'_> {
                     .tensor(device),
                 );
             }
-            Place::Vector(param) => **param = Param::from_tensor(array.tensor(device)),
-            Place::Kernel(param) => **param = Param::from_tensor(array.tensor(device)),
-            Place::Running(state) => **state = RunningState::new(array.tensor(device)),
+            ParameterRef::Vector(param) => **param = Param::from_tensor(array.tensor(device)),
+            ParameterRef::Kernel(param) => **param = Param::from_tensor(array.tensor(device)),
+            ParameterRef::Running(state) => **state = RunningState::new(array.tensor(device)),
         }
     }
 
-    /// Values in the authors' layout.
+    /// The parameter's values in the authors' layout.
     fn values(&self) -> Vec<f32> {
         match self {
-            Place::Matrix(param) => values(param.val().transpose()).unwrap(),
-            Place::Vector(param) => values(param.val()).unwrap(),
-            Place::Kernel(param) => values(param.val()).unwrap(),
-            Place::Running(state) => values(state.value_sync()).unwrap(),
+            ParameterRef::Matrix(param) => values(param.val().transpose()).unwrap(),
+            ParameterRef::Vector(param) => values(param.val()).unwrap(),
+            ParameterRef::Kernel(param) => values(param.val()).unwrap(),
+            ParameterRef::Running(state) => values(state.value_sync()).unwrap(),
         }
     }
 
-    /// Gradient in the authors' layout; `None` if the loss does not depend on the parameter.
+    /// The parameter's gradient in the authors' layout; `None` if the loss does not depend on it.
     fn gradient(&self, gradients: &Gradients) -> Option<Vec<f32>> {
         match self {
-            Place::Matrix(param) => param
+            ParameterRef::Matrix(param) => param
                 .val()
                 .grad(gradients)
                 .map(|g| values(g.transpose()).unwrap()),
-            Place::Vector(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
-            Place::Kernel(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
-            Place::Running(_) => None,
+            ParameterRef::Vector(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
+            ParameterRef::Kernel(param) => param.val().grad(gradients).map(|g| values(g).unwrap()),
+            ParameterRef::Running(_) => None,
         }
     }
 }
 
-/// A module's parameters under the authors' names.
+/// The parameters of a module of ours by the authors' names.
 #[derive(Default)]
-pub struct Places<'a>(Vec<(String, Place<'a>)>);
+pub struct NamedParameters<'a>(Vec<(String, ParameterRef<'a>)>);
 
-impl<'a> Places<'a> {
+impl<'a> NamedParameters<'a> {
+    /// Adds weight and bias of a linear layer that the authors call `name`.
     pub fn linear(&mut self, name: &str, linear: &'a mut Linear) {
-        self.0
-            .push((format!("{name}.weight"), Place::Matrix(&mut linear.weight)));
+        self.0.push((
+            format!("{name}.weight"),
+            ParameterRef::Matrix(&mut linear.weight),
+        ));
         if let Some(bias) = &mut linear.bias {
-            self.0.push((format!("{name}.bias"), Place::Vector(bias)));
+            self.0
+                .push((format!("{name}.bias"), ParameterRef::Vector(bias)));
         }
     }
 
+    /// Adds the weights of a convolution without bias that the authors call `name`.
     pub fn convolution(&mut self, name: &str, convolution: &'a mut Conv2d) {
         self.0.push((
             format!("{name}.weight"),
-            Place::Kernel(&mut convolution.weight),
+            ParameterRef::Kernel(&mut convolution.weight),
         ));
     }
 
+    /// Adds the parameters of a batch normalisation that the authors call `name`.
     pub fn norm(&mut self, name: &str, norm: &'a mut BatchNorm) {
+        self.0.push((
+            format!("{name}.weight"),
+            ParameterRef::Vector(&mut norm.gamma),
+        ));
         self.0
-            .push((format!("{name}.weight"), Place::Vector(&mut norm.gamma)));
-        self.0
-            .push((format!("{name}.bias"), Place::Vector(&mut norm.beta)));
+            .push((format!("{name}.bias"), ParameterRef::Vector(&mut norm.beta)));
         self.0.push((
             format!("{name}.running_mean"),
-            Place::Running(&mut norm.running_mean),
+            ParameterRef::Running(&mut norm.running_mean),
         ));
         self.0.push((
             format!("{name}.running_var"),
-            Place::Running(&mut norm.running_var),
+            ParameterRef::Running(&mut norm.running_var),
         ));
     }
 
+    /// Adds the parameters of a gated embedding unit; `prefix` is the start of the authors' names.
     pub fn gated(&mut self, prefix: &str, unit: &'a mut GatedEmbeddingUnit) {
         self.linear(&format!("{prefix}fc1"), &mut unit.hidden);
         self.linear(&format!("{prefix}context_gating.fc"), &mut unit.gate);
         self.linear(&format!("{prefix}fc2"), &mut unit.output);
     }
 
-    /// The voice's head is a sequence of two.
+    /// Adds the parameters of a representation head. In the authors' code the voice's head is a
+    /// sequence of a gated embedding unit (`0`) and a linear layer (`1`).
     pub fn representation(&mut self, prefix: &str, head: &'a mut RepresentationHead) {
         match &mut head.widen {
             Some(widen) => {
@@ -119,6 +134,8 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// Adds the parameters of all representation heads. `modalities`: the authors' names, in the
+    /// order of the heads.
     pub fn representations(
         &mut self,
         prefix: &str,
@@ -130,6 +147,8 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// Adds the parameters of the pretext heads. `modalities`: the authors' names, in the order of
+    /// the reconstruction heads.
     pub fn pretext(&mut self, prefix: &str, modalities: &[&str], heads: &'a mut PretextHeads) {
         self.linear(&format!("{prefix}projection_head.0"), &mut heads.narrow);
         self.norm(&format!("{prefix}projection_head.1"), &mut heads.norm);
@@ -149,15 +168,17 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn find(&mut self, name: &str) -> &mut Place<'a> {
+    /// The parameter that the authors call `name`; panics if there is none.
+    fn find(&mut self, name: &str) -> &mut ParameterRef<'a> {
         let found = self.0.iter_mut().find(|(known, _)| known == name);
         &mut found.unwrap_or_else(|| panic!("{name} has no place")).1
     }
 
-    /// Every parameter of a case to its place.
+    /// Sets all parameters to the values of a case.
     pub fn load(&mut self, params: &Value, device: &Device) {
-        // A counter, the objectives' weights, and a layer that the authors never call.
-        let aside = |name: &str| {
+        // Ignored are a counter, the weights of the objectives, and a layer that the authors never
+        // call.
+        let is_ignored = |name: &str| {
             name.ends_with("num_batches_tracked")
                 || name.ends_with("loss_weights")
                 || name.starts_with("batchnorm1.")
@@ -166,12 +187,13 @@ impl<'a> Places<'a> {
             .as_object()
             .expect("parameters")
             .iter()
-            .filter(|(name, _)| !aside(name))
+            .filter(|(name, _)| !is_ignored(name))
         {
             self.find(name).load(&array(value), device);
         }
     }
 
+    /// Compares the gradients of all parameters. An absent gradient counts as zeros.
     pub fn compare_gradients(
         &mut self,
         expected: &Value,
@@ -187,12 +209,12 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Compares the parameters after one step of AdamW with `expected`; `gradients` are in double
-    /// precision.
+    /// Compares the parameters after one step of AdamW with `expected`. `gradients`: the authors'
+    /// gradients in double precision. `rate`: the learning rate.
     ///
-    /// The first step is the rate times a gradient's sign wherever that is far above the epsilon of
-    /// 1e-8. Elsewhere the rounding of our gradient decides, and only the step's bound can be
-    /// checked.
+    /// In the first step, a parameter moves by the rate times the sign of its gradient if the
+    /// gradient is far above AdamW's epsilon of 1e-8. For smaller gradients the result depends on
+    /// rounding, so only the bound of the step is checked.
     pub fn compare_stepped(
         &mut self,
         expected: &Value,

@@ -1,4 +1,4 @@
-//! A whole step of pre-training, in each of the authors' variants.
+//! Parity of a whole training step of pre-training with the reference, in each of its variants.
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fixture::{
     Comparison, array, count, each_case, modality_shape, number, reference, texts,
 };
-use super::places::Places;
+use super::places::NamedParameters;
 use crate::train::adamw::{AdamW, burns};
 use crate::train::fit::values;
 use crate::train::heads::{HeadsShape, PretextShape};
@@ -17,20 +17,25 @@ use crate::train::objective::{
 };
 use crate::train::pretrain::step::{Forward, forward, update};
 
+/// Learning rate of the authors' step.
 const RATE: f64 = 1e-3;
+/// Weight decay of the authors' step.
 const DECAY: f32 = 0.004;
 
-/// The trained variant of a case.
+/// The combination of modalities and objectives that a case trains.
 struct Variant {
+    /// The authors' names of the modalities.
     names: Vec<String>,
     objectives: Vec<Objective>,
     heads: HeadsShape,
     pretext: PretextShape,
     batch: FeatureBatch,
+    /// Rows of the batch that are the initial centroids of k-means.
     initial: Vec<usize>,
 }
 
 impl Variant {
+    /// Reads the variant of a case.
     fn read(case: &Value) -> Self {
         let (dims, params) = (&case["dims"], case["params"].as_object().unwrap());
         let weights = array(&case["loss_weights"]).data;
@@ -39,7 +44,7 @@ impl Variant {
         } else {
             ClusterMode::Joint
         };
-        // Alone, a loss has no weight.
+        // A case with a single objective has no weights: its weight is 1.
         let objective = |(i, loss): (usize, &String)| {
             let weight = weights.get(i).copied().unwrap_or(1.0);
             match loss.as_str() {
@@ -103,15 +108,16 @@ impl Variant {
         }
     }
 
-    fn places<'a>(&self, model: &'a mut PretextModel) -> Places<'a> {
+    /// The parameters of the model by the authors' names.
+    fn parameters<'a>(&self, model: &'a mut PretextModel) -> NamedParameters<'a> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        let mut places = Places::default();
-        places.representations("_representation_heads.heads.", &names, &mut model.heads);
-        places.pretext("_pretraining_heads.", &names, &mut model.pretext);
-        places
+        let mut parameters = NamedParameters::default();
+        parameters.representations("_representation_heads.heads.", &names, &mut model.heads);
+        parameters.pretext("_pretraining_heads.", &names, &mut model.pretext);
+        parameters
     }
 
-    /// The outputs and losses of a training step; the fixture names k-means' initial rows.
+    /// The outputs and losses of a training step, with the initial rows of k-means from the case.
     fn forward(&self, model: &PretextModel, device: &Device) -> (Forward, StepLosses) {
         let found = forward(
             model,
@@ -128,8 +134,8 @@ impl Variant {
     }
 }
 
-/// Compares each loss times its weight, and the means. A single loss is not listed separately, nor
-/// by modality.
+/// Compares each loss with and without its weight, and the means over the losses. A case with a
+/// single objective lists no separate losses.
 fn compare_losses(
     variant: &Variant,
     losses: &StepLosses,
@@ -164,14 +170,15 @@ fn compare_losses(
     }
 }
 
-/// Each modality's share of reconstruction.
+/// Compares the reconstruction loss of each modality.
 fn compare_reconstructions(
     variant: &Variant,
     outputs: &Outputs,
     expected: &Value,
     comparison: &mut Comparison,
 ) {
-    // Without reconstruction, terms by modality are clustering's.
+    // In a case without reconstruction, the terms by modality are those of clustering: nothing is
+    // compared here.
     let reconstructions = &outputs.reconstructions;
     for (i, name) in variant.names.iter().enumerate().take(reconstructions.len()) {
         let listed = expected
@@ -185,13 +192,15 @@ fn compare_reconstructions(
 }
 
 #[test]
-fn a_step_is_the_authors_in_every_variant() {
+fn a_training_step_equals_the_authors_step_in_every_variant() {
     let device = Device::flex().autodiff();
     assert_eq!(MARGIN, 0.001);
     each_case("pretraining_step_end_to_end.json", |case, comparison| {
         let (variant, expected) = (Variant::read(case), reference(case));
         let mut model = PretextModel::new(&variant.heads, &variant.pretext, &device);
-        variant.places(&mut model).load(&case["params"], &device);
+        variant
+            .parameters(&mut model)
+            .load(&case["params"], &device);
         let (Forward { outputs, kmeans }, losses) = variant.forward(&model, &device);
         comparison.loss("loss", losses.total.clone(), &expected["loss"]);
         compare_losses(&variant, &losses, &expected["loss_terms"], comparison);
@@ -209,11 +218,13 @@ fn a_step_is_the_authors_in_every_variant() {
             );
         }
         let gradients = losses.total.backward();
-        variant
-            .places(&mut model)
-            .compare_gradients(&expected["grads"], &gradients, comparison);
+        variant.parameters(&mut model).compare_gradients(
+            &expected["grads"],
+            &gradients,
+            comparison,
+        );
 
-        // The optimiser of pre-training, and Burn's, which fine-tuning takes.
+        // Our AdamW, which pre-training uses, and Burn's, which fine-tuning uses.
         let ours = ModuleOptimizer::from(AdamW {
             weight_decay: DECAY,
         });
@@ -228,7 +239,7 @@ fn a_step_is_the_authors_in_every_variant() {
                 &device,
             );
             if let Some(expected_weights) = expected.get("params_after_one_adamw_step") {
-                variant.places(&mut stepped).compare_stepped(
+                variant.parameters(&mut stepped).compare_stepped(
                     expected_weights,
                     &expected["grads"],
                     RATE,
@@ -237,8 +248,8 @@ fn a_step_is_the_authors_in_every_variant() {
             }
             let (_, losses) = variant.forward(&stepped, &device);
             let after = number(&expected["loss_after_one_adamw_step"]);
-            // The sign of a very small gradient is not determined, so a parameter may have moved
-            // the other way.
+            // The sign of a very small gradient depends on rounding, so a parameter may have moved
+            // in the other direction.
             comparison.within(
                 "loss after the step",
                 &values(losses.total).unwrap(),

@@ -1,16 +1,16 @@
-//! The reference's face crops of a clip (`src/train/method.md` a.3; `src/utils/crop_face_util.py`):
-//! a state machine over one box per frame.
+//! The reference's division of a clip into face crops (`src/train/method.md` a.3;
+//! `src/utils/crop_face_util.py`): a state machine over one box per frame.
 //!
-//! Its defects are kept. The last segment is cut from the whole clip instead of from its own
-//! frames. A clip of more than ten frames without a face becomes the whole picture. The last frame
-//! is never used.
+//! The reference's defects are kept. The last segment is cut from the whole clip instead of from
+//! its own frames. A clip without a face is cut to the whole picture if it has more than ten
+//! frames. The last frame is never used.
 
-/// A segment is kept if it spans more frames than this.
+/// A segment is kept if it has more frames than this.
 const SHORTEST_FRAMES: usize = 10;
-/// Largest number of segments; the rest of the clip is then ignored.
+/// The clip is not divided further once it has more segments than this.
 const MOST_SEGMENTS: usize = 30;
 
-/// Edges of a box, in pixels of the picture; the detector's edges rounded down.
+/// The edges of a box, in pixels of the picture: the detector's values rounded towards zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edges {
     pub left: i64,
@@ -20,7 +20,7 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// Whether two boxes overlap; boxes that touch do.
+    /// Whether two boxes overlap or touch.
     fn overlaps(&self, other: &Edges) -> bool {
         self.left <= other.right
             && self.right >= other.left
@@ -28,6 +28,7 @@ impl Edges {
             && self.bottom >= other.top
     }
 
+    /// Whether all edges are 0, which is the reference's value for no box.
     fn is_zero(&self) -> bool {
         *self
             == Edges {
@@ -39,20 +40,20 @@ impl Edges {
     }
 }
 
-/// One segment of a cropped clip.
+/// Consecutive frames of a clip that are cut to the same region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// First frame, and the one after the last. `None`: every frame of the clip, from which the
-    /// last segment is cut.
+    /// Index of the first frame and index after the last frame, as the reference counts them.
+    /// `None`: all frames of the clip, which is the reference's defect for the last segment.
     pub frames: Option<[usize; 2]>,
-    /// The union of the segment's boxes, within the picture. Without a box: the edges of the
-    /// picture, inverted.
+    /// The union of the segment's boxes, limited to the picture, in pixels. Without a box: inverted
+    /// edges (left and top are width and height, right and bottom are 0).
     pub union: Edges,
 }
 
 impl Segment {
-    /// The region that is cut from a frame of `width` x `height`: the union within the picture.
-    /// Inverted edges give the whole picture.
+    /// The region that is cut from each frame of `width` x `height` pixels: the union, limited to
+    /// the frame. Inverted edges give the whole frame.
     pub fn region(&self, width: i64, height: i64) -> Edges {
         let (left, right) = (self.union.left.max(0), self.union.right.min(width));
         let (top, bottom) = (self.union.top.max(0), self.union.bottom.min(height));
@@ -65,17 +66,21 @@ impl Segment {
     }
 }
 
-/// The segments of a clip, and the size (width, height) to which all of them are resized before
-/// they are joined.
+/// The segments of a clip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
+    /// The segments in order.
     pub segments: Vec<Segment>,
+    /// Width and height in pixels to which all segments are resized before they are joined: the
+    /// largest of their unions.
     pub size: [i64; 2],
 }
 
-/// Divides a clip of `width` x `height` into segments by the most probable box of each frame.
-/// `boxes`: an entry (left, top, right, bottom) for each frame that can be read, `None` without a
-/// face. `frames`: the number of frames that the container states.
+/// Divides a clip of `width` x `height` pixels into segments with overlapping boxes.
+///
+/// `boxes`: the most probable box (left, top, right, bottom) of each frame that can be read, in
+/// pixels; `None` for a frame without a face. `frames`: the number of frames that the container
+/// states.
 pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -> Cut {
     let mut cut = Cut::default();
     let nothing = Edges {
@@ -87,8 +92,8 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
     let mut union = nothing;
     let mut previous: Option<Edges> = None;
     let mut start = 0;
-    // The reference numbers frames by the reader's position after reading: from 1. So `frames - 1`
-    // is the frame before the last.
+    // The reference numbers frames from 1, by the reader's position after reading. Therefore
+    // `frames - 1` is the frame before the last.
     for (number, found) in (1..frames).zip(boxes) {
         let is_last = number + 1 == frames;
         if let (Some(edges), false) = (found, is_last) {
@@ -106,7 +111,7 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
                     right: union.right.max(right).min(width),
                     bottom: union.bottom.max(bottom).min(height),
                 };
-                // A box of zeros is the reference's sign for none.
+                // In the reference a box of zeros means that there is no box.
                 previous = Some(edges).filter(|e| !e.is_zero());
             } else if number - start > SHORTEST_FRAMES {
                 cut.close(Some([start, number]), union);
@@ -130,6 +135,7 @@ pub fn cut(boxes: &[Option<[f64; 4]>], frames: usize, width: i64, height: i64) -
 }
 
 impl Cut {
+    /// Adds a segment, and enlarges the common size to its union.
     fn close(&mut self, frames: Option<[usize; 2]>, union: Edges) {
         self.segments.push(Segment { frames, union });
         self.size = [
@@ -152,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_the_reference_s() {
+    fn segments_equal_those_of_the_reference() {
         let golden = crate::testing::golden("face_crop_segments.json");
         let cases = golden["cases"].as_array().unwrap();
         assert!(!cases.is_empty());
@@ -219,11 +225,12 @@ mod tests {
         }
     }
 
+    /// Two boxes that do not overlap.
     const A: Option<[f64; 4]> = Some([10.0, 8.0, 30.0, 34.0]);
     const B: Option<[f64; 4]> = Some([45.0, 5.0, 60.0, 30.0]);
 
     #[test]
-    fn a_clip_without_a_face_is_the_whole_picture_and_a_short_one_nothing() {
+    fn a_clip_without_a_face_gives_the_whole_picture_and_a_short_clip_no_segment() {
         let blank = cut(&[None; 20], 20, 64, 48);
         assert_eq!(
             blank.segments[0].region(64, 48),
@@ -242,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn following_stops_above_thirty_segments() {
-        // A segment needs eleven frames, and the box that ends a segment belongs to none.
+    fn division_stops_above_thirty_segments() {
+        // The boxes change every eleven frames, so that each change ends a segment.
         let boxes: Vec<_> = (0..600)
             .map(|i| if (i / 11) % 2 == 0 { A } else { B })
             .collect();
@@ -253,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clip_that_breaks_off_loses_its_open_segment() {
+    fn a_truncated_clip_loses_its_last_segment() {
         assert_eq!(cut(&[A; 20], 40, 64, 48), Cut::default());
     }
 
     #[test]
-    fn boxes_are_clipped_to_whole_pixels_and_to_the_picture() {
+    fn boxes_are_rounded_to_pixels_and_limited_to_the_picture() {
         let boxes = vec![Some([-3.7, 2.9, 70.2, 47.99]); 20];
         assert_eq!(
             cut(&boxes, 20, 64, 48).segments[0].union,

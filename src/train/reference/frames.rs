@@ -1,41 +1,43 @@
-//! The reference's choice of a clip's frames (`src/train/method.md` a.4; `src/utils/video_util.py`,
-//! `subsample_frames`).
+//! The reference's selection of a clip's frames for its encoders (`src/train/method.md` a.4;
+//! `subsample_frames` in `src/utils/video_util.py`).
 
-/// Frames per second for the encoder of single pictures.
+/// Frames per second for the reference's 2D face encoder, which encodes single frames.
 pub const FRAMES_2D_HZ: f64 = 1.0;
-/// Frames per second for the encoder of windows.
+/// Frames per second for the reference's 3D face encoder, which encodes windows of frames.
 pub const FRAMES_3D_HZ: f64 = 16.0;
-/// Frames in a window of the 3D encoder, and from the start of one window to the next.
+/// Number of frames in a window of the 3D encoder. Windows do not overlap.
 pub const WINDOW_FRAMES: usize = 16;
 
-/// Number of frames that a container states: rate times length in seconds, rounded down.
+/// Number of frames of a clip by its container: frame rate (Hz) times length (s), rounded down.
 pub fn frame_count(rate_hz: f64, seconds: f64) -> usize {
     (rate_hz * seconds) as usize
 }
 
-/// Indices of the frames that are kept, of `frames` at `rate_hz`, for a stream of `target_hz`:
-/// evenly spaced from the first to the last, at least one.
+/// Indices of the frames that are kept when a clip of `frames` frames at `rate_hz` is reduced to
+/// `target_hz`. They are evenly spaced from the first frame to the last. Empty only if the clip has
+/// no frames.
 ///
-/// Frame `i` is shown at `i / rate_hz` seconds. No frame is repeated to reach a rate above the
-/// clip's own.
+/// Frame `i` is shown at `i / rate_hz` seconds. If `target_hz` is above `rate_hz`, every frame is
+/// kept once.
 pub fn subsample(frames: usize, rate_hz: f64, target_hz: f64) -> Vec<usize> {
     let Some(last) = frames.checked_sub(1) else {
         return Vec::new();
     };
-    // In this order: the quotient is rounded before the multiplication, as in the reference.
+    // The order of operations is the reference's: the quotient is rounded before the
+    // multiplication.
     let kept = ((frames as f64 * (rate_hz.min(target_hz) / rate_hz)) as usize).max(1);
     if kept == 1 {
         return vec![0];
     }
-    // numpy's linspace: the step is rounded once, and the end is set, not reached.
+    // As in numpy's linspace, the step is rounded once, and the last index is set exactly.
     let step = last as f64 / (kept - 1) as f64;
     let mut indices: Vec<usize> = (0..kept).map(|k| (k as f64 * step) as usize).collect();
     indices[kept - 1] = last;
     indices
 }
 
-/// Start and end of the windows over `frames` kept frames; the last window may be shorter. All
-/// windows have the same weight in the mean embedding.
+/// Index of the first frame and index after the last frame of each window over `frames` kept
+/// frames. The last window may be shorter; it has the same weight in the mean embedding.
 pub fn windows(frames: usize) -> Vec<[usize; 2]> {
     (0..frames)
         .step_by(WINDOW_FRAMES)
@@ -54,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_and_windows_are_the_reference_s() {
+    fn indices_and_windows_equal_those_of_the_reference() {
         let golden = crate::testing::golden("frame_subsampling.json");
         let cases = golden["cases"].as_array().unwrap();
         assert!(!cases.is_empty());
@@ -89,8 +91,8 @@ mod tests {
         }
     }
 
-    /// The rounded step falls short of a whole number: numpy's 22nd index is 214 where the exact
-    /// one is 215.
+    /// Index 21 is exactly 215, but numpy's rounded step gives a value just below, which becomes
+    /// 214.
     #[test]
     fn the_step_is_rounded_as_numpy_rounds_it() {
         let indices = subsample(431, 10.0, 1.0);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clip_without_frames_and_with_one() {
+    fn short_clips_and_counts_of_frames_and_windows() {
         assert_eq!(subsample(0, 25.0, 1.0), [0usize; 0]);
         assert_eq!(subsample(1, 25.0, 16.0), [0]);
         assert_eq!(subsample(10, 12.0, 16.0), (0..10).collect::<Vec<_>>());

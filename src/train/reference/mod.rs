@@ -1,8 +1,8 @@
-//! The reference's preprocessing of a clip, quirks included (`src/train/method.md` a.3, a.4).
+//! The reference's preprocessing of a clip, defects included (`src/train/method.md` a.3, a.4).
 //!
-//! The daemon and `extract` do not use these rules: they follow faces by [`crate::face`] and
-//! prepare pixels by [`crate::preprocess`]. They document how the reference's released features
-//! were made, and serve for comparison with them.
+//! It documents how the reference's published features were made, and serves for comparison with
+//! them. The daemon and `extract` do not use it: they track faces by [`crate::face`] and prepare
+//! pixels by [`crate::preprocess`].
 
 pub mod crop_segments;
 pub mod frames;

@@ -1,34 +1,38 @@
 //! The reference's preprocessing of a face's pixels (`src/train/method.md` a.4;
-//! `configs/model/conclu/concat/*.yaml`): 0 to 1, resized, normalised.
+//! `configs/model/conclu/concat/*.yaml`): scaled to [0, 1], resized, normalised.
 
-/// Mean and standard deviation of red, green and blue, for pixels of 0..1.
+/// Mean and standard deviation of red, green and blue, for pixels in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
     pub mean: [f32; 3],
     pub std: [f32; 3],
 }
 
-/// ImageNet's values, for single pictures.
+/// ImageNet's normalisation, intended for the 2D face encoder.
 pub const IMAGENET: Normalisation = Normalisation {
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
 };
 
-/// The values of the released configuration for single pictures: ImageNet's mean and deviation,
-/// swapped. The released features were made with them.
+/// The normalisation of the reference's configuration for the 2D face encoder: ImageNet's mean and
+/// standard deviation, swapped by mistake. The published features were made with it.
 pub const IMAGENET_SWAPPED: Normalisation = Normalisation {
     mean: IMAGENET.std,
     std: IMAGENET.mean,
 };
 
-/// Kinetics' values, for windows.
+/// The normalisation of the data set Kinetics, for the 3D face encoder.
 pub const KINETICS: Normalisation = Normalisation {
     mean: [0.43216, 0.394666, 0.37645],
     std: [0.22803, 0.22145, 0.216989],
 };
 
 impl Normalisation {
-    /// Normalises `pixels` in place: `3 x …`, one channel after another.
+    /// Normalises `pixels` in place: subtracts the mean and divides by the standard deviation of
+    /// each channel. The layout is all values of red, then of green, then of blue.
+    ///
+    /// # Panics
+    /// The number of values is not a multiple of 3.
     pub fn apply(&self, pixels: &mut [f32]) {
         assert!(
             pixels.len().is_multiple_of(3),
@@ -44,9 +48,12 @@ impl Normalisation {
     }
 }
 
-/// Resizes planes from the size `from` (height, width) to `to`: bilinear, with aligned pixel
-/// centres and without smoothing (PyTorch's `interpolate` with `align_corners=False`,
-/// `antialias=False`). `pixels` are `… x height x width`, and so is the result.
+/// Resizes planes (row-major, any number of them one after another) from the size `from` (height,
+/// width) to the size `to`. It equals PyTorch's bilinear `interpolate` with `align_corners=False`
+/// and `antialias=False`.
+///
+/// # Panics
+/// `pixels` is not a whole number of planes of the size `from`.
 pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let [height, width] = from;
     assert!(
@@ -75,12 +82,12 @@ pub fn resize(pixels: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     resized
 }
 
-/// For each position of `to`: the two neighbouring positions of `from`, and the weight of the
-/// second.
+/// For each of `to` positions: the two neighbouring positions of `from`, and the weight of the
+/// second neighbour in [0, 1].
 fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     let scale = from as f32 / to as f32;
     let tap = |place: usize| {
-        // Before the first centre there is nothing to mix with.
+        // A position before the centre of the first pixel has the value of the first pixel.
         let source = ((place as f32 + 0.5) * scale - 0.5).max(0.0);
         let first = (source as usize).min(from - 1);
         (first, (first + 1).min(from - 1), source - first as f32)
@@ -94,6 +101,7 @@ mod tests {
 
     use super::*;
 
+    /// Reads a list of numbers.
     fn numbers(value: &Value) -> Vec<f32> {
         value
             .as_array()
@@ -103,6 +111,7 @@ mod tests {
             .collect()
     }
 
+    /// Reads an object with `shape` and `data`.
     fn tensor(value: &Value) -> (Vec<usize>, Vec<f32>) {
         let (shape, data) = (
             numbers(&value["shape"])
@@ -115,6 +124,7 @@ mod tests {
         (shape, data)
     }
 
+    /// Checks that the values agree within 1e-5, relative to values above 1.
     fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
         assert_eq!(ours.len(), theirs.len(), "{what}");
         for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
@@ -169,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_stays_a_ramp_when_it_grows() {
+    fn an_enlarged_ramp_is_linear_and_an_equal_size_changes_nothing() {
         let resized = resize(&[0.0, 1.0], [1, 2], [1, 4]);
         assert_close(&resized, &[0.0, 0.25, 0.75, 1.0], "ramp");
         assert_eq!(
