@@ -17,6 +17,7 @@ pub const LABELS: [&str; 7] = [
     "anger", "disgust", "fear", "happy", "neutral", "sad", "surprise",
 ];
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str = "{train,validation,test}/<Class>/<clip>.avi with the classes Anger, Disgust, \
                       Fear, Happy, Neutral, Sad and Surprise";
 

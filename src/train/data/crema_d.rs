@@ -40,6 +40,7 @@ const SENTENCES: [(&str, &str); 12] = [
 /// The take whose published file has no sound.
 const SILENT: &str = "1076_MTI_SAD_XX";
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str =
     "AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav and VideoFlash/….flv, as in 1001_DFA_ANG_XX";
 

@@ -25,6 +25,7 @@ pub const LABELS: [&str; 7] = [
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
 ];
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str = "fer2013.csv (emotion,pixels,Usage), a fer2013*.tar.xz, or \
                       <Training|PublicTest|PrivateTest>/<class>/<file>.jpg";
 

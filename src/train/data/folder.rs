@@ -38,6 +38,7 @@ use super::table::{Row, Table};
 use super::tree::{self, AUDIO, PICTURE, VIDEO, has_extension, walk};
 use super::{DataError, Item, Listing, Media, Options, Picture, Split, Target};
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str = "recordings at any depth, or labels.csv with the columns file and label";
 
 /// Lists the recordings in the folder `root` as the data set `folder`.
@@ -247,7 +248,10 @@ fn list_labelled(dataset: &'static str, root: &Path, path: &Path) -> Result<List
     if columns.split.is_none() {
         assign_splits(&mut rows);
     }
-    let labels: BTreeSet<String> = rows.iter().flat_map(|r| r.label_names.iter().cloned()).collect();
+    let labels: BTreeSet<String> = rows
+        .iter()
+        .flat_map(|r| r.label_names.iter().cloned())
+        .collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let is_multi = rows.iter().any(|r| r.label_names.len() > 1);
     for Labelled {

@@ -20,6 +20,7 @@ pub const LABELS: [&str; 7] = [
     "neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger",
 ];
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv (at the root or in \
                       annotations/), and train_splits/, dev_splits_complete/ and \
                       output_repeated_splits_test/ with dia<d>_utt<u>.mp4 (the tables suffice \

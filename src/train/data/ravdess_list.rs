@@ -14,6 +14,7 @@ use super::tree::{AUDIO, VIDEO, walk};
 use super::{DataError, Item, Listing, Media, Options, Target};
 use crate::labels::RAVDESS;
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str =
     "Actor_NN/03-01-EE-II-SS-RR-AA.wav (or .flac) and Actor_NN/01-01-EE-II-SS-RR-AA.mp4";
 

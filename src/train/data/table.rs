@@ -125,9 +125,9 @@ impl Table {
         self.header.iter().position(|h| key(h) == key(name))
     }
 
-    /// The next row; `None` at the end of the table. Blank lines are skipped. A row with more or
-    /// fewer cells than the header is left out and added to `catalogue` as a fault, and so is a
-    /// line with an unclosed quote.
+    /// The next row; `None` at the end of the table. Blank lines are skipped. A line with an
+    /// unclosed quote, and a row with more or fewer cells than the header, are left out and added
+    /// to `catalogue` as faults.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -383,8 +383,8 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let table =
                 |lines: &[&str]| whole(&[&["\u{feff}a,b"], lines, &[""]].concat().join(end));
-            // An unclosed quote joins lines up to the end of the file, up to the next quote, or
-            // up to a quote at the end of the file.
+            // An unclosed quote joins lines: up to the next quote, up to the end of the file, or up
+            // to a quote at the end of the file.
             assert_eq!(
                 table(&["1,\"x", "2,y", "3,z"]),
                 (vec![row("2", "y"), row("3", "z")], 1)

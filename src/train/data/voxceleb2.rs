@@ -18,6 +18,7 @@ use super::table::Table;
 use super::tree::{FoundFile, folder, walk};
 use super::{DataError, Item, Listing, Media, Options, Split, tree};
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str =
     "dev/mp4/<idXXXXX>/<youtube>/<clip>.mp4, and beside it dev/aac/<idXXXXX>/<youtube>/<clip>.m4a";
 

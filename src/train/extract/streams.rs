@@ -10,8 +10,8 @@ use crate::time::{MediaTime, Span};
 
 /// Time to wait for the stream that the stages need next, before the other stream is read.
 const STEP: Duration = Duration::from_millis(2);
-/// Number of waits without an item after which an item of the stream that is not needed is removed,
-/// because a full lane of it may block the demuxer.
+/// Number of waits without an item. After them, an item of the stream that is not needed is
+/// removed, because its full lane may block the demuxer.
 const STALLED_STEPS: u32 = 10;
 
 /// The decoders' lanes, and received items that are held for the next part of the recording.

@@ -277,6 +277,7 @@ fn simclr_loss_equals_the_authors_loss() {
     });
 }
 
+/// The length of a zero vector is 0, so normalisation must not divide by it.
 #[test]
 fn a_projection_of_zeros_has_a_finite_loss_and_gradient() {
     let device = autodiff_device();

@@ -54,6 +54,7 @@ impl FileStamp {
         paths(media).into_iter().map(FileStamp::read_file).collect()
     }
 
+    /// The stamp of one file.
     fn read_file(path: &Path) -> io::Result<FileStamp> {
         let file = File::open(path)?;
         // Metadata before content: if the file changes in between, it differs from its stamp later.

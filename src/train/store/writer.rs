@@ -43,8 +43,8 @@ impl ShardWriter {
     /// again.
     ///
     /// # Errors
-    /// The folder has a store with other settings or another number of shards, the files are
-    /// damaged elsewhere than at the end, or another process writes this shard.
+    /// The folder has a store with other settings or another number of shards. The files are
+    /// damaged elsewhere than at the end. Another process writes this shard.
     pub fn open(dir: &Path, spec: &StoreSpec, shard: Shard) -> Result<ShardWriter, StoreError> {
         ShardWriter::open_for(dir, spec, shard, &[])
     }

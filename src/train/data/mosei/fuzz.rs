@@ -17,7 +17,7 @@ const TABLES: [&str; 4] = [
     "Sr No.,Utterance,Emotion\n1,\"He said \"\"no\"\", then.\",neutral\n2,café,joy\n",
 ];
 
-/// Reads the whole table and checks that line numbers increase, that the first cell of a row can be
+/// Reads the whole table. Checks that line numbers increase, that the first cell of each row can be
 /// read, and that errors and faults have a text.
 fn check_table(path: &Path, input: &[u8]) {
     let mut catalogue = Catalogue::default();

@@ -42,6 +42,7 @@ use super::folded_names::folded;
 use super::tree::{folder, walk};
 use super::{DataError, Item, Listing, Options, Split, Target};
 
+/// The files that the loader expects, for the error if a folder has no item of the data set.
 const LAYOUT: &str = "Raw/Videos/Full/Combined/<video>.mp4, \
                       Raw/Transcript/Segmented/Combined/<video>.txt, CMU_MOSEI_Labels.csd (or \
                       labels.csv) and cmu_mosei_std_folds.py (or standard_folds.json)";
