@@ -81,7 +81,7 @@ const SETTINGS: FitSettings = FitSettings {
     keep: Keep::Best,
 };
 
-/// The run of [`Tiny`] in `folder`. `stop_after`: the number of epochs after which training stops.
+/// The run of [`Tiny`] in `folder`. `stop_after`: training stops after this epoch.
 fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> TrainingRun<'static> {
     TrainingRun {
         name: "tiny",

@@ -241,7 +241,7 @@ mod tests {
     use crate::train::metrics::Truth;
 
     /// Predictions for `items` items of class 0, of which 70 % are correct, and the name of each
-    /// item's group of `group` items. `together`: the items of a group are all correct or all wrong.
+    /// item's group of `group` items. `together`: a group's items are all correct or all wrong.
     fn predictions(items: usize, group: usize, together: bool) -> (Predictions, Vec<String>) {
         let right = |item: usize| {
             let seed = if together { item / group } else { item };

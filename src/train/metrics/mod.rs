@@ -2,7 +2,7 @@
 //!
 //! [`measure`] computes a [`Measurement`] from [`Predictions`], which are scores with true labels.
 //! It contains every metric with its bootstrap interval, the confusion matrix and the reliability
-//! diagram. Metrics named `reference_*` are computed as by ConCluGen's code ([`reference`]). Metrics
+//! diagram. The metrics `reference_*` are computed as by ConCluGen's code ([`reference`]). Metrics
 //! with names of the literature (`war`, `uar`, `mosei_wa`, …) are defined as in the papers
 //! ([`figure`]). Each metric has a definition of one sentence.
 

@@ -12,8 +12,8 @@ pub struct Predictions {
     /// Probabilities, `[items, labels]` row by row: of a softmax over the labels for
     /// [`Task::Single`], of a sigmoid per label for [`Task::Multi`].
     scores: Vec<f32>,
-    /// The logits from which `scores` were computed, not divided by a temperature, `[items, labels]`
-    /// row by row. `None`: only the probabilities are known.
+    /// The logits from which `scores` were computed, not divided by a temperature, `[items,
+    /// labels]` row by row. `None`: only the probabilities are known.
     logits: Option<Vec<f32>>,
     truth: Truth,
 }

@@ -1,6 +1,6 @@
 //! Wilson's score interval of a proportion.
 
-/// Wilson's 95 % score interval `[low, high]` of the proportion `share` (0..1) among `count` items.
+/// Wilson's 95 % score interval `[low, high]` of the proportion `share` (0..1) of `count` items.
 pub fn wilson(share: f64, count: usize) -> [f64; 2] {
     let (n, z) = (count.max(1) as f64, 1.959964);
     let middle = share + z * z / (2.0 * n);
