@@ -34,8 +34,8 @@ pub struct HeadCalibration {
 }
 
 impl HeadCalibration {
-    /// Warnings that confidences are unreliable or nearly always too low for an answer, one sentence
-    /// each; empty if there is nothing to warn of.
+    /// Warnings that confidences are unreliable or nearly always too low for an answer, one
+    /// sentence each; empty if there is nothing to warn of.
     pub fn warnings(&self) -> Vec<String> {
         let few: Vec<String> = self
             .subsets

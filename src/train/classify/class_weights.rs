@@ -11,8 +11,8 @@ use super::{ClassWeights, FinetuneRecipe};
 /// weights. `truth`: the labels of the training clips; `labels`: the number of labels.
 ///
 /// # Errors
-/// The recipe asks for the reference's weights, and ConCluGen has none for `dataset` or has them for
-/// another number of labels.
+/// The recipe asks for the reference's weights, and ConCluGen has none for `dataset` or has them
+/// for another number of labels.
 pub(super) fn class_weights(
     recipe: &FinetuneRecipe,
     dataset: &str,

@@ -56,8 +56,8 @@ pub enum PredictionError {
 }
 
 impl Predictions {
-    /// Predictions from probabilities `scores` and, if known, their `logits`, each `[items, labels]`
-    /// row by row. The metrics `reference_*` use the logits.
+    /// Predictions from probabilities `scores` and, if known, their `logits`, each `[items,
+    /// labels]` row by row. The metrics `reference_*` use the logits.
     ///
     /// # Errors
     /// There are fewer than two labels, the lengths do not match, a class is not below the number

@@ -1,5 +1,5 @@
 //! Class weights of the loss (`src/train/method.md` a.2 and f.1): those of the reference
-//! (ConCluGen's code), whose weights for CAER are wrong, and corrected ones.
+//! (ConCluGen's code), of which those for CAER are wrong, and corrected ones.
 
 /// Cross-entropy weights as ConCluGen's code computes them for the data set CAER: each class's share
 /// of the items. `counts`: items per class.

@@ -95,8 +95,8 @@ fn report(task: Task) -> Report {
     }
 }
 
-/// Checks that `page` is well-formed, and returns it as XML. HTML closes `meta` elements implicitly;
-/// an XML parser needs an explicit end.
+/// Checks that `page` is well-formed, and returns it as XML. HTML closes `meta` elements
+/// implicitly; an XML parser needs an explicit end.
 fn parse(page: &str) -> String {
     let closed = page
         .replace("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\"/>")
