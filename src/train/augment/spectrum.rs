@@ -17,8 +17,8 @@ const CURVE_DEVIATION: f32 = 0.35;
 /// Augments a normalised log-mel spectrogram in place. `values`: `[mels, frames]`, row by row.
 ///
 /// The mel axis is stretched or compressed, as by a longer or shorter vocal tract (Jaitly and
-/// Hinton 2013). A piecewise linear curve over the mel bands is added to every frame, as the frequency
-/// response of another microphone. The result is normalised to mean 0 and deviation 1.
+/// Hinton 2013). A piecewise linear curve over the mel bands is added to every frame, as the
+/// frequency response of another microphone. The result is normalised to mean 0 and deviation 1.
 pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     let warp = rng.random_range(1.0 - WARP..1.0 + WARP);
     let curve: [f32; CURVE] = std::array::from_fn(|_| CURVE_DEVIATION * normal(rng));

@@ -13,9 +13,9 @@ use crate::recognize::text_embedding;
 use crate::train::fusion::HeadBatch;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Computes the goldens of the bundle in the folder `bundle`: the outputs of its graphs for generated
-/// inputs. The cases are: a face; a voice; a face and a voice; one face frame and a short voice; a
-/// text; all three modalities.
+/// Computes the goldens of the bundle in the folder `bundle`: the outputs of its graphs for
+/// generated inputs. The cases are: a face; a voice; a face and a voice; one face frame and a short
+/// voice; a text; all three modalities.
 ///
 /// # Errors
 /// A graph cannot be opened or run, or the bundle lacks an encoder of face, voice or text.

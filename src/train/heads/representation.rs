@@ -87,7 +87,7 @@ impl RepresentationHead {
         }
     }
 
-    /// Maps embeddings `[batch, dim]`, which it standardises first, to representations `[batch, R]`.
+    /// Maps embeddings `[batch, dim]`, not yet standardised, to representations `[batch, R]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = self.gated.forward(self.standardise(x));
         match &self.widen {

@@ -1,8 +1,8 @@
 //! Class weights of the loss (`src/train/method.md` a.2 and f.1): those of the reference
 //! (ConCluGen's code), of which those for CAER are wrong, and corrected ones.
 
-/// Cross-entropy weights as ConCluGen's code computes them for the data set CAER: each class's share
-/// of the items. `counts`: items per class.
+/// Cross-entropy weights as ConCluGen's code computes them for the data set CAER: the share of each
+/// class in the items. `counts`: items per class.
 ///
 /// These weights favour frequent classes further, which is an error of ConCluGen. The profile
 /// `reference` keeps the error for parity.

@@ -264,7 +264,7 @@ impl Components {
         order.sort_by(|a, b| inner.eigenvalues[*b].total_cmp(&inner.eigenvalues[*a]));
         let turned = DMatrix::from_fn(width, width, |i, j| inner.eigenvectors[(i, order[j])]);
         let mut coordinates = coordinates * turned;
-        // The sign of a component is arbitrary: it is chosen so that the furthest point is positive.
+        // The sign of a component is arbitrary. The point furthest from 0 is made positive.
         for mut column in coordinates.column_iter_mut() {
             if column
                 .iter()
@@ -291,8 +291,8 @@ impl Components {
 mod tests {
     use super::*;
 
-    /// `count` vectors of 40 dimensions in three clusters, which differ in dimensions 7 and 21, with
-    /// noise. Returns the vectors row by row, their ids and the index of each vector's cluster.
+    /// `count` noisy vectors of 40 dimensions in three clusters, which differ in dimensions 7 and
+    /// 21. Returns the vectors row by row, their ids and the index of each vector's cluster.
     fn clusters(count: usize) -> (Vec<f32>, Vec<String>, Vec<usize>) {
         let mut generator = StdRng::seed_from_u64(5);
         let category: Vec<usize> = (0..count).map(|i| i % 3).collect();
