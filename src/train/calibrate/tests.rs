@@ -213,7 +213,9 @@ fn few_recordings_lower_the_threshold_only_with_enough_correct_ones_for_the_numb
     // With more recordings, a smaller share of right predictions is enough.
     assert_eq!((few(2, 4, 3), few(6, 10, 3)), (0.45, few(4, 4, 3)));
     // Seven predictions for each recording count as one.
-    let pooled: Vec<ScoredPrediction> = (0..7).flat_map(|_| low_confidence(0.21, &[true; 4])).collect();
+    let pooled: Vec<ScoredPrediction> = (0..7)
+        .flat_map(|_| low_confidence(0.21, &[true; 4]))
+        .collect();
     assert_eq!(abstain_threshold(&pooled, 7, 4), 0.45);
     assert!(abstain_threshold(&pooled, 5, 4) <= 0.21);
     // Without recordings, the threshold is the highest one.
@@ -277,7 +279,10 @@ fn many_predictions_with_an_accuracy_of_45_percent_keep_the_highest_threshold() 
     let share = answered(&doubtful, 0.45);
     assert!((0.6..0.75).contains(&share), "{share}");
     assert_eq!(low_coverage_warning(share, "the clips"), None);
-    let silent =
-        low_coverage_warning(answered(&low_confidence(0.2, &[true; 9]), 0.45), "the clips").unwrap();
+    let silent = low_coverage_warning(
+        answered(&low_confidence(0.2, &[true; 9]), 0.45),
+        "the clips",
+    )
+    .unwrap();
     assert!(silent.contains("0.0 % of the clips reach"), "{silent}");
 }
