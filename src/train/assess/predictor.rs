@@ -70,6 +70,7 @@ pub trait Predictor {
 
 /// The trained classifier in the folder of a run of `finetune --store`.
 pub struct RunPredictor {
+    /// Recipe, labels and stores of the run.
     pub run: ClassifierRun,
     net: Recognition,
     calibration: HeadCalibration,

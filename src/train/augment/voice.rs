@@ -22,7 +22,7 @@ pub struct VoiceVariation {
     /// Added noise: its signal-to-noise ratio in dB, and the correlation of successive samples (0:
     /// white noise, near 1: brownian). The noise of rooms has more low than high frequencies.
     noise: Option<(f32, f32)>,
-    /// Change of the loudness.
+    /// Gain of the samples in dB, applied last before the quantisation.
     gain_db: f32,
     /// Number of bits of each mu-law sample, as of a coarse codec (G.711 has eight); `None`: no
     /// quantisation.

@@ -6,7 +6,7 @@ use crate::assets::project_above;
 
 /// The path as model cards show it, without folder names of the machine: relative to the project's
 /// folder if the path is inside it, otherwise the last component. A project's folder is one that
-/// [`project_above`] recognises.
+/// `project_above` recognises.
 pub fn shown_path(path: &Path) -> String {
     let full = resolved(path).unwrap_or_else(|| path.to_owned());
     let inside = project_above(&full).and_then(|project| full.strip_prefix(project).ok());

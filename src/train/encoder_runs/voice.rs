@@ -16,8 +16,8 @@ use super::run_folder;
 /// The voice encoders that a recipe trains, which differ in their training data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceRun {
-    /// Trained without the calibration actors and the calibration corpus, whose confidences it
-    /// calibrates.
+    /// Trained without the calibration actors and the calibration corpus. On their clips, the
+    /// confidence of voices is calibrated.
     Calibration,
     /// Trained on the calibration corpus alone; used only for metrics on the other corpora.
     OtherCorpus,

@@ -20,6 +20,7 @@ pub(super) fn held_out(
     all: &[LabelledEmbeddings],
     subset: &Presence,
 ) -> (HeadBatch, Vec<usize>, Vec<f64>) {
+    /// Number of rows per item, which differ in the random items of the other modalities.
     const DRAWS: usize = 4;
     let leads = [Modality::Voice, Modality::Face, Modality::Text]
         .into_iter()

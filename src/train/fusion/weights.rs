@@ -12,7 +12,8 @@ use super::FACE;
 /// modality alone.
 const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
 /// Candidate bounds of a modality's logits, in nats ([`Head::with_bounds`]). The selection data has
-/// few voices that are confident and wrong, so no bound is not among the candidates.
+/// few voices that are confident and wrong, so the fit would favour unbounded logits; they are no
+/// candidate.
 const BOUNDS: [f64; 6] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0];
 /// Candidate strengths of the label prior of faces; 0: no prior, 1: the full log prior.
 const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];

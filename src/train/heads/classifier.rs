@@ -28,6 +28,7 @@ pub struct ClassifierShape {
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     pub(crate) layers: Vec<Linear>,
+    /// Adds a learned function of the presence to the first layer; `None`: presence is no input.
     pub(crate) presence: Option<Linear>,
     dropout: Dropout,
 }

@@ -32,10 +32,14 @@ pub struct PretextShape {
 /// reconstruction head per modality.
 #[derive(Module, Debug)]
 pub struct PretextHeads {
+    /// First layer of the projection head, before batch normalisation and ReLU.
     pub(crate) narrow: Linear,
     pub(crate) norm: BatchNorm,
+    /// Last layer of the projection head.
     pub(crate) project: Linear,
+    /// The cluster head; `None`: there is none.
     pub(crate) cluster: Option<Linear>,
+    /// One head per modality; empty: there are no reconstruction heads.
     pub(crate) reconstruct: Vec<ReconstructionHead>,
     rectified_projection: bool,
     rectified_reconstruction: bool,

@@ -25,6 +25,7 @@ impl TallyCounts {
         }
     }
 
+    /// Whether items have any number of labels.
     fn multi(&self) -> bool {
         self.tally.task == Task::Multi
     }
@@ -40,8 +41,9 @@ pub struct Metric {
     /// Whether the summary table of a report shows the metric; its full list shows every metric.
     pub headline: bool,
     pub better: Better,
-    /// Whether the metric is defined for items with exactly one label; `multi`: with several.
+    /// Whether the metric is defined for items with exactly one label.
     single: bool,
+    /// Whether the metric is defined for items with any number of labels.
     multi: bool,
     compute: fn(&TallyCounts) -> Option<f64>,
 }
@@ -121,10 +123,12 @@ macro_rules! metrics {
     };
 }
 
+/// Whether a table entry with the task word `task` is for single-label tasks.
 const fn for_single(task: &str) -> bool {
     task.as_bytes()[0] != b'm'
 }
 
+/// Whether a table entry with the task word `task` is for multi-label tasks.
 const fn for_multi(task: &str) -> bool {
     task.as_bytes()[0] != b's'
 }
@@ -283,6 +287,7 @@ static LABEL_METRICS: &[LabelMetric] = label_metrics! {
         |t, l| reference_label(t, l, ReferenceMetric::F1);
 };
 
+/// `part / of`; `None` if `of` is 0.
 fn share(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
@@ -326,6 +331,7 @@ fn mean_of(counts: &TallyCounts, of: impl Fn(&Decisions) -> Option<f64>) -> Opti
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// ConCluGen's metric over all labels; `None` without items.
 fn reference(counts: &TallyCounts, kind: ReferenceMetric, average: Average) -> Option<f64> {
     Some(kind.averaged(&counts.reference, counts.multi(), average))
         .filter(|_| counts.tally.items > 0)

@@ -52,7 +52,7 @@ fn live_windows_end_every_hop_during_speech() {
         ([0, 20_800], [0, 24_000], 9)
     );
     assert_eq!(early[8], [14_400, 46_400]);
-    // Speech that is too short for a window of the minimum gives one window with all of it.
+    // Speech that is shorter than the minimum gives one window, which contains all of it.
     assert_eq!(
         spans(&clip(64_000, [40_000, 42_000]), 4_800),
         [[10_000, 42_000]]
