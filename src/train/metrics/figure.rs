@@ -25,7 +25,6 @@ impl TallyCounts {
         }
     }
 
-    /// Whether items have any number of labels.
     fn multi(&self) -> bool {
         self.tally.task == Task::Multi
     }
@@ -331,7 +330,6 @@ fn mean_of(counts: &TallyCounts, of: impl Fn(&Decisions) -> Option<f64>) -> Opti
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// ConCluGen's metric over all labels; `None` without items.
 fn reference(counts: &TallyCounts, kind: ReferenceMetric, average: Average) -> Option<f64> {
     Some(kind.averaged(&counts.reference, counts.multi(), average))
         .filter(|_| counts.tally.items > 0)
