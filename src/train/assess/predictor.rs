@@ -1,4 +1,5 @@
-//! Predictors: the weights of a run, or the graphs of a bundle as the daemon runs them.
+//! The models that `evaluate` can measure on feature stores: the classifier of a run, or the head
+//! of a bundle as the daemon runs it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,37 +16,46 @@ use crate::train::features::Features;
 use crate::train::fit::{device, values};
 use crate::train::report::{Line, LineChart, Training};
 
-/// Maps rows of a feature store to logits.
+/// A model that maps rows of feature stores to logits: what `evaluate` measures.
 pub trait Predictor {
     /// The title of the report.
     fn title(&self) -> String;
+    /// Whether each clip has exactly one label or any number of labels.
     fn task(&self) -> Task;
+    /// The names of the labels, in the order of the logits.
     fn labels(&self) -> &[String];
-    /// The modalities that the predictor takes.
+    /// The modalities whose embeddings the model takes.
     fn modalities(&self) -> Vec<Modality>;
-    /// Fingerprint of the encoders of its input embeddings.
+    /// Hash of the encoders and the preprocessing that the input embeddings must come from.
     fn fingerprint(&self) -> &str;
-    /// The stores that the predictor was trained on.
+    /// The folders of the stores that the model was trained on; empty if they are unknown.
     fn training_stores(&self) -> Vec<PathBuf>;
-    /// Maps label names of a store to [`Predictor::labels`]. Clips with a label that maps to "" are
-    /// left out.
+    /// Maps `theirs`, the label names of a store, to names of [`Predictor::labels`]. A name without
+    /// an entry keeps its name. Clips with a label that maps to "" are left out.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String>;
-    /// Logits `[rows, labels]`, row by row, before the temperature. Only modalities of the features
-    /// that are marked in `shown` are used.
+    /// The logits of the rows with the indices `rows`, `[rows, labels]` row by row, not divided by
+    /// the temperature. `shown`: whether each modality of the features is used.
+    ///
+    /// # Errors
+    /// A row cannot be read, or the model fails.
     fn logits(
         &mut self,
         features: &Features,
         rows: &[usize],
         shown: &[bool],
     ) -> anyhow::Result<Vec<f32>>;
-    /// The temperature of the subset of modalities with this name.
+    /// The temperature of the subset of modalities with the name `subset` (`face+voice`); 1 if it
+    /// is unknown.
     fn temperature(&self, subset: &str) -> f32;
-    /// Confidence below which the predictor abstains, 0..1.
+    /// Confidence below which the model abstains, 0..1.
     fn abstain_threshold(&self) -> f32;
-    /// Name of the vectors that [`Predictor::representations`] returns.
+    /// Name of the vectors that [`Predictor::representations`] returns, for the report.
     fn representation_name(&self) -> &'static str;
-    /// The representations of the modality with index `modality`: their length, and `[rows,
-    /// length]` row by row.
+    /// Vectors of the modality with index `modality` in the features, for the scatter plots of the
+    /// report. Returns the length of a vector, and the vectors `[rows, length]` row by row.
+    ///
+    /// # Errors
+    /// A row cannot be read, or the model fails.
     fn representations(
         &mut self,
         features: &Features,
@@ -54,12 +64,13 @@ pub trait Predictor {
     ) -> anyhow::Result<(usize, Vec<f32>)>;
     /// Notes for the report page, one sentence each.
     fn notes(&self) -> Vec<String>;
-    /// The training curves, if known.
+    /// The training curves; `None` if they are unknown.
     fn training(&self) -> Option<Training>;
 }
 
-/// The classifier of a run that `finetune` made over stores.
+/// The trained classifier in the folder of a run of `finetune --store`.
 pub struct RunPredictor {
+    /// Recipe, labels and stores of the run.
     pub run: ClassifierRun,
     net: Recognition,
     calibration: HeadCalibration,
@@ -70,7 +81,7 @@ impl RunPredictor {
     /// Opens the run in `folder`.
     ///
     /// # Errors
-    /// The folder holds no finished run.
+    /// The folder has no finished run of `finetune`.
     pub fn open(folder: &Path) -> anyhow::Result<RunPredictor> {
         let (run, net, calibration, progress) = classify::load(folder)?;
         Ok(RunPredictor {
@@ -200,7 +211,7 @@ impl Predictor for RunPredictor {
     }
 }
 
-/// The head of a bundle, as the daemon runs it on a CPU.
+/// The head of a bundle as an ONNX graph, run on the CPU as in the daemon.
 pub struct BundlePredictor {
     bundle: Bundle,
 }
@@ -246,7 +257,8 @@ impl Predictor for BundlePredictor {
         Vec::new()
     }
 
-    /// Maps a name to the bundle's label of the same name or meaning, else to "".
+    /// Maps a name to the label of the bundle with the same name or meaning, or to "" if the bundle
+    /// has no such label.
     fn label_map(&self, theirs: &[String]) -> BTreeMap<String, String> {
         let ours = |name: &String| {
             let known = |wanted: &str| {
@@ -331,7 +343,7 @@ mod tests {
     use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 
     #[test]
-    fn a_bundle_predicts_rows_as_it_does_live_and_maps_label_synonyms() {
+    fn a_bundle_gives_stored_rows_the_logits_of_live_clips_and_maps_label_synonyms() {
         let mut predictor = BundlePredictor::open(&project("models/default")).unwrap();
         let map =
             predictor.label_map(&["Happiness", "disgust", "contempt", "calm"].map(String::from));
@@ -398,7 +410,7 @@ mod tests {
             .logits(&features, &[0], &[true, false, true])
             .unwrap();
         assert_eq!(both, head_logits(&mut predictor.bundle, &live).unwrap());
-        // A voice that is not there adds nothing, a face that is hidden does.
+        // The row has no voice, so using the voice changes nothing. Leaving out the face does.
         assert_eq!(
             both,
             predictor

@@ -1,4 +1,4 @@
-//! Augmentation of face crops, as by other cameras.
+//! Augmentation of face crops: random changes as by another camera, light or pose.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -6,57 +6,72 @@ use rand::rngs::StdRng;
 use super::normal;
 use crate::clip::Crop;
 
-/// An augmentation of a face, drawn once and applied to one crop or to all crops of a clip.
+/// The parameters of one face augmentation. They are drawn once, and applied to one crop or to all
+/// crops of a clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CropVariation {
+    /// Whether the crop is mirrored horizontally.
     flip: bool,
+    /// Angle of the rotation about the centre.
     angle_radians: f32,
+    /// Factor on the size of the face.
     scale: f32,
-    /// Shift as a share of the side.
+    /// Shift along x and y, as a share of the side of the source crop.
     shift: [f32; 2],
-    /// Half-profile: shift of the middle of the face, as a share of half the side; the edges of the
-    /// picture stay.
+    /// Approximated half-profile: horizontal shift of the middle of the face, as a share of half
+    /// the side. The left and right edges of the picture stay. `None`: the face is not turned.
     turn: Option<f32>,
+    /// Factor on the difference of each pixel from 128.
     contrast: f32,
+    /// Added to each pixel, whose range is 0 to 255.
     brightness: f32,
-    /// Factors on red, green and blue; a grey crop has none.
+    /// Factors on red, green and blue; not applied to a grey crop.
     gains: [f32; 3],
-    /// Exponent of the brightness, as of a dark or an overexposed camera.
+    /// Exponent applied to pixels of the range 0..1, as of a dark or an overexposed camera.
     gamma: Option<f32>,
-    /// Light from one side: its direction in radians, and the added brightness at the edge.
+    /// Light from one side: its direction in radians, and the relative gain in brightness at the
+    /// edge of the picture.
     light: Option<[f32; 2]>,
+    /// Share of the 3x3 box blur in the result, 0..1.
     blur: Option<f32>,
+    /// Standard deviation of the pixel noise, of 255.
     noise: Option<f32>,
-    /// Reflections on glasses.
+    /// Reflections on glasses; empty: none.
     glare: Vec<Glare>,
+    /// A rectangle that is painted over; `None`: none.
     erased: Option<Erased>,
 }
 
-/// A soft bright spot; its position and size are shares of the side.
+/// A soft bright spot, added to the picture as a Gaussian.
 #[derive(Clone, Debug, PartialEq)]
 struct Glare {
+    /// Position (x, y), as shares of the side of the crop.
     centre: [f32; 2],
+    /// Distances along x and y at which the brightness has fallen to 1/e, as shares of the side.
     radii: [f32; 2],
-    /// Brightness added at its centre, of 255.
+    /// Brightness added at the centre, of 255.
     light: f32,
 }
 
-/// Position of the eyes in a face crop, in shares of its side, and the largest distance of a spot
-/// from them.
+/// Positions (x, y) of the eyes in an aligned face crop, as shares of its side.
 const EYES: [[f32; 2]; 2] = [[0.32, 0.39], [0.68, 0.39]];
+/// Largest distance of a reflection from the eye along each axis, as a share of the side.
 const NEAR_EYE: f32 = 0.08;
 
-/// A rectangle of one brightness; its position and size are shares of the side.
+/// A rectangle that is painted with one brightness (random erasing).
 #[derive(Clone, Debug, PartialEq)]
 struct Erased {
+    /// Width and height, as shares of the side of the crop.
     size: [f32; 2],
-    /// Position within the free space, as a share of that space.
+    /// Position along x and y, 0..1: 0 places the rectangle at the left or upper edge, 1 at the
+    /// right or lower edge.
     place: [f32; 2],
+    /// Brightness of the painted pixels, 0 to 255.
     shade: f32,
 }
 
 impl CropVariation {
-    /// Draws an augmentation.
+    /// Draws random parameters.
     pub fn draw(rng: &mut StdRng) -> CropVariation {
         CropVariation {
             flip: rng.random_bool(0.5),
@@ -93,7 +108,7 @@ impl CropVariation {
         }
     }
 
-    /// Keeps only flip, rotation, scale and shift.
+    /// The same flip, rotation, scale and shift, without all other changes.
     fn placement_only(self) -> CropVariation {
         CropVariation {
             turn: None,
@@ -110,8 +125,9 @@ impl CropVariation {
         }
     }
 
-    /// Applies the augmentation to a crop. The result has `side` pixels and the same channels.
-    /// `rng` draws the noise, which differs from crop to crop of a clip, as with cameras.
+    /// Applies the augmentation to a crop. The result is `side` x `side` pixels, with the channels
+    /// of `crop`. `rng` draws the pixel noise, which differs between the crops of a clip, as with a
+    /// camera.
     pub fn apply(&self, crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
         let channels = crop.channels;
         let size = side as f32;
@@ -139,7 +155,7 @@ impl CropVariation {
                 .map(|i| {
                     let (x, y) = ((i % side) as f32 - middle, (i / side) as f32 - middle);
                     let x = if self.flip { -x } else { x };
-                    // Narrows one cheek and widens the other.
+                    // The half-profile: one cheek is narrowed, the other one widened.
                     let x = self
                         .turn
                         .map_or(x, |turn| x + turn * middle * (1.0 - (x / middle).powi(2)));
@@ -204,7 +220,8 @@ impl CropVariation {
 }
 
 impl Glare {
-    /// Draws a spot near `eye`, with probability 3/4.
+    /// Draws a reflection near `eye` with probability 3/4; otherwise `None`. `eye`: position as
+    /// shares of the side.
     fn draw(eye: [f32; 2], rng: &mut StdRng) -> Option<Glare> {
         rng.random_bool(0.75).then(|| Glare {
             centre: eye.map(|at| at + rng.random_range(-NEAR_EYE..NEAR_EYE)),
@@ -214,18 +231,21 @@ impl Glare {
     }
 }
 
-/// Augments a face as if by another camera, pose or crop: flip, shift up to 4 of 48 pixels,
-/// rotation up to 10 degrees, scale up to a tenth, an approximated half-profile (the picture is
-/// bent), reflections on glasses, brightness, contrast, gamma, tint (colour only), light from one
-/// side, blur, noise, and an erased rectangle. The result is `side` pixels wide, with the same
-/// channels.
+/// Augments a face crop by random parameters. The result is `side` x `side` pixels, with the
+/// channels of `crop`.
+///
+/// The face is mirrored, shifted by up to 4 of 48 pixels, rotated by up to 10 degrees, scaled by up
+/// to a tenth, and bent to an approximated half-profile. Brightness, contrast, gamma and tint
+/// (colour only) change. Light from one side, reflections on glasses, blur, noise and an erased
+/// rectangle are added.
 pub fn vary_crop(crop: &Crop, side: usize, rng: &mut StdRng) -> Crop {
     CropVariation::draw(rng).apply(crop, side, rng)
 }
 
-/// [`vary_crop`] with probability `camera_variation`; else only flip, shift, rotation and scale.
+/// Augments a face crop by [`vary_crop`] with probability `camera_variation` (0..1), otherwise by
+/// flip, shift, rotation and scale only. The result is `side` x `side` pixels.
 pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut StdRng) -> Crop {
-    // At 1 no number is drawn: earlier runs are repeated bit by bit.
+    // At 1 no random number is drawn, so that runs from before this setting repeat bit by bit.
     if camera_variation >= 1.0 || rng.random_bool(camera_variation) {
         return vary_crop(crop, side, rng);
     }
@@ -234,7 +254,8 @@ pub fn vary_picture(crop: &Crop, side: usize, camera_variation: f64, rng: &mut S
         .apply(crop, side, rng)
 }
 
-/// Bilinear interpolation in one channel; the border is repeated outside.
+/// The pixel of one channel at (`x`, `y`), by bilinear interpolation. Outside of the crop, its
+/// border pixels are repeated. Coordinates are in pixels; 0 is the centre of the first pixel.
 pub(crate) fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     let last = crop.size - 1;
     let (x, y) = (x.clamp(0.0, last as f32), y.clamp(0.0, last as f32));
@@ -247,7 +268,7 @@ pub(crate) fn bilinear(crop: &Crop, channel: usize, x: f32, y: f32) -> f32 {
     top + (bottom - top) * (y - y0 as f32)
 }
 
-/// The mean over 3x3 pixels.
+/// A box blur: the mean over 3x3 pixels, or fewer at the border. `values`: `[size, size]`.
 fn blur(values: &[f32], size: usize) -> Vec<f32> {
     let near = |i: usize| i.saturating_sub(1)..=(i + 1).min(size - 1);
     (0..size * size)
@@ -268,7 +289,7 @@ mod tests {
     use crate::model::golden::golden_crop;
 
     #[test]
-    fn crops_keep_their_shape_and_follow_the_seed() {
+    fn augmented_crops_keep_size_and_channels_and_depend_only_on_the_seed() {
         let crop = golden_crop(1, 0, 48, 1);
         let mut all = Vec::new();
         for seed in 0..40 {
@@ -289,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_varied_crop_is_still_the_same_picture() {
+    fn an_augmented_crop_correlates_with_its_original_more_than_with_another() {
         let crop = golden_crop(3, 0, 48, 1);
         let flipped: Vec<u8> = (0..48 * 48)
             .map(|i| crop.pixels[i / 48 * 48 + 47 - i % 48])
@@ -313,8 +334,8 @@ mod tests {
                     - correlation(&varied, &other)
             })
             .collect();
-        // A dark camera and light from one side leave little of a picture, and still more than
-        // another one has.
+        // A dark camera with light from one side leaves little of a picture, so a few of the 40
+        // augmented crops may be hardly more similar to their original than to another picture.
         assert!(
             alike.iter().filter(|c| **c > 0.15).count() >= 36
                 && alike.iter().sum::<f64>() > 0.4 * 40.0,
@@ -323,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_varies_as_grey_and_a_clips_crops_vary_equally() {
+    fn colour_crops_change_as_grey_ones_and_crops_of_a_clip_change_equally() {
         let grey = golden_crop(5, 0, 48, 1);
         let colour = Crop {
             size: 48,
@@ -350,8 +371,8 @@ mod tests {
                 (tinted.size, tinted.channels, tinted.pixels.len()),
                 (48, 3, 48 * 48 * 3)
             );
-            // Two pictures that differ by a constant differ by a constant afterwards: flips and
-            // shifts were the same.
+            // Two pictures that differ by a constant still do so afterwards, because both are
+            // flipped and shifted equally.
             let lighter = Crop {
                 pixels: grey.pixels.iter().map(|p| p / 2 + 20).collect(),
                 ..grey.clone()
@@ -381,8 +402,8 @@ mod tests {
         }
     }
 
-    /// The identity.
-    fn still() -> CropVariation {
+    /// An augmentation that changes nothing.
+    fn identity() -> CropVariation {
         CropVariation {
             flip: false,
             angle_radians: 0.0,
@@ -393,8 +414,8 @@ mod tests {
     }
 
     #[test]
-    fn a_turned_head_keeps_its_outline_and_shows_more_of_one_cheek() {
-        // A ramp from left to right: each value identifies its column.
+    fn a_half_profile_keeps_the_edges_and_widens_one_cheek() {
+        // Brightness rises from left to right, so that a value identifies its column.
         let ramp = Crop {
             size: 48,
             channels: 1,
@@ -405,10 +426,10 @@ mod tests {
                 .apply(&ramp, 48, &mut StdRng::seed_from_u64(1))
                 .pixels
         };
-        assert_eq!(apply(&still()), ramp.pixels);
+        assert_eq!(apply(&identity()), ramp.pixels);
         let turned = apply(&CropVariation {
             turn: Some(0.3),
-            ..still()
+            ..identity()
         });
         let row = &turned[..48];
         assert!(row[0] < 5 && row[47] > 230 && row.is_sorted(), "{row:?}");
@@ -421,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn glare_lights_the_eyes_and_no_more() {
+    fn glare_brightens_only_pixels_near_an_eye() {
         let grey = Crop {
             size: 48,
             channels: 1,
@@ -434,7 +455,7 @@ mod tests {
                 .collect::<Vec<_>>();
             let pixels = CropVariation {
                 glare: glare.clone(),
-                ..still()
+                ..identity()
             }
             .apply(&grey, 48, &mut StdRng::seed_from_u64(1))
             .pixels;

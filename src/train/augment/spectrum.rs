@@ -1,20 +1,24 @@
-//! Augmentation of log-mel spectrograms, as by other vocal tracts and microphones.
+//! Augmentation of log-mel spectrograms: random changes as by another vocal tract or microphone.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::normal;
 
-/// Largest stretch or compression of the mel axis, as a share.
+/// Largest deviation of the factor on the mel axis from 1.
 const WARP: f32 = 0.12;
-/// Points of a microphone's frequency response, spread over the mels, and their deviation in units
-/// of a normalised spectrogram: some 4 dB.
+/// Number of points of the simulated frequency response of a microphone, evenly spaced over the mel
+/// bands; the response is linear between them.
 const CURVE: usize = 5;
+/// Standard deviation of each point of the frequency response, in units of a normalised
+/// spectrogram: about 4 dB.
 const CURVE_DEVIATION: f32 = 0.35;
 
-/// Augments a normalised spectrogram `[mels, frames]`, row by row. The mel axis is stretched, as by
-/// a longer or shorter vocal tract (Jaitly and Hinton 2013). A smooth curve over the mel bands is
-/// added to every frame, as the response of another microphone. The result is normalised again.
+/// Augments a normalised log-mel spectrogram in place. `values`: `[mels, frames]`, row by row.
+///
+/// The mel axis is stretched or compressed, as by a longer or shorter vocal tract (Jaitly and
+/// Hinton 2013). A piecewise linear curve over the mel bands is added to every frame, as the
+/// frequency response of another microphone. The result is normalised to mean 0 and deviation 1.
 pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     let warp = rng.random_range(1.0 - WARP..1.0 + WARP);
     let curve: [f32; CURVE] = std::array::from_fn(|_| CURVE_DEVIATION * normal(rng));
@@ -29,8 +33,8 @@ pub fn vary_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mu
     normalise(values);
 }
 
-/// Moves row `i` to row `i * warp`, with linear interpolation between rows. The last row is
-/// repeated.
+/// Resamples the mel axis: row `i` becomes the former row `i * warp`, by linear interpolation
+/// between rows. Beyond the last row, the last row is repeated.
 fn stretch(values: &mut [f32], mels: usize, frames: usize, warp: f32) {
     let original = values.to_vec();
     for (mel, row) in values.chunks_exact_mut(frames).enumerate() {
@@ -45,7 +49,7 @@ fn stretch(values: &mut [f32], mels: usize, frames: usize, warp: f32) {
     }
 }
 
-/// Scales the values to mean 0 and deviation 1, as the manifest's normalisation does.
+/// Scales the values to mean 0 and standard deviation 1, as in the preprocessing of the voice.
 fn normalise(values: &mut [f32]) {
     let n = values.len().max(1) as f32;
     let mean = values.iter().sum::<f32>() / n;
@@ -62,10 +66,10 @@ mod tests {
     use crate::model::golden::golden_samples;
 
     #[test]
-    fn varied_speech_is_normalised_and_similar() {
+    fn augmented_spectrograms_are_normalised_and_differ_from_the_original() {
         let mut plain = golden_samples(1, 64 * 50);
         normalise(&mut plain);
-        let likeness = |other: &[f32]| {
+        let correlation = |other: &[f32]| {
             plain.iter().zip(other).map(|(a, b)| a * b).sum::<f32>() / plain.len() as f32
         };
         for seed in 0..20 {
@@ -78,12 +82,12 @@ mod tests {
                 mean.abs() < 1e-3 && (power - 1.0).abs() < 1e-3,
                 "{mean} {power}"
             );
-            assert!(likeness(&varied) < 0.999);
+            assert!(correlation(&varied) < 0.999);
         }
     }
 
     #[test]
-    fn the_mel_axis_is_stretched_by_straight_lines() {
+    fn the_mel_axis_is_resampled_by_linear_interpolation() {
         let values: Vec<f32> = (0..8).flat_map(|mel| [mel as f32; 3]).collect();
         let (mut up, mut down, mut same) = (values.clone(), values.clone(), values.clone());
         stretch(&mut up, 8, 3, 1.1);

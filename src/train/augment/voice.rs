@@ -1,4 +1,4 @@
-//! Augmentation of voices, as by other rooms and microphones.
+//! Augmentation of voices: random changes as by another room, microphone or codec.
 
 use std::cell::RefCell;
 
@@ -7,41 +7,49 @@ use rand::{Rng, SeedableRng};
 
 use super::noise;
 
-/// An augmentation of a voice, drawn once and applied to one window or to a whole recording.
+/// The parameters of one voice augmentation. They are drawn once, and applied to one window or to a
+/// whole recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VoiceVariation {
+    /// Factor on the speed, which changes the pitch too.
     speed: f32,
+    /// Reverberation; `None`: none is added.
     room: Option<Room>,
+    /// Cut-off frequency of a low-pass filter; `None`: no filter.
     below_hz: Option<f32>,
+    /// Cut-off frequency of a high-pass filter; `None`: no filter.
     above_hz: Option<f32>,
-    /// Signal-to-noise ratio in dB, and the colour of the noise from white to brownian: rooms have
-    /// more low than high frequencies.
+    /// Added noise: its signal-to-noise ratio in dB, and the correlation of successive samples (0:
+    /// white noise, near 1: brownian). The noise of rooms has more low than high frequencies.
     noise: Option<(f32, f32)>,
+    /// Gain of the samples in dB, applied last before the quantisation.
     gain_db: f32,
-    /// Number of bits of each companded sample, as of a coarse codec (G.711 has eight).
+    /// Number of bits of each mu-law sample, as of a coarse codec (G.711 has eight); `None`: no
+    /// quantisation.
     bits: Option<u32>,
 }
 
 thread_local! {
-    /// Caches its plans: there are few sizes.
+    /// Caches the plans of Fourier transforms; few different sizes occur.
     static PLANNER: RefCell<realfft::RealFftPlanner<f32>> =
         RefCell::new(realfft::RealFftPlanner::new());
 }
 
-/// A room, simulated by decaying noise as its impulse response.
+/// A room, whose simulated impulse response is decaying noise.
 #[derive(Clone, Debug, PartialEq)]
 struct Room {
-    /// Reverberation time in seconds, until echoes are 60 dB lower (RT60).
+    /// Reverberation time in seconds: the time in which echoes decay by 60 dB (RT60).
     seconds: f32,
     /// Energy of the direct sound over that of all echoes, in dB.
     direct_db: f32,
-    /// Seed of the impulse response: the room is the same throughout a recording.
+    /// Seed of the impulse response, so that the room is the same throughout a recording.
     seed: u64,
 }
 
 impl Room {
-    /// Adds echoes to `samples`, by multiplication of spectra.
-    fn sound(&self, samples: &mut [f32]) {
+    /// Adds the room's echoes to `samples` (at [`crate::clip::SAMPLE_RATE_HZ`]), by convolution
+    /// with the impulse response in the frequency domain.
+    fn add_echoes(&self, samples: &mut [f32]) {
         let rate = crate::clip::SAMPLE_RATE_HZ as f32;
         let mut rng = StdRng::seed_from_u64(self.seed);
         // The first echo comes after some 5 ms, from the nearest wall.
@@ -91,7 +99,7 @@ impl Room {
 }
 
 impl VoiceVariation {
-    /// Draws an augmentation.
+    /// Draws random parameters.
     pub fn draw(rng: &mut StdRng) -> VoiceVariation {
         VoiceVariation {
             speed: rng.random_range(0.85f32..1.18),
@@ -117,8 +125,9 @@ impl VoiceVariation {
         }
     }
 
-    /// Augments `length` samples of `clip` from about `start` on. Beyond the end of the clip they
-    /// are silent. `rng` draws the noise.
+    /// Applies the augmentation to `clip` (samples at [`crate::clip::SAMPLE_RATE_HZ`]) from sample
+    /// `start` on, and returns `length` samples within -1..1. Beyond the end of the clip they are
+    /// silent. `rng` draws the noise.
     pub fn apply(&self, clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
         let mut samples: Vec<f32> = (0..length)
             .map(|i| {
@@ -129,7 +138,7 @@ impl VoiceVariation {
             })
             .collect();
         if let Some(room) = &self.room {
-            room.sound(&mut samples);
+            room.add_echoes(&mut samples);
         }
         let power = samples.iter().map(|s| s * s).sum::<f32>() / length.max(1) as f32;
         if let Some(cut_hz) = self.below_hz {
@@ -160,8 +169,8 @@ impl VoiceVariation {
     }
 }
 
-/// Keeps `bits` bits of each companded sample (mu-law, mu = 255), so that the relative error is the
-/// same for quiet and loud sounds.
+/// Quantises each sample to `bits` bits by mu-law companding (mu = 255), whose relative error is
+/// about the same for quiet and loud sounds.
 fn compand(samples: &mut [f32], bits: u32) {
     const MU: f32 = 255.0;
     let steps = (1u32 << (bits - 1)) as f32;
@@ -172,13 +181,13 @@ fn compand(samples: &mut [f32], bits: u32) {
     }
 }
 
-/// Augments a voice: `length` samples of `clip` from about `start` on, slightly faster or slower
-/// (and so higher or lower), with room, gain, band limits and noise.
+/// Augments a voice by random parameters: speed and pitch, reverberation, band limits, noise, gain
+/// and a coarse codec. Returns `length` samples within -1..1, from sample `start` of `clip` on.
 pub fn vary_voice(clip: &[f32], start: usize, length: usize, rng: &mut StdRng) -> Vec<f32> {
     VoiceVariation::draw(rng).apply(clip, start, length, rng)
 }
 
-/// A one-pole low-pass filter.
+/// A one-pole low-pass filter, applied in place.
 fn low_pass(samples: &mut [f32], cut_hz: f32) {
     let keep = (-std::f32::consts::TAU * cut_hz / crate::clip::SAMPLE_RATE_HZ as f32).exp();
     let mut state = 0.0;
@@ -188,8 +197,8 @@ fn low_pass(samples: &mut [f32], cut_hz: f32) {
     }
 }
 
-/// Replaces bands of mels and intervals of time by the mean, which is 0 (SpecAugment, Park et al.
-/// 2019). `values`: `[mels, frames]`, row by row.
+/// Sets up to two mel bands and up to two time intervals of a normalised spectrogram to its mean,
+/// which is 0 (SpecAugment, Park et al. 2019). `values`: `[mels, frames]`, row by row.
 pub fn mask_spectrogram(values: &mut [f32], mels: usize, frames: usize, rng: &mut StdRng) {
     for _ in 0..rng.random_range(0..=2) {
         let height = rng.random_range(1..=(mels / 8).max(1));
@@ -211,7 +220,7 @@ mod tests {
     use crate::model::golden::golden_samples;
 
     #[test]
-    fn voices_keep_their_length_and_range() {
+    fn augmented_voices_have_the_requested_length_and_stay_within_1() {
         let clip = golden_samples(1, 40_000);
         for seed in 0..40 {
             let varied = vary_voice(&clip, 30_000, 16_000, &mut StdRng::seed_from_u64(seed));
@@ -221,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_adds_echoes_that_die_away_and_takes_nothing() {
+    fn a_room_adds_decaying_echoes_and_keeps_the_direct_sound() {
         let mut samples = vec![0.0f32; 16_000];
         samples[100] = 0.5;
         Room {
@@ -229,7 +238,7 @@ mod tests {
             direct_db: 6.0,
             seed: 3,
         }
-        .sound(&mut samples);
+        .add_echoes(&mut samples);
         assert!(
             (samples[100] - 0.5).abs() < 1e-5 && samples[..100].iter().all(|s| s.abs() < 1e-5),
             "{}",
@@ -246,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_codec_of_few_bits_is_coarse_and_of_many_is_not() {
+    fn the_codec_error_is_larger_with_fewer_bits() {
         let clip = golden_samples(1, 4_000);
         let error = |bits| {
             let mut coded = clip.clone();
@@ -266,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_only_clear() {
+    fn masks_only_set_values_to_zero() {
         let mut masked = 0;
         for seed in 0..20 {
             let mut values = vec![1.0f32; 64 * 101];

@@ -1,4 +1,4 @@
-//! The model card of a bundle that is made of a run over stores.
+//! The model card of a bundle that `export` makes from a run over feature stores.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,8 +8,9 @@ use crate::train::calibrate::THRESHOLD_RULE;
 use crate::train::card::shown_path;
 use crate::train::classify::{ClassifierRun, HeadCalibration};
 
-/// `rows`: what the training rows are, if they are of recordings. `difference`: the largest of ONNX
-/// Runtime from Burn.
+/// The model card as Markdown. `rows`: description of the training rows, if it is known (windows or
+/// means over recordings). `folder`: the folder of the run. `difference`: largest absolute
+/// difference between the logits of ONNX Runtime and Burn.
 pub(super) fn card(
     run: &ClassifierRun,
     manifest: &Manifest,
@@ -63,7 +64,7 @@ pub(super) fn card(
         card,
         "| modalities | {} | temperature | calibration error before calibration | after \
          |\n|---|---|---|---|---|",
-        // Earlier versions counted the windows of a recording.
+        // Calibrations of earlier versions lack `answered`; they count clips, not recordings.
         match calibration.answered {
             Some(_) => "recordings",
             None => "clips",
@@ -89,7 +90,7 @@ pub(super) fn card(
          --split test --report report.html`.\n",
         shown_path(folder)
     )?;
-    // The rest of that text describes the default bundle's own data.
+    // From "Data" on, `card_use.md` describes the training data of the default bundle.
     card.push_str(
         include_str!("../card_use.md")
             .split("## Data")
@@ -103,7 +104,8 @@ pub(super) fn card(
     Ok(card)
 }
 
-/// How the threshold was found; empty where an earlier version found it.
+/// Sentences on the selection of the abstention threshold; empty for a calibration by an earlier
+/// version, whose rule was another one.
 fn threshold_rule(calibration: &HeadCalibration, labels: usize) -> String {
     if calibration.answered.is_none() {
         return String::new();

@@ -1,4 +1,4 @@
-//! Tests of replacing a bundle by `export`.
+//! Tests of `export` to the folder of an existing bundle.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -14,7 +14,8 @@ use crate::train::refused::exit_code;
 use crate::train::store::{Entry, SCHEMA, Shard, ShardWriter, StoreSpec, StoredEncoder};
 use crate::train::synthetic::normals;
 
-/// An encoder set of the default bundle's face encoder; `graph` replaces its file.
+/// Writes an encoder set to `folder` that contains only the default bundle's face encoder. `graph`:
+/// other contents for its ONNX file; `None`: the encoder's own.
 fn encoder_set(folder: &Path, graph: Option<&[u8]>) {
     std::fs::create_dir(folder).unwrap();
     let default = project("models/default");
@@ -34,8 +35,9 @@ fn encoder_set(folder: &Path, graph: Option<&[u8]>) {
     seal(folder).unwrap();
 }
 
-/// Fine-tunes on a store of random embeddings of that set. Returns the run's folder.
-fn run_over(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
+/// Fine-tunes a classifier on a store of random embeddings of the encoder set in `encoders`. Store
+/// and run are written to `folder`. Returns the folder of the run.
+fn finetuned_run(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
     let files = EncoderSetFiles::read(&[encoders.to_owned()]).unwrap();
     let face = &files.manifest().encoders[0];
     let spec = StoreSpec {
@@ -88,7 +90,8 @@ fn run_over(encoders: &Path, folder: &Path, seed: u64) -> PathBuf {
     run
 }
 
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+/// Names and contents of the files in `folder`, sorted by name.
+fn file_contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .flatten()
@@ -102,37 +105,37 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn an_export_that_fails_half_way_leaves_the_old_bundle_whole() {
+fn a_failed_export_leaves_the_existing_bundle_unchanged() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (good, broken, bundle) = (at("good"), at("broken"), at("bundles/mine"));
     encoder_set(&good, None);
-    // Its hash is right, so that the export notices it only when it makes the goldens.
+    // The hash of the broken graph is right, so export fails only when it computes the goldens.
     encoder_set(&broken, Some(b"no graph"));
-    let first = run_over(&good, folder.path(), 1);
-    let second = run_over(&good, folder.path(), 2);
-    let of_broken = run_over(&broken, folder.path(), 3);
+    let first = finetuned_run(&good, folder.path(), 1);
+    let second = finetuned_run(&good, folder.path(), 2);
+    let of_broken = finetuned_run(&broken, folder.path(), 3);
     let open = || Bundle::open(&Runtime::load().unwrap(), &bundle, Provider::Cpu, 1).unwrap();
 
     export(&first, std::slice::from_ref(&good), &bundle, false, false).unwrap();
-    let (old, opened) = (files(&bundle), open());
+    let (old, opened) = (file_contents(&bundle), open());
     let error = export(&second, std::slice::from_ref(&good), &bundle, false, false).unwrap_err();
     assert!(error.to_string().contains("add --overwrite"), "{error}");
     assert_eq!(exit_code(&error), 2);
-    assert!(files(&bundle) == old);
+    assert!(file_contents(&bundle) == old);
 
     let error = export(&of_broken, &[broken], &bundle, true, false).unwrap_err();
     assert!(format!("{error:#}").contains("graph"), "{error:#}");
-    assert!(files(&bundle) == old, "{error:#}");
+    assert!(file_contents(&bundle) == old, "{error:#}");
     open();
     let beside: Vec<_> = std::fs::read_dir(at("bundles")).unwrap().collect();
     assert_eq!(beside.len(), 1, "nothing is left beside it: {beside:?}");
 
     export(&second, &[good], &bundle, true, false).unwrap();
     let renewed = open();
-    assert!(files(&bundle) != old);
-    // Of the same encoders, with another head.
+    assert!(file_contents(&bundle) != old);
+    // The new bundle has the same encoders and another head.
     assert_eq!(renewed.manifest.fingerprint, opened.manifest.fingerprint);
     assert_ne!(
         renewed.manifest.score_fingerprint(),

@@ -1,4 +1,4 @@
-//! From a store of few recordings to a bundle.
+//! Tests of the way from a store of few recordings over fine-tuning to a bundle and its card.
 
 use super::*;
 use crate::testing::project;
@@ -12,9 +12,10 @@ use crate::train::store::{
 
 const LABELS: [&str; 5] = ["calm", "glad", "sad", "cross", "scared"];
 
-/// 26 recordings of these labels, 16 to train and 10 to select. The embeddings of a label differ
-/// from the others' where they are `telling`.
-fn store(folder: &Path, clips: &str, telling: bool) -> PathBuf {
+/// Writes a store of 26 recordings, whose labels are [`LABELS`] in turn: 16 for training and 10 for
+/// validation. `clips`: whether a row is a window or a whole recording. Embeddings depend on the
+/// label only if `separable`. Returns the store's folder.
+fn store(folder: &Path, clips: &str, separable: bool) -> PathBuf {
     let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
     let encoders: Vec<StoredEncoder> = files
         .manifest()
@@ -42,7 +43,7 @@ fn store(folder: &Path, clips: &str, telling: bool) -> PathBuf {
         let label = recording % LABELS.len();
         let item = format!("{recording:02}.mp4");
         let row = |window: usize| {
-            let value = |i: usize| match telling && i % LABELS.len() == label {
+            let value = |i: usize| match separable && i % LABELS.len() == label {
                 true => 1.0 + 0.01 * ((recording + window) % 3) as f32,
                 false => 0.1,
             };
@@ -74,11 +75,12 @@ fn store(folder: &Path, clips: &str, telling: bool) -> PathBuf {
     path
 }
 
-fn finetuned(folder: &Path, clips: &str, telling: bool) -> PathBuf {
+/// Fine-tunes a linear classifier for face and voice on [`store`]. Returns the folder of the run.
+fn finetuned(folder: &Path, clips: &str, separable: bool) -> PathBuf {
     let run = folder.join("run");
     classify::finetune(&StoreTraining {
         recipe: &project("config/train/linear.toml"),
-        stores: &[store(folder, clips, telling)],
+        stores: &[store(folder, clips, separable)],
         from: None,
         run: Some(&run),
         modalities: &[Modality::Face, Modality::Voice],
@@ -88,7 +90,7 @@ fn finetuned(folder: &Path, clips: &str, telling: bool) -> PathBuf {
 }
 
 #[test]
-fn a_head_of_whole_recordings_is_no_live_bundle_unless_that_is_wanted() {
+fn export_refuses_a_head_trained_on_whole_recordings_unless_allowed() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let run = finetuned(folder.path(), RECORDING, true);
@@ -110,7 +112,7 @@ fn a_head_of_whole_recordings_is_no_live_bundle_unless_that_is_wanted() {
 }
 
 #[test]
-fn few_recordings_that_are_told_apart_are_answered() {
+fn a_head_that_separates_few_recordings_answers_them() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let run = finetuned(folder.path(), WINDOW, true);
@@ -133,7 +135,7 @@ fn few_recordings_that_are_told_apart_are_answered() {
 }
 
 #[test]
-fn a_bundle_that_hardly_ever_answers_is_called_so() {
+fn card_and_report_warn_of_a_head_that_hardly_ever_answers() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let run = finetuned(folder.path(), WINDOW, false);
@@ -152,7 +154,7 @@ fn a_bundle_that_hardly_ever_answers_is_called_so() {
     let card = std::fs::read_to_string(bundle.join("MODEL_CARD.md")).unwrap();
     assert!(card.contains("hardly ever answers"), "{card}");
 
-    // And by evaluate. Windows of one recording are a unit of the intervals.
+    // `evaluate` warns too. The windows of one recording are one resampling unit.
     let report = folder.path().join("report.html");
     let what = Assessment {
         measured: &run,

@@ -1,8 +1,10 @@
+//! Tests of temperatures, class balancing and the selection of the abstention threshold.
+
 use super::*;
 
-/// Rows of two labels. The first label is right in `right` of 100 cases; its logit corresponds to
-/// the predicted probability `predicted`.
-fn two(predicted: f64, right: usize) -> LabelledLogits {
+/// 100 predictions of each of two labels with the probability `predicted`, of which `right` are
+/// correct.
+fn two_labels(predicted: f64, right: usize) -> LabelledLogits {
     let logit = (predicted / (1.0 - predicted)).ln() as f32;
     let mut logits = Vec::new();
     let mut truth = Vec::new();
@@ -20,8 +22,8 @@ fn two(predicted: f64, right: usize) -> LabelledLogits {
 }
 
 #[test]
-fn overconfidence_raises_the_temperature() {
-    let predictions = two(0.95, 70);
+fn overconfident_logits_get_a_temperature_above_1() {
+    let predictions = two_labels(0.95, 70);
     assert!(
         (predictions.accuracy() - 0.7).abs() < 1e-9 && (predictions.recall() - 0.7).abs() < 1e-9
     );
@@ -33,9 +35,9 @@ fn overconfidence_raises_the_temperature() {
 }
 
 #[test]
-fn several_labels_share_a_temperature() {
+fn one_temperature_is_fitted_to_all_labels_of_a_multi_label_task() {
     let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
-    // Predicted with 0.95, true in 70 %; predicted with 0.05, true in 30 %.
+    // Label a is predicted with 0.95 and true in 70 % of the items, label b with 0.05 and in 30 %.
     let logit = (0.95f32 / 0.05).ln();
     let logits: Vec<f32> = (0..10_000).flat_map(|_| [logit, -logit]).collect();
     let truth = Truth::Labels((0..10_000).flat_map(|i| [i % 10 < 7, i % 10 < 3]).collect());
@@ -47,7 +49,7 @@ fn several_labels_share_a_temperature() {
             && found.nll_after < found.nll_before,
         "{found:?}"
     );
-    // The same with one label of two, each item weighing the same.
+    // Items with exactly one of two labels give the same temperature.
     let rows: Vec<f32> = (0..10_000).flat_map(|_| [logit, 0.0]).collect();
     let one = calibrate(
         &names,
@@ -71,7 +73,7 @@ fn several_labels_share_a_temperature() {
 }
 
 #[test]
-fn a_few_clips_take_no_temperature_to_extremes() {
+fn few_clips_keep_the_temperature_near_1() {
     let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
     let of = |clips: usize, truth: usize| {
         calibrate(
@@ -83,7 +85,8 @@ fn a_few_clips_take_no_temperature_to_extremes() {
         .unwrap()
         .temperature
     };
-    // All right or all wrong: the temperature's distance grows with the number of clips.
+    // If all clips are right, or all are wrong, the temperature departs from 1 only with many
+    // clips.
     assert!(
         (0.5..0.95).contains(&of(4, 0)) && of(400, 0) < 0.35,
         "{} {}",
@@ -99,7 +102,7 @@ fn a_few_clips_take_no_temperature_to_extremes() {
 }
 
 #[test]
-fn nll_is_the_reports() {
+fn the_fitted_loss_equals_the_metric_nll_of_reports() {
     let names: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
     let logits = [[0.3, -1.2, 2.0], [1.0, 0.4, -0.7]].concat();
     for truth in [
@@ -128,7 +131,7 @@ fn nll_is_the_reports() {
 }
 
 #[test]
-fn rare_labels_weigh_as_much_as_common_ones() {
+fn mean_recall_weighs_rare_labels_as_much_as_common_ones() {
     let predictions =
         LabelledLogits::new(2, [[1.0, 0.0]; 10].concat(), [vec![0; 9], vec![1]].concat());
     assert!((predictions.accuracy() - 0.9).abs() < 1e-9);
@@ -137,7 +140,7 @@ fn rare_labels_weigh_as_much_as_common_ones() {
 }
 
 #[test]
-fn shares_of_items_weigh_as_much_of_them() {
+fn rows_are_weighted_by_the_share_of_annotators_who_chose_the_label() {
     // One item that three of four annotators label 0, and one that all label 1; both are predicted
     // 0 with 0.8.
     let logit = 4f32.ln();
@@ -160,7 +163,7 @@ fn shares_of_items_weigh_as_much_of_them() {
 }
 
 #[test]
-fn it_abstains_below_half_accuracy() {
+fn the_threshold_excludes_confidences_with_an_accuracy_below_one_half() {
     let at = |confidence: f64, right| ScoredPrediction {
         confidence,
         right,
@@ -174,15 +177,16 @@ fn it_abstains_below_half_accuracy() {
             ]
         })
         .collect();
-    // A single right prediction far below does not count.
+    // A single correct prediction far below the others does not lower the threshold.
     verdicts.push(at(0.16, true));
     let threshold = abstain_threshold(&verdicts, 7, verdicts.len());
     assert!((0.30..=0.34).contains(&threshold), "{threshold}");
     assert_eq!(abstain_threshold(&[at(0.9, true)], 7, 1), 0.45);
 }
 
-/// Predictions in an order of confidence, from `least` to 0.02 above it.
-fn unsure(least: f64, right: &[bool]) -> Vec<ScoredPrediction> {
+/// Predictions with ascending confidences from `least` to 0.02 above it. `right`: whether each
+/// prediction is correct.
+fn low_confidence(least: f64, right: &[bool]) -> Vec<ScoredPrediction> {
     let step = 0.02 / right.len() as f64;
     let verdict = |(i, right): (usize, &bool)| ScoredPrediction {
         confidence: least + i as f64 * step,
@@ -193,28 +197,33 @@ fn unsure(least: f64, right: &[bool]) -> Vec<ScoredPrediction> {
 }
 
 #[test]
-fn few_recordings_lower_the_threshold_if_they_are_right_for_their_number_and_that_of_labels() {
+fn few_recordings_lower_the_threshold_only_with_enough_correct_ones_for_the_number_of_labels() {
     let few = |right: usize, of: usize, labels: usize| {
         let all: Vec<bool> = (0..of).map(|i| i < right).collect();
-        abstain_threshold(&unsure(0.21, &all), labels, of)
+        abstain_threshold(&low_confidence(0.21, &all), labels, of)
     };
-    // (4 + 1) / (4 + 5), and with one error (3 + 1) / (4 + 5).
+    // All of 4 recordings right with 5 labels: (4 + 1) / (4 + 5) is above 1/2. With one error:
+    // (3 + 1) / (4 + 5) is below.
     assert!(few(4, 4, 5) <= 0.21, "{}", few(4, 4, 5));
     assert_eq!(few(3, 4, 5), 0.45);
-    // More labels need more evidence: (4 + 1) / (4 + 7), (5 + 1) / (5 + 7).
+    // With 7 labels, 4 right recordings are too few, (4 + 1) / (4 + 7), and 5 are enough,
+    // (5 + 1) / (5 + 7).
     assert_eq!(few(4, 4, 7), 0.45);
     assert!(few(5, 5, 7) <= 0.21);
-    // More recordings need a smaller share of right answers.
+    // With more recordings, a smaller share of right predictions is enough.
     assert_eq!((few(2, 4, 3), few(6, 10, 3)), (0.45, few(4, 4, 3)));
-    // Seven predictions of each recording are no more evidence than one.
-    let pooled: Vec<ScoredPrediction> = (0..7).flat_map(|_| unsure(0.21, &[true; 4])).collect();
+    // Seven predictions for each recording count as one.
+    let pooled: Vec<ScoredPrediction> = (0..7)
+        .flat_map(|_| low_confidence(0.21, &[true; 4]))
+        .collect();
     assert_eq!(abstain_threshold(&pooled, 7, 4), 0.45);
     assert!(abstain_threshold(&pooled, 5, 4) <= 0.21);
-    // No evidence at all.
+    // Without recordings, the threshold is the highest one.
     assert_eq!(abstain_threshold(&[], 5, 0), 0.45);
 }
 
-/// Predictions of `count` recordings with confidences from `from` to below `to`.
+/// `count` predictions, all correct or all wrong, with confidences evenly spaced from `from` to
+/// below `to`.
 fn spread(count: usize, [from, to]: [f64; 2], right: bool) -> Vec<ScoredPrediction> {
     let confidence = |i| from + (to - from) * i as f64 / count as f64;
     (0..count)
@@ -227,7 +236,7 @@ fn spread(count: usize, [from, to]: [f64; 2], right: bool) -> Vec<ScoredPredicti
 }
 
 #[test]
-fn confident_answers_do_not_outweigh_wrong_ones() {
+fn confident_correct_predictions_do_not_compensate_for_wrong_ones_below_the_threshold() {
     let threshold = |groups: &[Vec<ScoredPrediction>]| {
         let all = groups.concat();
         abstain_threshold(&all, 5, all.len())
@@ -237,7 +246,7 @@ fn confident_answers_do_not_outweigh_wrong_ones() {
         let low = |right| spread(8, [0.21, 0.44], right);
         assert_eq!(threshold(&[low(false), sure.clone()]), 0.45);
         assert!(threshold(&[low(true), sure.clone()]) <= 0.21);
-        // Wrong ones above right ones, and below.
+        // Wrong predictions above right ones, then wrong predictions below right ones.
         let above = spread(8, [0.4, 0.44], false);
         let below = spread(3, [0.21, 0.23], true);
         assert_eq!(threshold(&[below, above, sure.clone()]), 0.45);
@@ -249,20 +258,20 @@ fn confident_answers_do_not_outweigh_wrong_ones() {
 }
 
 #[test]
-fn the_rule_of_cards_names_the_highest_threshold() {
+fn the_rule_in_model_cards_states_the_highest_threshold() {
     assert!(THRESHOLD_RULE.contains(&format!("starts at {HIGHEST_THRESHOLD}.")));
 }
 
-/// The weights of the default bundle's calibration sum to 1 for each subset of modalities, for any
-/// number of rows.
+/// In the calibration of the default bundle, the weights of the rows of each subset of modalities
+/// sum to 1, whatever the number of rows; therefore the weights here are 7 / 1000.
 #[test]
-fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
+fn many_predictions_with_an_accuracy_of_45_percent_keep_the_highest_threshold() {
     let at = |percent: usize, right| ScoredPrediction {
         confidence: percent as f64 * 0.01,
         right,
         weight: 7.0 / 1000.0,
     };
-    // Right in 45 % of the cases just under the threshold, as their confidence says.
+    // 45 % of the predictions are correct at each confidence.
     let doubtful: Vec<_> = (0..1000)
         .map(|i| at(20 + i % 80, i * 7 % 100 < 45))
         .collect();
@@ -270,7 +279,10 @@ fn a_thousand_doubtful_answers_keep_the_highest_threshold() {
     let share = answered(&doubtful, 0.45);
     assert!((0.6..0.75).contains(&share), "{share}");
     assert_eq!(low_coverage_warning(share, "the clips"), None);
-    let silent =
-        low_coverage_warning(answered(&unsure(0.2, &[true; 9]), 0.45), "the clips").unwrap();
+    let silent = low_coverage_warning(
+        answered(&low_confidence(0.2, &[true; 9]), 0.45),
+        "the clips",
+    )
+    .unwrap();
     assert!(silent.contains("0.0 % of the clips reach"), "{silent}");
 }

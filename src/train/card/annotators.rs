@@ -1,11 +1,12 @@
-//! The card's section on the agreement of face predictions with the pictures' annotators.
+//! The section of the model card on the agreement of face predictions with the annotators.
 
 use std::fmt::Write;
 
 use crate::train::annotators::AnnotatorAgreement;
 use crate::train::figure::Figure;
 
-/// The section on agreement with the ten annotators of each picture; empty without such figures.
+/// The section on the agreement of predictions with the ten annotators of each picture, as
+/// Markdown. Empty if no figure contains an [`AnnotatorAgreement`].
 pub(super) fn section(figures: &[Figure]) -> anyhow::Result<String> {
     let agreements = || {
         figures

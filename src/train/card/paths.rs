@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::assets::project_above;
 
-/// A path without the folders of one machine: relative to the project's folder if the path is
-/// inside it, otherwise its last component.
+/// The path as model cards show it, without folder names of the machine: relative to the project's
+/// folder if the path is inside it, otherwise the last component. A project's folder is one that
+/// `project_above` recognises.
 pub fn shown_path(path: &Path) -> String {
     let full = resolved(path).unwrap_or_else(|| path.to_owned());
     let inside = project_above(&full).and_then(|project| full.strip_prefix(project).ok());
@@ -13,7 +14,8 @@ pub fn shown_path(path: &Path) -> String {
     shown.unwrap_or(Path::new("")).display().to_string()
 }
 
-/// The absolute path without links and `..`. The last component may not exist.
+/// The absolute path without symbolic links and `..`; the last component need not exist. `None`:
+/// the parent folder does not exist.
 fn resolved(path: &Path) -> Option<PathBuf> {
     let full = std::fs::canonicalize(path).ok();
     full.or_else(|| {
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_relative_to_their_project_or_names() {
+    fn paths_inside_a_project_are_relative_to_it_and_others_are_file_names() {
         let folder = tempfile::tempdir().unwrap();
         let project = folder.path().join("project");
         for inside in ["config/train", "models/default", "src"] {

@@ -1,13 +1,15 @@
-//! The model card's section on other packages, which `tests/bench/beside_peers.py` measures.
+//! The section of the model card that compares the bundle with other packages. Its figures are
+//! measured by `tests/bench/beside_peers.py`.
 
 use crate::manifest::Manifest;
 
-/// [`Manifest::score_fingerprint`] of the bundle that the section was measured with.
+/// First digits of [`Manifest::score_fingerprint`] of the bundle that was compared.
 const COMPARED: &str = "14daa1286394";
 
+/// The section as Markdown.
 const SECTION: &str = include_str!("../card_peers.md");
 
-/// The section; empty for any other bundle.
+/// The section on other packages as Markdown; empty for any bundle other than the compared one.
 pub fn section(manifest: &Manifest) -> String {
     if manifest.score_fingerprint().starts_with(COMPARED) {
         format!("{SECTION}\n")
@@ -24,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_compared_bundles_figures_alone_end_with_the_section() {
+    fn only_the_card_of_the_compared_bundle_contains_the_comparison() {
         assert!(SECTION.starts_with("## Comparison with other packages\n"));
         let manifest = crate::testing::project("models/default/manifest.toml");
         let mut manifest: Manifest =

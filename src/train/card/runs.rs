@@ -1,9 +1,10 @@
-//! The training runs in the card's last table.
+//! The training runs that the last table of the model card lists.
 
 use crate::train::encoder_runs::{VoiceRun, face_parts};
 use crate::train::recipe::Recipe;
 
-/// The runs of a recipe, in order: folder name and label in the card.
+/// The training runs of a recipe in the order of the card's table: for each run its folder name and
+/// its name in the card.
 pub(super) fn labelled(recipe: &Recipe) -> Vec<(String, String)> {
     let faces =
         (face_parts(recipe).into_iter().enumerate()).map(|(round, part)| (part, face_label(round)));
@@ -21,6 +22,7 @@ pub(super) fn labelled(recipe: &Recipe) -> Vec<(String, String)> {
     faces.chain(voices).chain(heads).collect()
 }
 
+/// The name in the card of the run of a distillation round; round 0 is the first training.
 fn face_label(round: usize) -> String {
     match round {
         0 => "face".to_owned(),
@@ -33,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn face_runs_have_the_number_of_their_distillation_round() {
+    fn names_of_face_runs_state_their_distillation_round() {
         assert_eq!(face_label(0), "face");
         assert_eq!(face_label(2), "face, distillation round 2");
     }

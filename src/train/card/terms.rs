@@ -1,8 +1,8 @@
-//! Definitions of the terms in the card's tables.
+//! Definitions of the terms that the tables of the model card use.
 
 use crate::manifest::Manifest;
 
-/// The definitions as a Markdown list.
+/// The definitions as a Markdown list, with hop and window of `manifest`.
 pub(super) fn list(manifest: &Manifest) -> String {
     let min_speech_ms = (manifest.audio.as_ref()).map_or(0, |audio| audio.min_speech_ms);
     [
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hop_and_window_are_those_of_the_manifest() {
+    fn the_definitions_state_hop_and_window_of_the_manifest() {
         let manifest = crate::testing::project("models/default/manifest.toml");
         let mut manifest: Manifest =
             toml::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();

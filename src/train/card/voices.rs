@@ -1,11 +1,11 @@
-//! The card's sections on unseen speakers and corpora, and on conflicting modalities.
+//! The sections of the model card on unseen speakers and corpora, and on conflicting modalities.
 
 use std::fmt::Write;
 
 use crate::train::figure::Figure;
 
-/// Leave-speakers-out and leave-one-corpus-out figures, for the section on calibration. Empty
-/// without figures.
+/// The section on speakers and corpora outside an encoder's training data, as Markdown; a part of
+/// the section on calibration. Empty without figures.
 pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     if figures.is_empty() {
@@ -47,8 +47,8 @@ pub(super) fn unseen_speakers_section(figures: &[Figure]) -> anyhow::Result<Stri
     Ok(text)
 }
 
-/// Effect of a wrong and confident modality, for the section on evaluation. Empty if no figure has
-/// it.
+/// The section on rows with one wrong and confident modality, as Markdown; a part of the section on
+/// evaluation. Empty if no figure has [`Figure::conflict`].
 pub(super) fn conflict_section(figures: &[Figure]) -> anyhow::Result<String> {
     let mut text = String::new();
     let conflicts = || {
@@ -95,7 +95,7 @@ mod tests {
     use crate::train::figure::ModalityConflict;
 
     #[test]
-    fn a_row_counts_the_classes_that_occur() {
+    fn rows_state_the_number_of_occurring_classes_and_the_effect_of_conflicts() {
         let predictions = LabelledLogits::new(
             7,
             [[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]; 2].concat(),

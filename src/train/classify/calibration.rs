@@ -1,4 +1,4 @@
-//! Calibration of a classifier on the validation clips.
+//! Calibration of a classifier on the validation clips: temperatures and abstention threshold.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,29 @@ use crate::train::heads::HeadsShape;
 use crate::train::labelled::LabelledClips;
 use crate::train::metrics::Predictions;
 
-/// Minimum recordings for a trustworthy calibration.
+/// Number of validation recordings below which a calibration is reported as unreliable.
 const TRUSTED_CLIPS: usize = 100;
 
-/// `calibration.json`: temperatures and abstention threshold from the validation clips.
+/// Temperatures and abstention threshold of a classifier, fitted to the validation clips; the
+/// content of `calibration.json` in the run's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadCalibration {
+    /// Temperature and calibration error of each subset of modalities, by its name (`face+voice`).
     pub subsets: BTreeMap<String, Calibrated>,
-    /// By the rule of [`abstain_threshold`].
+    /// Confidence below which a prediction abstains, 0..1, selected by [`abstain_threshold`].
     pub abstain_threshold: f32,
-    /// Share of the validation clips that reach the threshold, over all subsets of modalities;
-    /// `None`: calibrated by an earlier version.
+    /// Share of the predictions for validation clips that reach the threshold, 0..1, over all
+    /// subsets of modalities. `None`: an earlier version calibrated the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<f64>,
-    /// Validation recordings.
+    /// Number of validation recordings.
     #[serde(default)]
     pub recordings: usize,
 }
 
 impl HeadCalibration {
-    /// Warnings about the confidences, one sentence each.
+    /// Warnings that confidences are unreliable or nearly always too low for an answer, one
+    /// sentence each; empty if there is nothing to warn of.
     pub fn warnings(&self) -> Vec<String> {
         let few: Vec<String> = self
             .subsets
@@ -49,13 +52,19 @@ impl HeadCalibration {
         few.into_iter().chain(self.low_coverage_warning()).collect()
     }
 
-    /// The warning about a head that abstains from nearly all predictions.
+    /// The warning that the head abstains from nearly all predictions. `None`: it answers enough of
+    /// them, or an earlier version calibrated it.
     pub fn low_coverage_warning(&self) -> Option<String> {
         let clips = format!("the clips of {} validation recordings", self.recordings);
         low_coverage_warning(self.answered?, &clips)
     }
 }
 
+/// Fits a temperature for each subset of modalities, and one abstention threshold. `select`: the
+/// validation clips; `labels`: the label names.
+///
+/// # Errors
+/// Rows of a store cannot be read, or a logit is not finite.
 pub(super) fn calibration(
     net: &Recognition,
     features: &Features,

@@ -7,7 +7,12 @@ use crate::train::metrics::{Truth, weights};
 
 use super::{ClassWeights, FinetuneRecipe};
 
-/// The class weights of the recipe, one per label; `None` without class weights.
+/// The weight of each label in the loss, by [`FinetuneRecipe::class_weights`]; `None` without class
+/// weights. `truth`: the labels of the training clips; `labels`: the number of labels.
+///
+/// # Errors
+/// The recipe asks for the reference's weights, and ConCluGen has none for `dataset` or has them
+/// for another number of labels.
 pub(super) fn class_weights(
     recipe: &FinetuneRecipe,
     dataset: &str,

@@ -1,4 +1,4 @@
-//! The classifier over representations, its input tensors and its logits.
+//! The network of `finetune` (representation heads and classifier), its inputs and its logits.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,7 +9,8 @@ use crate::train::features::Features;
 use crate::train::fit::{device, tensor, values};
 use crate::train::heads::{ClassificationHead, ClassifierShape, HeadsShape, RepresentationHeads};
 
-/// Representation heads and classifier. `evaluate` and `export` use the same `forward`.
+/// Representation heads and classifier: embeddings to logits. Training, `evaluate` and `export` use
+/// its one `forward`.
 #[derive(Module, Debug)]
 pub struct Recognition {
     pub heads: RepresentationHeads,
@@ -17,6 +18,7 @@ pub struct Recognition {
 }
 
 impl Recognition {
+    /// A network with random weights. `labels`: the number of labels.
     pub fn new(
         heads: &HeadsShape,
         shape: &ClassifierShape,
@@ -36,15 +38,16 @@ impl Recognition {
         }
     }
 
-    /// Maps the embeddings of each modality, `[batch, dim]` with zeros where absent, and the
-    /// presence, `[batch, modalities]`, to logits `[batch, labels]`.
+    /// Maps `embeddings`, one tensor `[batch, dim]` per modality with zeros where it is absent, and
+    /// `presence`, `[batch, modalities]` with 1 for present and 0 for absent, to logits `[batch,
+    /// labels]`.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let modalities = embeddings.len();
         let representations = embeddings.into_iter().enumerate().map(|(modality, x)| {
             let representation = self.heads.forward(modality, x);
             let width = representation.dims()[1];
-            // The modality's column of presence, as wide as a representation: a product with a
-            // constant, which the exporter takes.
+            // The modality's column of `presence`, repeated to the width of a representation. It is
+            // a product with a constant matrix, because the ONNX exporter supports no slices.
             let ones: Vec<f32> = (0..modalities * width)
                 .map(|i| if i / width == modality { 1.0 } else { 0.0 })
                 .collect();
@@ -59,8 +62,14 @@ impl Recognition {
     }
 }
 
-/// The embeddings of all encoders and the presence, for `rows` of the features. Only modalities
-/// marked in `shown` are present; with a generator, some of them are hidden at random.
+/// The inputs of [`Recognition::forward`] for `rows` of the features: the embeddings of each
+/// modality, and the presence. Only modalities that are marked in `shown` are present.
+///
+/// `hide`: a random generator and the probability with which each modality of a row is marked as
+/// absent (modality dropout); one modality of each row is always kept.
+///
+/// # Errors
+/// A row cannot be read from its store, or contains a value that is not finite.
 pub fn inputs(
     features: &Features,
     rows: &[usize],
@@ -107,7 +116,11 @@ pub fn inputs(
     ))
 }
 
-/// The logits of clips, `[clips, labels]`, from the modalities marked in `shown`.
+/// The logits of the clips in `rows`, `[rows, labels]` row by row, from the modalities that are
+/// marked in `shown`.
+///
+/// # Errors
+/// A row cannot be read from its store, or contains a value that is not finite.
 pub fn logits(
     net: &Recognition,
     features: &Features,

@@ -1,4 +1,4 @@
-//! Recipes of kind `finetune`.
+//! Settings files (recipes) of the command `finetune --store`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,46 +13,60 @@ use crate::train::pretrain::Profile;
 use crate::train::recipe::{self, RecipeKind};
 use crate::train::schedule::RateSchedule;
 
-/// A recipe of kind `finetune` (`config/train/*.toml`).
+/// A recipe with `kind = "finetune"` (`config/train/*.toml`): the settings of a classifier over
+/// feature stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneRecipe {
     pub kind: FinetuneKind,
+    /// Name of the recipe, for logs and reports.
     pub name: String,
+    /// Whether defects of ConCluGen's code are kept; the same as in the run of `--from`.
     pub profile: Profile,
+    /// Seed of all random numbers of the training.
     pub seed: u64,
+    /// Whether a clip has exactly one label or any number of labels.
     pub task: Task,
-    /// Whether the heads are trained too (fine-tuning) or the classifier alone (linear evaluation).
+    /// `true`: the representation heads are trained too (fine-tuning). `false`: only the classifier
+    /// is trained (linear evaluation).
     pub train_heads: bool,
-    /// Modalities of the random initial heads, without `--from`.
+    /// Modalities of the representation heads if they start with random weights. With `--from`, the
+    /// pre-trained heads determine the modalities.
     pub modalities: Vec<Modality>,
-    /// Length of a representation of these heads.
+    /// Length of the output of a representation head that starts with random weights.
     pub representation: usize,
-    /// Whether embeddings are standardised first to mean 0 and deviation 1.
+    /// Whether heads that start with random weights first standardise each value of an embedding to
+    /// mean 0 and deviation 1.
     pub standardise: bool,
-    /// Our label for each label of a store with another name. A label that maps to "" is left out.
+    /// The classifier's name for a label that has another name in a store. Clips with a label that
+    /// maps to "" are left out.
     #[serde(default)]
     pub label_map: BTreeMap<String, String>,
-    /// Our labels, in order. Empty: the labels of the stores, renamed by `label_map`.
+    /// The classifier's labels, in order. Empty: the labels of the stores, renamed by `label_map`.
     #[serde(default)]
     pub labels: Vec<String>,
     pub classifier: ClassifierShape,
     pub class_weights: ClassWeights,
-    /// Probability of hiding each modality of a training clip, but never the last one. So the
-    /// classifier is trained on every subset.
+    /// Probability with which each modality of a training clip is marked as absent, 0 to below 1.
+    /// One modality of a clip is always kept. Thus the classifier is trained on every subset.
     pub modality_dropout: f64,
+    /// Maximum number of epochs.
     pub epochs: usize,
     /// Early stopping after this number of epochs without a better selection metric.
     pub patience: usize,
+    /// Number of clips in a batch.
     pub batch: usize,
+    /// Highest learning rate of the schedule.
     pub learning_rate: f64,
+    /// Weight decay of AdamW.
     pub weight_decay: f32,
     pub schedule: RateSchedule,
-    /// Share of the labelled training clips that is used, drawn by class (label scarcity).
+    /// Share of the labelled training recordings that is used, above 0 to 1, drawn from each class.
+    /// A value below 1 measures the effect of few labels.
     pub label_share: f64,
 }
 
-/// The value of the key `kind`.
+/// The only value of the key `kind` in a [`FinetuneRecipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinetuneKind {
@@ -63,15 +77,20 @@ pub enum FinetuneKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassWeights {
+    /// All classes have equal weight.
     None,
-    /// Inverse class frequencies; with several labels, negatives over positives.
+    /// Inverse class frequencies; with several labels per clip, negative over positive clips.
     Inverse,
-    /// The reference's weights for the data set, errors included.
+    /// The weights of ConCluGen's code for the data set, errors included.
     Reference,
 }
 
 impl FinetuneRecipe {
     /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// The file is unreadable, of another kind, has an unknown key, or has an invalid setting
+    /// ([`Self::faults`]).
     pub fn read(path: &Path) -> anyhow::Result<FinetuneRecipe> {
         let recipe: FinetuneRecipe = recipe::parse(path, RecipeKind::Finetune)?;
         recipe::check(path, &recipe.faults())?;
@@ -110,7 +129,8 @@ impl FinetuneRecipe {
         faults
     }
 
-    /// The recipe's labels; if it names none, the stores' labels as `label_map` renames them.
+    /// The labels of the classifier: those of the recipe, or if it names none, the labels of the
+    /// `stores`, renamed by `label_map` and without duplicates.
     pub(super) fn labels_of(&self, stores: &[String]) -> Vec<String> {
         if !self.labels.is_empty() {
             return self.labels.clone();

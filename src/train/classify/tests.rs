@@ -1,7 +1,10 @@
+//! Tests of fine-tuning over stores: checks of recipes, labels, the lock of a run.
+
 use super::*;
 use crate::testing::project;
 use crate::train::synthetic::SyntheticSet;
 
+/// The recipe of the linear evaluation.
 fn linear() -> FinetuneRecipe {
     FinetuneRecipe::read(&project("config/train/linear.toml")).unwrap()
 }
@@ -36,7 +39,7 @@ fn faults_name_key_value_and_permitted_range() {
 }
 
 #[test]
-fn labels_are_the_stores_by_their_new_names() {
+fn labels_of_stores_are_renamed_merged_and_left_out_by_the_label_map() {
     let stores = ["joy", "happy", "sad", "calm"].map(String::from);
     assert_eq!(linear().labels_of(&stores), stores);
     let label_map =
@@ -52,7 +55,7 @@ fn labels_are_the_stores_by_their_new_names() {
 }
 
 #[test]
-fn a_run_in_training_is_locked() {
+fn training_is_refused_while_another_process_holds_the_lock_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder(folder.path().to_owned());
     let _other = run.lock().unwrap();

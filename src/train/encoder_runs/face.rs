@@ -1,4 +1,7 @@
-//! The face encoder's generations: settings, folders, weights.
+//! The training runs of the face encoder: settings, names of the runs, trained weights.
+//!
+//! Round 0 is the first training. Each later round is a distillation round, whose teacher is the
+//! encoder of the round before.
 
 use crate::labels::LABELS;
 use crate::train::fit::{TrainingRun, device, tensor, values};
@@ -7,8 +10,14 @@ use crate::train::recipe::Recipe;
 
 use super::{run_folder, weights_sha256};
 
-/// Settings of the run of face-encoder generation `number` (from 0), with the run name `part`.
-/// Settings of later generations include the hash of the previous weights.
+/// The training run of the face encoder in round `number` (0: the first training, then the
+/// distillation rounds). `part`: the name of the run ([`generation`]).
+///
+/// A distillation round is bound to its teacher: its settings include the hash of the weights of
+/// the round before.
+///
+/// # Errors
+/// The weights of the round before cannot be read.
 pub fn face_run<'a>(
     recipe: &'a Recipe,
     number: usize,
@@ -22,7 +31,7 @@ pub fn face_run<'a>(
         &face.votes,
         face.mixup,
     ))?;
-    // Runs from before this key had it at 1.
+    // Runs from before this key existed trained with a probability of 1. Their settings lack it.
     let variation = |probability: Option<f64>| {
         probability.map_or(String::new(), |p| format!(" camera_variation {p}"))
     };
@@ -58,8 +67,10 @@ pub fn face_run<'a>(
     })
 }
 
-/// Loads the face encoder of the bundle: the last generation of this recipe, which must be
-/// finished.
+/// Loads the face encoder of the bundle, which is the one of the recipe's last round.
+///
+/// # Errors
+/// The run of this round is missing, not finished, or has other settings.
 pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     let number = recipe.face.distillation.len();
     let shape = recipe
@@ -75,19 +86,19 @@ pub fn load_face(recipe: &Recipe) -> anyhow::Result<Encoder> {
     ))
 }
 
-/// The run name of the bundle's face encoder: that of the last generation.
+/// The name of the run of the bundle's face encoder, which is the one of the last round.
 pub fn face_part(recipe: &Recipe) -> String {
     face_parts(recipe).pop().expect("there is a first one")
 }
 
-/// The run names of all generations of the face encoder.
+/// The names of the runs of the face encoder, one per round, in order.
 pub fn face_parts(recipe: &Recipe) -> Vec<String> {
     (0..=recipe.face.distillation.len())
         .map(generation)
         .collect()
 }
 
-/// The run name of face-encoder generation `number`, from 0.
+/// The name of the run of the face encoder in round `number` (0: the first training).
 pub fn generation(number: usize) -> String {
     match number {
         0 => "face".into(),
@@ -96,7 +107,11 @@ pub fn generation(number: usize) -> String {
     }
 }
 
-/// Embeddings and logits of preprocessed faces, row by row.
+/// Embeddings `[inputs, dim]` and logits `[inputs, labels]` of face crops, row by row. `inputs`:
+/// preprocessed grey crops of `size` x `size` pixels.
+///
+/// # Errors
+/// The device fails.
 pub fn encode_faces(
     net: &Encoder,
     inputs: &[Vec<f32>],

@@ -1,4 +1,5 @@
-//! The voice encoders: the final one, and those with held-out speakers or corpora.
+//! The training runs of the voice encoders: of the final one, and of those that are trained without
+//! some speakers or corpora.
 
 use crate::labels::RAVDESS;
 use crate::preprocess::LogMel;
@@ -12,19 +13,20 @@ use crate::train::samples::{milliseconds, windows};
 
 use super::run_folder;
 
-/// A voice encoder of a recipe, by its training data.
+/// The voice encoders that a recipe trains, which differ in their training data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceRun {
-    /// Trained without the calibration actors and the calibration corpus.
+    /// Trained without the calibration actors and the calibration corpus. On their clips, the
+    /// confidence of voices is calibrated.
     Calibration,
-    /// Trained on the calibration corpus alone; used only to report metrics on the other corpora.
+    /// Trained on the calibration corpus alone; used only for metrics on the other corpora.
     OtherCorpus,
-    /// The bundle's encoder: trained on all speakers except the report speakers.
+    /// The encoder of the bundle, trained on all speakers except the report speakers.
     Final,
 }
 
 impl VoiceRun {
-    /// The encoders that the recipe trains, in order.
+    /// The voice encoders that `recipe` trains, in the order of their training.
     pub fn all(recipe: &Recipe) -> Vec<VoiceRun> {
         let mut runs = vec![VoiceRun::Calibration, VoiceRun::Final];
         if recipe.voice.calibration_corpus.is_some() {
@@ -33,7 +35,7 @@ impl VoiceRun {
         runs
     }
 
-    /// The run name of this encoder.
+    /// The name of the run of this encoder, which is also the name of its folder.
     pub fn part(self) -> &'static str {
         match self {
             VoiceRun::Calibration => "voice-calibration",
@@ -42,7 +44,8 @@ impl VoiceRun {
         }
     }
 
-    /// The selection speakers of a corpus, who are not in this encoder's training data.
+    /// The speakers of `corpus` that this encoder is not trained on, apart from the report
+    /// speakers: its selection speakers.
     pub fn held_out(self, recipe: &Recipe, corpus: Corpus) -> HeldOut<'_> {
         let voice = &recipe.voice;
         match (self, voice.calibration_corpus == Some(corpus)) {
@@ -55,7 +58,11 @@ impl VoiceRun {
         }
     }
 
-    /// The clips of one part of all corpora, one corpus after another.
+    /// The clips of one part (training, selection or report) for this encoder, corpus by corpus in
+    /// the order of [`Corpus::ALL`].
+    ///
+    /// # Errors
+    /// A corpus is missing, or a clip cannot be decoded.
     pub fn clips(self, recipe: &Recipe, part: Part) -> anyhow::Result<Vec<LabelledClip>> {
         let mut clips = Vec::new();
         for corpus in Corpus::ALL {
@@ -66,12 +73,18 @@ impl VoiceRun {
     }
 }
 
-/// Loads a voice encoder of this recipe, which must be finished.
+/// Loads the trained voice encoder `which` of a recipe.
+///
+/// # Errors
+/// The run is missing, not finished, or has other settings.
 pub fn load_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<Encoder> {
     voice_run(recipe, which)?.load(Encoder::new(&recipe.voice.shape, RAVDESS.len(), &device()))
 }
 
-/// Settings of the run of a voice encoder.
+/// The training run of the voice encoder `which`: name, folder and settings.
+///
+/// # Errors
+/// The settings cannot be serialised.
 pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<TrainingRun<'_>> {
     let voice = &recipe.voice;
     let rules = (
@@ -94,8 +107,11 @@ pub fn voice_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<TrainingRun
     })
 }
 
-/// Mean logits of each clip over its windows within speech. Windows have the bundle's length, one
-/// every 0.5 s.
+/// The logits of each clip, `[clips, classes]` row by row: the mean over its windows within speech.
+/// Windows have the length of the recipe's `window.length_ms`, and start every 0.5 s.
+///
+/// # Errors
+/// The device fails.
 pub fn clip_logits(
     net: &Encoder,
     mel: &LogMel,

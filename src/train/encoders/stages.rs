@@ -1,4 +1,4 @@
-//! Settings of the stages before the encoders, without graphs.
+//! Encoder sets without graphs, for the stages before the encoders (tracking, crops, speech).
 
 use super::{EncoderSetFiles, Sections, headless};
 use crate::manifest::{
@@ -7,8 +7,8 @@ use crate::manifest::{
 use crate::modality::Modality;
 
 impl EncoderSetFiles {
-    /// The window and the preprocessing of face and voice, without any encoder: the settings of the
-    /// stages before the encoders.
+    /// An encoder set with window and preprocessing of face and voice, but without graph files. It
+    /// has the settings of the stages before the encoders, and cannot compute embeddings.
     pub fn without_encoders(
         window: WindowRule,
         face: FacePreprocessing,
@@ -54,7 +54,7 @@ mod tests {
     use crate::testing::project;
 
     #[test]
-    fn stages_need_windows_and_preprocessing_but_no_graph() {
+    fn a_set_without_graphs_has_the_window_and_preprocessing_of_face_and_voice() {
         let bundle = EncoderSetFiles::read(&[project("models/default")]).unwrap();
         let rules = bundle.manifest();
         let (face, audio) = (rules.face.clone().unwrap(), rules.audio.clone().unwrap());

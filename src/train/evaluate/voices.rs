@@ -1,4 +1,4 @@
-//! Metrics of a bundle's voice encoder on held-out speakers.
+//! Metrics of a bundle's voice encoder on speakers outside its training data.
 
 use std::path::Path;
 
@@ -17,9 +17,15 @@ use crate::train::figure::Figure;
 use crate::train::opened_bundle::{OpenedBundle, entry};
 use crate::train::wire_labels::{clip_predictions, wire_label};
 
-/// Metrics of the voice encoder on the report speakers of a corpus (mean logits of a clip's
-/// windows), and the embeddings of the daemon's windows. A corpus that lacks some of the classes is
-/// evaluated on the wire's labels.
+/// Metrics of the bundle's voice encoder on the report speakers of `corpus`, and the embeddings of
+/// these clips with their labels.
+///
+/// A clip's prediction is the mean of the logits of its windows, one every 0.5 s. The embeddings
+/// are of the windows that the daemon takes during speech. nEMO lacks some of RAVDESS's classes, so
+/// its predictions are mapped to [`LABELS`]. `material`: the folder that holds the corpora.
+///
+/// # Errors
+/// The corpus is missing or unreadable, or the bundle has no voice encoder.
 pub(super) fn measure_voice(
     opened: &mut OpenedBundle,
     material: &Path,

@@ -1,4 +1,4 @@
-//! A bundle's golden outputs, computed at export.
+//! The goldens of a bundle: inputs and outputs of its graphs, computed at export.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +13,12 @@ use crate::recognize::text_embedding;
 use crate::train::fusion::HeadBatch;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Outputs of the bundle's graphs for generated inputs: a face, a voice, both, a short voice, a
-/// text, and all three modalities.
+/// Computes the goldens of the bundle in the folder `bundle`: the outputs of its graphs for
+/// generated inputs. The cases are: a face; a voice; a face and a voice; one face frame and a short
+/// voice; a text; all three modalities.
+///
+/// # Errors
+/// A graph cannot be opened or run, or the bundle lacks an encoder of face, voice or text.
 pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
     let (mut opened, mut light) = (
         OpenedBundle::open_in(bundle, Precision::Fp32)?,

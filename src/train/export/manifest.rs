@@ -1,4 +1,4 @@
-//! The manifest of a recipe's bundle.
+//! The manifest of the bundle that `export` makes from the runs of a recipe.
 
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use crate::train::data::{Part, nemo, ravdess};
 use crate::train::fusion::Calibration;
 use crate::train::recipe::Recipe;
 
-/// RAVDESS's training actors of the voice encoder as text: all actors on disk except the report
-/// actors.
+/// The RAVDESS actors that the voice encoder was trained on, as text: all actors with a folder in
+/// `ravdess` except the report actors. Example: "actors 1-17, 22-24".
 pub(super) fn training_actors(ravdess: &Path) -> String {
     let is_here = |actor: &u32| ravdess.join(format!("Actor_{actor:02}")).is_dir();
     let actors: Vec<u32> = ravdess::ACTORS
@@ -32,7 +32,7 @@ pub(super) fn training_actors(ravdess: &Path) -> String {
     )
 }
 
-/// The manifest of a bundle with these graphs.
+/// The manifest of a bundle with the given graphs, with its fingerprint.
 pub(super) fn manifest(
     recipe: &Recipe,
     graphs: &Graphs,

@@ -1,14 +1,18 @@
+//! Tests of the export of networks to ONNX.
+
 use super::manifest::training_actors;
 use super::*;
 use crate::train::fit::tests::GENERATOR;
 use crate::train::net::{BlockShape, EncoderShape, Halving, Pooling};
 
+/// Opens an ONNX graph on the CPU.
 fn open(name: &str, bytes: &[u8]) -> Graph {
     let runtime = Runtime::load().expect("ONNX Runtime; run `make setup`");
     Graph::open(&runtime, name, bytes, Provider::Cpu, 1).unwrap()
 }
 
-/// The weights differ in every run: the generator is shared by the process.
+/// A small encoder with random weights. They differ between test runs, because all tests of the
+/// process draw from the same generator.
 fn tiny(halving: Halving, join_rows: usize) -> Encoder {
     let blocks = [(6, true), (8, true), (8, false), (7, false)]
         .map(|(channels, halves)| BlockShape { channels, halves })
@@ -29,7 +33,7 @@ fn tiny(halving: Halving, join_rows: usize) -> Encoder {
 }
 
 #[test]
-fn the_cards_training_actors_are_those_on_disk() {
+fn training_actors_are_the_actors_on_disk_without_the_report_actors() {
     let folder = tempfile::tempdir().unwrap();
     for actor in (1..=21).chain([24]) {
         std::fs::create_dir(folder.path().join(format!("Actor_{actor:02}"))).unwrap();
@@ -40,7 +44,7 @@ fn the_cards_training_actors_are_those_on_disk() {
 }
 
 #[test]
-fn graphs_agree_with_burn_for_any_batch_and_length() {
+fn an_exported_encoder_agrees_with_burn_for_any_batch_size_and_length() {
     let _turn = GENERATOR.lock();
     let still = tiny(Halving::MaxPool, 2);
     let bytes = export_encoder(&still, [16, 41], Some(61)).unwrap();
@@ -55,7 +59,7 @@ fn graphs_agree_with_burn_for_any_batch_and_length() {
 }
 
 #[test]
-fn a_strided_net_is_exported_too_and_other_weights_are_detected() {
+fn a_strided_encoder_is_exported_and_other_weights_are_detected() {
     let _turn = GENERATOR.lock();
     let net = tiny(Halving::Stride, 0);
     let bytes = export_encoder(&net, [16, 16], None).unwrap();
@@ -76,9 +80,10 @@ fn a_strided_net_is_exported_too_and_other_weights_are_detected() {
     );
 }
 
-/// The daemon runs the head once for the clips of all subjects: their number must not change bits.
+/// The daemon runs the head once for the clips of all subjects, so the number of subjects must not
+/// change any bit of a subject's scores.
 #[test]
-fn a_row_of_the_heads_graph_does_not_depend_on_the_batch() {
+fn a_row_of_the_exported_head_does_not_depend_on_the_batch() {
     let _turn = GENERATOR.lock();
     let head = Head::new(&[4, 6, 5], 8, 7, &burn_cpu())
         .scaled(&[5.0, 20.0, 3.0])
@@ -113,7 +118,7 @@ fn a_row_of_the_heads_graph_does_not_depend_on_the_batch() {
 }
 
 #[test]
-fn the_heads_graph_gates_absent_modalities() {
+fn the_exported_head_ignores_absent_modalities_and_agrees_with_burn() {
     let _turn = GENERATOR.lock();
     let head = Head::new(&[4, 6, 5], 8, 7, &burn_cpu())
         .scaled(&[0.5, 2.0, 1.0])

@@ -1,3 +1,5 @@
+//! Tests of reading several stores as one: labels, kinds of rows, refusal of NaN.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,8 @@ use crate::train::labelled::LabelledClips;
 use crate::train::metrics::Truth;
 use crate::train::store::{SCHEMA, Shard, ShardWriter, StoredEncoder};
 
-/// A store of these targets, in this order, all in the training split.
+/// Writes a store with one training row per entry of `targets`. Returns its folder. Each row has a
+/// face embedding of length 2 and a voice embedding of length 1.
 fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>]) -> PathBuf {
     let encoder = |name: &str, modality, dim| StoredEncoder {
         name: name.into(),
@@ -48,12 +51,13 @@ fn store(folder: &Path, name: &str, labels: &[&str], targets: &[Option<Target>])
     path
 }
 
+/// Targets of one class each.
 fn classes<const N: usize>(classes: [usize; N]) -> [Option<Target>; N] {
     classes.map(|class| Some(Target::Class(class)))
 }
 
 #[test]
-fn each_stores_targets_are_read_by_its_own_list_of_labels() {
+fn targets_of_each_store_are_mapped_by_its_own_list_of_labels() {
     let folder = tempfile::tempdir().unwrap();
     let talk = store(folder.path(), "talk", &[], &[None]);
     let a = store(folder.path(), "a", &["sad", "happy"], &classes([0, 1]));
@@ -115,7 +119,7 @@ fn each_stores_targets_are_read_by_its_own_list_of_labels() {
 }
 
 #[test]
-fn rows_of_two_kinds_of_clips_are_not_mixed() {
+fn stores_with_different_kinds_of_rows_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let [a, b] = ["a", "b"].map(|name| store(folder.path(), name, &["happy"], &classes([0])));
     let text = std::fs::read_to_string(b.join("store.json")).unwrap();
@@ -132,7 +136,7 @@ fn rows_of_two_kinds_of_clips_are_not_mixed() {
 }
 
 #[test]
-fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
+fn multi_label_stores_are_joined_and_not_mixed_with_single_label_ones() {
     let folder = tempfile::tempdir().unwrap();
     let several = |values: [f32; 2]| Some(Target::Values(values.to_vec()));
     let a = store(
@@ -161,7 +165,7 @@ fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
         find(&features).unwrap().truth,
         Truth::Labels(vec![true, false, false, true, false, true])
     );
-    // Pre-training, which looks at no label, reads them together.
+    // Pre-training reads both stores, because it uses no labels; labelled clips are refused.
     let features = Features::open(&[one.clone(), b.clone()]).unwrap();
     let error = find(&features).unwrap_err().to_string();
     assert!(
@@ -174,7 +178,7 @@ fn several_labels_are_joined_too_and_the_two_kinds_are_not_mixed() {
 }
 
 #[test]
-fn a_nan_is_reported_with_store_item_and_encoder() {
+fn values_that_are_not_finite_are_reported_with_store_item_and_encoder() {
     let folder = tempfile::tempdir().unwrap();
     let path = store(folder.path(), "a", &[], &[None, None]);
     let good = Features::open(std::slice::from_ref(&path)).unwrap();

@@ -1,9 +1,11 @@
+//! Tests of the checks of the command `finetune` on its options.
+
 use super::*;
 use crate::modality::Modality;
 use crate::train::refused::exit_code;
 
 #[test]
-fn options_for_stores_are_refused_without_stores() {
+fn options_that_do_not_go_together_are_refused_with_exit_code_2() {
     let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
     let plain = || FinetuneArgs {
         recipe: recipe("default"),

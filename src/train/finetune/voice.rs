@@ -13,10 +13,14 @@ use crate::train::samples::{VoiceBatches, milliseconds};
 
 use super::accuracy;
 
-/// Trains a voice encoder, or resumes its training.
+/// Trains the voice encoder `which` of the recipe, or resumes its training. Returns the selected
+/// weights and the state of the run.
+///
+/// # Errors
+/// A corpus is missing or unreadable, the run has other settings, or training fails.
 pub(super) fn train_voice(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(Encoder, State)> {
     let train = which.clips(recipe, Part::Train)?;
-    // For progress only; it does not select a checkpoint.
+    // The accuracy on these clips is only logged; it does not select a checkpoint.
     let select = match which {
         VoiceRun::Calibration => which.clips(recipe, Part::Select)?,
         VoiceRun::OtherCorpus | VoiceRun::Final => Vec::new(),

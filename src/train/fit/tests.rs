@@ -1,14 +1,17 @@
+//! Tests of [`fit`]: resumption, refusal of other settings, learning-rate schedule.
+
 use std::sync::Mutex;
 
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 
 use super::*;
 
-/// The device's generator is the process's: tests that draw from it take turns.
+/// Held by each test that draws from the device's random generator. All tests of the process share
+/// the generator, so the draws of two tests would mix.
 pub static GENERATOR: Mutex<()> = Mutex::new(());
 
-/// Batch normalisation, to test that running statistics survive, and dropout, which draws at
-/// random.
+/// A small network with batch normalisation and dropout. They test that a checkpoint keeps the
+/// running statistics and the state of the random generator.
 #[derive(Module, Debug)]
 struct Tiny {
     first: Linear,
@@ -46,9 +49,10 @@ impl Learner for Tiny {
     }
 }
 
-struct Made;
+/// Five batches an epoch of generated inputs `[16, 4]`, with targets `[16, 3]` that they determine.
+struct GeneratedBatches;
 
-impl Batches<(Vec<f32>, Vec<f32>)> for Made {
+impl Batches<(Vec<f32>, Vec<f32>)> for GeneratedBatches {
     fn count(&self) -> usize {
         5
     }
@@ -77,6 +81,7 @@ const SETTINGS: FitSettings = FitSettings {
     keep: Keep::Best,
 };
 
+/// The run of [`Tiny`] in `folder`. `stop_after`: training stops after this epoch.
 fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> TrainingRun<'static> {
     TrainingRun {
         name: "tiny",
@@ -88,6 +93,7 @@ fn run(folder: &Path, stop_after: Option<usize>, seed: u64) -> TrainingRun<'stat
     }
 }
 
+/// Trains `net` or resumes its training. Returns the selected weights and the state of the run.
 fn train(
     net: &Tiny,
     folder: &Path,
@@ -97,8 +103,8 @@ fn train(
     let run = run(folder, stop_after, seed);
     let device = device();
     let mut count = 0.0;
-    // Rises, so that the best weights are the last ones.
-    fit(&run, net.clone(), &device, &Made, |_| {
+    // The selection metric rises with each epoch, so the best weights are the last ones.
+    fit(&run, net.clone(), &device, &GeneratedBatches, |_| {
         count += 1.0;
         Ok(Some(
             read_state(folder)?.map_or(0.0, |s| s.epochs as f64) + count * 1e-3,
@@ -106,6 +112,7 @@ fn train(
     })
 }
 
+/// The outputs of `net` for eight fixed inputs.
 fn output(net: &Tiny) -> Vec<f32> {
     values(net.forward(tensor(
         crate::model::golden::golden_samples(99, 32),
@@ -137,7 +144,7 @@ fn an_interrupted_run_ends_with_the_same_weights() {
 }
 
 #[test]
-fn a_run_with_other_settings_or_a_lock_is_refused() {
+fn a_run_with_other_settings_or_a_lock_of_another_process_is_refused() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let net = Tiny::new(&device());
@@ -152,7 +159,7 @@ fn a_run_with_other_settings_or_a_lock_is_refused() {
 }
 
 #[test]
-fn weights_are_taken_of_finished_runs_with_these_settings_alone() {
+fn weights_are_loaded_only_from_finished_runs_with_equal_settings() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let net = Tiny::new(&device());
@@ -178,7 +185,7 @@ fn weights_are_taken_of_finished_runs_with_these_settings_alone() {
 }
 
 #[test]
-fn the_rate_warms_up_and_ends_at_zero() {
+fn the_learning_rate_warms_up_and_decays_to_zero() {
     let settings = FitSettings {
         epochs: 10,
         batch: 1,

@@ -1,5 +1,5 @@
-//! Calibration of the fusion head on held-out data: evidence factors, priors, temperatures and the
-//! abstention threshold.
+//! Calibration of the fusion head on held-out data: factors on the logits of each modality, label
+//! priors, temperatures and the abstention threshold.
 
 use std::collections::BTreeMap;
 
@@ -25,47 +25,49 @@ use super::{
     single_modality_logits,
 };
 
-/// The calibration of a head: `calibration.json` beside its weights.
+/// The calibration of a fusion head; the content of `calibration.json` in the folder of its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Factor on the evidence of each modality, in the order of [`Modality::ALL`].
+    /// Factor on the logits of each modality, in the order of [`Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Bound of each modality's evidence beside other modalities, in nats ([`Head::with_bounds`]).
+    /// Bound of each modality's logits if others are present, in nats ([`Head::with_bounds`]), in
+    /// the order of `factors`.
     pub bounds: Vec<f64>,
-    /// Log prior of each label, added to the evidence of a face alone ([`crate::train::prior`]).
+    /// Log prior of each label, added to the logits of the face if it is the only modality
+    /// ([`crate::train::prior`]).
     pub face_prior: Vec<f32>,
-    /// Strength of this prior for common labels, 0 to 1.
+    /// Fraction of the training data's log prior that `face_prior` has for common labels, 0 to 1.
     pub face_prior_strength: f32,
-    /// Strength of this prior for rare labels.
+    /// As `face_prior_strength`, for rare labels, down to -1: a negative value favours them.
     pub face_rare_strength: f32,
-    /// Log prior of each label, added to a face's evidence beside other modalities.
+    /// Log prior of each label, added to the logits of the face if other modalities are present.
     pub joined_face_prior: Vec<f32>,
-    /// Strength of that prior, 0 to 1.
+    /// Fraction of the training data's log prior that `joined_face_prior` has, 0 to 1.
     pub joined_face_prior_strength: f32,
-    /// Log prior of each label, added if text is the only modality.
+    /// Log prior of each label, added to the logits of the text if it is the only modality.
     pub prior: Vec<f32>,
-    /// Temperature of each subset of modalities, by its name.
+    /// Temperature of each subset of modalities, by its name (`face+voice`).
     pub temperature: BTreeMap<String, f32>,
-    /// Confidence below which the recogniser abstains, 0..1.
+    /// Confidence below which a recognition abstains, 0..1.
     pub abstain_threshold: f32,
-    /// Expected calibration error of each subset on the selection data, before and after
-    /// calibration.
+    /// Expected calibration error of each subset of modalities on the selection data, 0..1: before
+    /// and after calibration.
     pub error: BTreeMap<String, [f64; 2]>,
-    /// Number of selection rows of each subset.
+    /// Number of rows of the selection data for each subset of modalities.
     pub rows: BTreeMap<String, usize>,
     /// Metrics on speakers and corpora that the evaluated voice encoder was not trained on.
     pub unseen_speakers: Vec<Figure>,
-    /// Hash of the head's weights.
+    /// SHA-256 of the weights of the head.
     pub head: String,
-    /// Hash of what this calibration follows from, see [`basis`].
+    /// SHA-256 of the weights and constants that the calibration was computed from ([`basis`]).
     pub basis: String,
 }
 
-/// Hash of what a calibration follows from, apart from the recipe: the constants of the selection
-/// rules, and the weights of the calibrated encoder and head.
+/// SHA-256 of everything besides the recipe that determines a calibration: the constants of the
+/// selection rules, and the weights of the voice encoder and the head that are calibrated.
 ///
 /// # Errors
-/// There are no such weights.
+/// Weights of a run cannot be read.
 pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     let weights = [
         head_part(VoiceRun::Calibration),
@@ -82,21 +84,27 @@ pub(super) fn basis(recipe: &Recipe) -> anyhow::Result<String> {
     Ok(hex_sha256(format!("{rules} {weights:?}").as_bytes()))
 }
 
-/// Log priors of the labels, with zero mean.
+/// Log priors of the labels in the training data, one per label, with zero mean.
 pub(super) struct Shares {
-    /// From the annotators' votes for faces.
+    /// From the annotators' votes for pictures of faces.
     pub faces: Vec<f32>,
-    /// From dialogue.
+    /// From the labels of utterances in dialogues.
     pub words: Vec<f32>,
 }
 
-/// Fits factors, priors, temperatures and threshold to held-out embeddings, and to `pairs` of face
-/// and voice of one person. `firsts`: the majority label of each face, if there is one.
+/// Fits factors, bounds, priors, temperatures and the abstention threshold of `head`.
+///
+/// `held_out`: the held-out embeddings of each modality, in the order of [`Modality::ALL`];
+/// `pairs`: embeddings of face and voice of one person. `majority_labels`: the majority label of
+/// each held-out face; `None` in a tie.
+///
+/// # Errors
+/// The device fails, there are no held-out texts, or no temperature fits a subset.
 pub(super) fn calibrate(
     head: &Head,
     held_out: &[LabelledEmbeddings],
     pairs: &[EmbeddingPair],
-    firsts: &[Option<usize>],
+    majority_labels: &[Option<usize>],
     shares: &Shares,
 ) -> anyhow::Result<Calibration> {
     let device = device();
@@ -120,7 +128,7 @@ pub(super) fn calibrate(
     let faces = single_modality_logits(held_out, Modality::Face, &mut |batch| {
         values(forward(&weighed, batch, &device))
     })?;
-    let chosen = strength_for(&faces, firsts, &shares.faces, settings.face_prior)?;
+    let chosen = strength_for(&faces, majority_labels, &shares.faces, settings.face_prior)?;
     println!(
         "head: face prior: {:.2} of the labels' log shares ({:.2} of rare labels'): accuracy \
          {:.4}, mean recall {:.4} on pictures with a majority label",
@@ -129,8 +137,8 @@ pub(super) fn calibrate(
     let face_prior = chosen.prior(&shares.faces);
     let more = difference(&face_prior, &joined_face_prior);
     let weighed = weighed.with_single_modality_prior(FACE, &more, &device);
-    // Text alone is weak evidence, and most utterances are neutral: the label prior of dialogue is
-    // added as far as it improves the selection data.
+    // The logits of text are weak, and most utterances are neutral. Therefore the label prior of
+    // dialogue is added with the strength that is best on the selection data.
     let mut tried = Vec::new();
     for tenths in 0..=10 {
         let strength = tenths as f32 / 10.0;

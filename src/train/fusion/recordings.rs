@@ -1,4 +1,4 @@
-//! Recordings of one person's face and voice, for the head and its calibration.
+//! Recordings with face and voice of one person, for training and calibration of the fusion head.
 
 use crate::train::encoder_runs::{VoiceRun, load_voice};
 use crate::train::net::Encoder;
@@ -8,16 +8,19 @@ use crate::train::recipe::Recipe;
 
 use crate::train::embeddings::EmbeddingPair;
 
-/// Face and voice embeddings of the material's recordings, paired by person.
+/// Embeddings of a face and a voice of the same person at the same time, from the recordings in the
+/// material folder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PairedEmbeddings {
-    /// Pairs of the calibration actors. They calibrate, and the final head is trained on them.
+    /// Pairs of the calibration actors: they calibrate the head, and the final head is trained on
+    /// them.
     pub select: Vec<EmbeddingPair>,
-    /// Pairs of people that no encoder was trained on.
+    /// Pairs of people outside all training data, for metrics only.
     pub report: Vec<EmbeddingPair>,
 }
 
-/// The recordings as the daemon's stages cut them. Empty without the feature `capture`.
+/// The recordings, cut into clips by the daemon's own stages. Empty in a build without the feature
+/// `capture`.
 pub(super) struct Recordings {
     #[cfg(feature = "capture")]
     clips: Vec<pairs::PairedClip>,
@@ -45,12 +48,19 @@ impl Recordings {
 
 #[cfg(feature = "capture")]
 impl Recordings {
+    /// Reads the recordings of the recipe's material.
+    ///
+    /// # Errors
+    /// A recording cannot be read or decoded.
     pub fn read(recipe: &Recipe) -> anyhow::Result<Recordings> {
         let clips = pairs::read(recipe)?;
         Ok(Recordings { clips })
     }
 
-    /// The recordings' embeddings by the face encoder and one of the voice encoders.
+    /// The embeddings of the recordings by the face encoder `face` and the voice encoder `which`.
+    ///
+    /// # Errors
+    /// The run of the voice encoder is not finished, or a network fails.
     pub fn embedded(
         &self,
         recipe: &Recipe,
@@ -66,8 +76,8 @@ impl Recordings {
                 Some(actor) if recipe.voice.calibration_actors.contains(&actor) => {
                     all.select.extend(embedded)
                 }
-                // The calibration encoder was trained on this speaker, so the pair would not be
-                // held out.
+                // The encoder of the calibration was trained on this speaker, so the pair is not
+                // held out and is left out.
                 Some(_) => {}
             }
         }

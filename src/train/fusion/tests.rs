@@ -1,9 +1,13 @@
+//! Tests of the training data, evaluation and calibration of the fusion head.
+
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::golden::golden_samples;
 use crate::train::prior::mean_within_one_error;
 
+/// Embeddings of length `dim`: five items of two views per label, with values near the index of the
+/// label.
 fn embeddings(dim: usize, seed: u64) -> LabelledEmbeddings {
     let mut embeddings = LabelledEmbeddings::new(dim);
     for label in 0..LABELS.len() {
@@ -21,7 +25,7 @@ fn embeddings(dim: usize, seed: u64) -> LabelledEmbeddings {
 }
 
 #[test]
-fn the_mean_of_equally_good_settings_is_taken() {
+fn the_mean_of_the_settings_within_one_standard_error_is_selected() {
     let tried = |shares: [f64; 5], count| {
         mean_within_one_error(
             &[0.0, 0.2, 0.4, 0.6, 0.8]
@@ -38,7 +42,7 @@ fn the_mean_of_equally_good_settings_is_taken() {
 }
 
 #[test]
-fn labels_and_subsets_are_balanced_and_absent_modalities_are_zero() {
+fn training_batches_balance_labels_and_subsets_and_zero_absent_modalities() {
     let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     let joined = Joined {
         all: &all,
@@ -75,7 +79,7 @@ fn labels_and_subsets_are_balanced_and_absent_modalities_are_zero() {
         seen.len() == 7 && seen.values().all(|n| *n > 60),
         "{seen:?}"
     );
-    // A share of single ones, and three sevenths of the rest.
+    // Single modalities are half of the rows, and three sevenths of the other half.
     let batch = Joined {
         alone: 0.5,
         ..joined
@@ -90,7 +94,7 @@ fn labels_and_subsets_are_balanced_and_absent_modalities_are_zero() {
 }
 
 #[test]
-fn every_held_out_item_is_evaluated_and_joined_with_its_own_label() {
+fn every_held_out_item_is_evaluated_and_joined_with_items_of_its_label() {
     let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     for subset in Presence::subsets() {
         let (batch, truth, shares) = held_out(&all, &subset);
@@ -121,10 +125,10 @@ fn every_held_out_item_is_evaluated_and_joined_with_its_own_label() {
 }
 
 #[test]
-fn pictures_are_drawn_and_weighted_by_their_votes() {
+fn pictures_are_drawn_and_weighted_by_the_shares_of_their_votes() {
     let mut faces = LabelledEmbeddings::new(1);
-    // Of the first picture's votes nine are for 0 and one is for 2; all of the second's are for 2.
-    // Every label has some picture.
+    // Of the votes for the first picture, nine are for label 0 and one is for label 2. All votes
+    // for the second picture are for label 2. Each other label has one picture.
     faces.push_shares(&[0.9, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0], vec![1.0]);
     faces.push_shares(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0], vec![2.0]);
     for label in [1, 3, 4, 5, 6] {
@@ -151,7 +155,7 @@ fn pictures_are_drawn_and_weighted_by_their_votes() {
         assert!(target[0] == 0.0 || seen == 1.0 || seen == 0.0);
     }
     let share = first as f64 / (first + second) as f64;
-    // One in eleven of some 570.
+    // About 570 rows, of which one in eleven shows the first picture.
     assert!((0.04..0.15).contains(&share), "{first} beside {second}");
 
     let (batch, truth, shares) = held_out(&all, &only(Modality::Face));
@@ -163,7 +167,7 @@ fn pictures_are_drawn_and_weighted_by_their_votes() {
     assert!((of[0].2 - 0.9).abs() < 1e-6);
     let disputed = (0..8).filter(|row| batch.embeddings[0][*row] == 1.0);
     assert!((disputed.map(|row| shares[row]).sum::<f64>() - 1.0).abs() < 1e-6);
-    // Each picture once.
+    // Each picture is evaluated once.
     let logits = single_modality_logits(&all, Modality::Face, &mut |batch| {
         assert_eq!(batch.count, 7);
         Ok(batch.embeddings[0].clone())
@@ -172,7 +176,7 @@ fn pictures_are_drawn_and_weighted_by_their_votes() {
 }
 
 #[test]
-fn an_absent_modality_adds_nothing_whatever_its_values() {
+fn absent_modalities_add_nothing_and_priors_apply_only_where_documented() {
     let _turn = crate::train::fit::tests::GENERATOR.lock();
     let device = device();
     let head = Head::new(&[4, 6, 5], 8, 7, &device);
@@ -216,7 +220,7 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
             assert!((a - b - added).abs() < 1e-5);
         }
     }
-    // The other prior applies only where words are alone.
+    // The prior of the text applies only if text is the only modality.
     let informed =
         head.clone()
             .with_single_modality_prior(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], &device);
@@ -237,10 +241,10 @@ fn an_absent_modality_adds_nothing_whatever_its_values() {
 }
 
 #[test]
-fn with_bounds_no_modality_excludes_what_the_others_favour() {
+fn bounds_limit_the_logits_only_if_several_modalities_are_present() {
     let _turn = crate::train::fit::tests::GENERATOR.lock();
     let device = device();
-    // Factors so large that each modality is sure.
+    // Factors so large that each modality is certain of its label.
     let head = Head::new(&[4, 6, 5], 8, 7, &device).scaled(&[200.0, 100.0, 1.0]);
     let run = |head: &Head, presence: [f32; 3]| {
         let batch = HeadBatch {
@@ -268,7 +272,7 @@ fn with_bounds_no_modality_excludes_what_the_others_favour() {
 }
 
 #[test]
-fn a_share_of_faces_and_voices_is_of_one_person() {
+fn the_requested_share_of_faces_and_voices_is_of_one_person() {
     let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     let pair = EmbeddingPair {
         label: 3,
@@ -302,7 +306,7 @@ fn a_share_of_faces_and_voices_is_of_one_person() {
 }
 
 #[test]
-fn pairs_calibrate_as_much_as_all_that_is_joined() {
+fn pairs_of_one_person_weigh_as_much_as_all_joined_rows() {
     let all = [embeddings(4, 1), embeddings(6, 500), embeddings(5, 900)];
     let pairs: Vec<EmbeddingPair> = (0..3)
         .map(|_| EmbeddingPair {
@@ -311,7 +315,7 @@ fn pairs_calibrate_as_much_as_all_that_is_joined() {
             voice: vec![0.0; 6],
         })
         .collect();
-    // The joined rows are wrong, the pairs right.
+    // The predictions for joined rows are label 0, and those for pairs their label 2.
     let mut answer = |batch: &HeadBatch| -> anyhow::Result<Vec<f32>> {
         let right = usize::from(batch.count == pairs.len());
         let row = |i| if i == 2 * right { 1.0 } else { 0.0 };
@@ -323,7 +327,7 @@ fn pairs_calibrate_as_much_as_all_that_is_joined() {
         text: false,
     };
     let predictions = evaluate_with_pairs(&all, &pairs, &both, &mut answer).unwrap();
-    // 140 rows: only those of neutral are right, one in seven.
+    // Of the 140 joined rows, the 20 with label 0 are right.
     assert!((predictions.accuracy() - (20.0 + 140.0) / 280.0).abs() < 1e-9);
     assert_eq!(predictions.rows(), 143);
     let voice = evaluate_with_pairs(&all, &pairs, &only(Modality::Voice), &mut answer).unwrap();
@@ -331,7 +335,7 @@ fn pairs_calibrate_as_much_as_all_that_is_joined() {
 }
 
 #[test]
-fn a_second_corpus_gets_its_share_of_each_label_however_large_it_is() {
+fn a_joined_corpus_has_the_requested_share_of_draws_whatever_its_size() {
     let mut talk = LabelledEmbeddings::new(1);
     let mut comments = LabelledEmbeddings::new(1);
     for label in 0..LABELS.len() {

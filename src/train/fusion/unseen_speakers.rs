@@ -1,4 +1,4 @@
-//! Metrics of voice encoders on speakers and corpora outside their training data.
+//! Metrics of a recipe's voice encoders on speakers and corpora outside their training data.
 
 use crate::labels::{LABELS, RAVDESS};
 use crate::modality::{Modality, Presence};
@@ -18,8 +18,12 @@ use crate::train::wire_labels::{clip_predictions, merge_to_labels, wire_label};
 use super::recordings::PairedEmbeddings;
 use super::{Calibration, dims, evaluate_head, forward, only, paired};
 
-/// Metrics of the encoders with held-out speakers or corpora. `head` is calibrated, and uses the
-/// calibration encoder.
+/// Metrics of the voice encoders that were trained without some speakers or corpora, on these
+/// speakers and corpora. `head`: the calibrated fusion head on the embeddings of the encoder
+/// [`VoiceRun::Calibration`]; it is measured on voices alone.
+///
+/// # Errors
+/// A run is not finished, or a corpus cannot be read.
 pub(super) fn figures(
     recipe: &Recipe,
     head: &Head,
@@ -28,7 +32,7 @@ pub(super) fn figures(
     let mut figures = Vec::new();
     for which in VoiceRun::all(recipe) {
         if which == VoiceRun::Final {
-            // The final encoder is measured from the bundle's files.
+            // `evaluate` measures the final encoder from the files of the bundle.
             continue;
         }
         let net = load_voice(recipe, which)?;
@@ -36,8 +40,8 @@ pub(super) fn figures(
         for corpus in Corpus::ALL {
             let is_trained_on = which.held_out(recipe, corpus) != HeldOut::All;
             for part in [Part::Report, Part::Select] {
-                // Calibration speakers are reported only for a corpus that the encoder was trained
-                // on.
+                // Selection speakers are reported only if the encoder was trained on other speakers
+                // of the corpus.
                 if part == Part::Select && !is_trained_on {
                     continue;
                 }
@@ -46,13 +50,17 @@ pub(super) fn figures(
                     continue;
                 }
                 let logits = clip_logits(&net, &mel, &clips, recipe)?;
-                let what = name(recipe, which, corpus, part);
+                let what = figure_name(recipe, which, corpus, part);
                 let per_clip = format!("{what}, per clip");
                 figures.push(if is_trained_on && corpus == Corpus::Ravdess {
                     let predictions = clip_predictions(corpus, logits, &clips);
                     Figure::from_predictions(&per_clip, &predictions, &RAVDESS)
                 } else {
-                    Figure::from_predictions(&per_clip, &on_labels(&logits, &clips), &LABELS)
+                    Figure::from_predictions(
+                        &per_clip,
+                        &merged_predictions(&logits, &clips),
+                        &LABELS,
+                    )
                 });
                 if which != VoiceRun::Calibration || part != Part::Report {
                     continue;
@@ -62,14 +70,19 @@ pub(super) fn figures(
                     push_clip(recipe, &net, &mel, clip, &mut voices)?;
                 }
                 let what = format!("{what}, per hop; head, voice alone");
-                figures.push(of_head(recipe, head, calibration, &what, voices)?);
+                figures.push(voice_only_figure(recipe, head, calibration, &what, voices)?);
             }
         }
     }
     Ok(figures)
 }
 
-/// Metrics per hop on recordings of one person's face and voice: each modality alone, and both.
+/// Metrics of the calibrated `head` on recordings with face and voice of one person, one row per
+/// hop: from the face, from the voice, and from both. `all`: the embeddings of each modality, in
+/// the order of [`Modality::ALL`].
+///
+/// # Errors
+/// The device fails.
 pub(super) fn of_one_person(
     head: &Head,
     calibration: &Calibration,
@@ -115,7 +128,8 @@ pub(super) fn of_one_person(
     Ok(figures)
 }
 
-/// The clips whose label the encoder was trained on.
+/// The clips of one part of a corpus whose label occurs in the training data of the encoder
+/// `which`.
 fn clips_of_trained_labels(
     recipe: &Recipe,
     which: VoiceRun,
@@ -136,14 +150,16 @@ fn clips_of_trained_labels(
     Ok(clips.into_iter().filter(is_trained).collect())
 }
 
-/// Predictions of any corpus, mapped to the wire's labels.
-fn on_labels(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
+/// Predictions of [`LABELS`] with the true labels of `clips`. `logits`: over RAVDESS's classes,
+/// `[clips, classes]` row by row.
+fn merged_predictions(logits: &[f32], clips: &[LabelledClip]) -> LabelledLogits {
     let rows = logits.chunks(RAVDESS.len()).flat_map(merge_to_labels);
     let truth = clips.iter().map(|clip| wire_label(clip.emotion));
     LabelledLogits::new(LABELS.len(), rows.collect(), truth.collect())
 }
 
-fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String {
+/// The name of a figure: the training corpora of the encoder and the evaluated speakers.
+fn figure_name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String {
     let training: Vec<&str> = (Corpus::ALL.into_iter())
         .filter(|corpus| which.held_out(recipe, *corpus) != HeldOut::All)
         .map(Corpus::name)
@@ -165,8 +181,9 @@ fn name(recipe: &Recipe, which: VoiceRun, corpus: Corpus, part: Part) -> String 
     )
 }
 
-/// Metrics of the calibrated head for voices alone.
-fn of_head(
+/// Metrics of the calibrated head on `voices`, the embeddings of one row per hop, without face and
+/// text. `what`: the name of the figure.
+fn voice_only_figure(
     recipe: &Recipe,
     head: &Head,
     calibration: &Calibration,

@@ -8,15 +8,19 @@ use crate::train::samples::generator;
 
 use super::{HeadBatch, empty, only, push_row};
 
-/// Held-out rows of one subset of modalities, with labels and weights.
+/// Evaluation rows for one subset of modalities. Returns the inputs of the head, and for each row
+/// the index of its label and its weight. `all`: the held-out embeddings of each modality, in the
+/// order of [`Modality::ALL`].
 ///
-/// Every item of the leading modality (voice, else face, else text) is joined by label with random
-/// items of the other modalities; `DRAWS` times, if anything is random. An item with several labels
-/// has a weighted row for each.
+/// Each row contains an item of the leading modality: voice if it is in the subset, otherwise face,
+/// otherwise text. Random items with the same label are added for the other modalities. A subset of
+/// several modalities has `DRAWS` rows per item. An item on whose label annotators disagree has
+/// rows for each of its labels, with weights that sum to 1.
 pub(super) fn held_out(
     all: &[LabelledEmbeddings],
     subset: &Presence,
 ) -> (HeadBatch, Vec<usize>, Vec<f64>) {
+    /// Number of rows per item, which differ in the random items of the other modalities.
     const DRAWS: usize = 4;
     let leads = [Modality::Voice, Modality::Face, Modality::Text]
         .into_iter()
@@ -45,7 +49,14 @@ pub(super) fn held_out(
     (batch, truth, shares)
 }
 
-/// Predictions for the held-out rows of one subset. `answer` maps a [`HeadBatch`] to logits.
+/// Predictions for held-out items with the modalities of `subset`, with true labels and weights.
+///
+/// `all`: the held-out embeddings of each modality, in the order of [`Modality::ALL`]. Items of
+/// different modalities are joined by label. `answer` maps a [`HeadBatch`] to logits `[rows,
+/// labels]`, row by row.
+///
+/// # Errors
+/// Those of `answer`.
 pub fn evaluate_subset(
     all: &[LabelledEmbeddings],
     subset: &Presence,
@@ -56,7 +67,9 @@ pub fn evaluate_subset(
     Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// Rows of `pairs` for a subset with face and voice; texts are joined by label.
+/// Logits `[pairs, labels]` for faces and voices of one person, row by row. Only the modalities of
+/// `subset` are present; a text is a random one with the same label. `answer` maps a [`HeadBatch`]
+/// to logits.
 pub(super) fn paired(
     all: &[LabelledEmbeddings],
     pairs: &[EmbeddingPair],
@@ -74,8 +87,8 @@ pub(super) fn paired(
     answer(&batch)
 }
 
-/// As [`evaluate_subset`]. For subsets with face and voice, `pairs` are added with the same total
-/// weight as the joined rows.
+/// As [`evaluate_subset`]; for subsets with face and voice, rows of `pairs` (of one person) are
+/// added. Together they weigh as much as the rows that are joined by label.
 pub(super) fn evaluate_with_pairs(
     all: &[LabelledEmbeddings],
     pairs: &[EmbeddingPair],
@@ -94,7 +107,12 @@ pub(super) fn evaluate_with_pairs(
     Ok(LabelledLogits::shared(LABELS.len(), logits, truth, shares))
 }
 
-/// The logits of each item of one modality alone, `[items, labels]` row by row.
+/// The logits of each held-out item of `modality` with all other modalities absent, `[items,
+/// labels]` row by row. `all`: the embeddings of each modality, in the order of [`Modality::ALL`];
+/// `answer` maps a [`HeadBatch`] to logits.
+///
+/// # Errors
+/// Those of `answer`.
 pub fn single_modality_logits(
     all: &[LabelledEmbeddings],
     modality: Modality,

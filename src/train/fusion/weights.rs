@@ -1,4 +1,4 @@
-//! Settings for the fusion of several modalities, fitted to rows with several of them.
+//! Settings of the fusion head for rows with several modalities: factors, bounds, face prior.
 
 use crate::modality::Presence;
 use crate::train::calibrate::LabelledLogits;
@@ -8,42 +8,46 @@ use crate::train::prior::scaled;
 
 use super::FACE;
 
-/// Candidate multiples of the factor of a modality.
+/// Candidate factors on the logits of a modality, as multiples of the factor that was fitted to the
+/// modality alone.
 const MULTIPLES: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
-/// Candidate bounds of evidence, in nats ([`Head::with_bounds`]). The selection data has few voices
-/// that are confident and wrong, so the largest candidate limits their effect in any case.
+/// Candidate bounds of a modality's logits, in nats ([`Head::with_bounds`]). The selection data has
+/// few voices that are confident and wrong, so the fit would favour unbounded logits; they are no
+/// candidate.
 const BOUNDS: [f64; 6] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0];
-/// Candidate strengths of the faces' label prior.
+/// Candidate strengths of the label prior of faces; 0: no prior, 1: the full log prior.
 const PRIORS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
-/// Number of passes over all settings.
+/// Largest number of passes of the coordinate descent over all settings.
 const PASSES: usize = 3;
 
-/// The constants of the fit as text, for the hash of a calibration.
+/// The constants of [`FusionSettings::fit`] as text, for the hash that identifies a calibration.
 pub(super) fn rules() -> String {
     format!("{MULTIPLES:?} {BOUNDS:?} {PRIORS:?} {PASSES}")
 }
 
-/// Settings for the fusion of several modalities.
+/// Settings of the fusion head for rows with several modalities.
 ///
-/// A factor that is fitted to one modality alone calibrates its confidence for its own data:
-/// photographs for the face, actors for the voice. For recordings of one person, other factors may
-/// be better, and one modality is often less expressive than the other.
+/// A factor that is fitted to one modality alone calibrates confidence for the data of that
+/// modality: photographs for the face, actors for the voice. For recordings of one person, other
+/// factors may be better, because one modality is often less expressive than the other.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FusionSettings {
-    /// Factor on the evidence of each modality, in the order of [`crate::modality::Modality::ALL`].
+    /// Factor on the logits of each modality, in the order of [`crate::modality::Modality::ALL`].
     pub factors: Vec<f32>,
-    /// Bounds of the evidence, in the same order.
+    /// Bound of the logits of each modality in nats ([`Head::with_bounds`]), in the order of
+    /// `factors`.
     pub bounds: Vec<f64>,
-    /// Strength of the faces' label prior, 0 to 1.
+    /// Strength of the label prior of faces, 0 to 1.
     pub face_prior: f32,
 }
 
 impl FusionSettings {
-    /// The settings with the least mean loss over the subsets of several modalities, one setting
-    /// after another ([coordinate descent](https://en.wikipedia.org/wiki/Coordinate_descent)).
-    /// `predict` predicts a subset's held-out rows; each subset is scored at its own temperature.
+    /// Selects the candidates with the least mean loss over all subsets of several modalities, by
+    /// [coordinate descent](https://en.wikipedia.org/wiki/Coordinate_descent) over the settings.
     ///
-    /// `factors` are fitted to each modality alone.
+    /// `factors`: the factors that were fitted to each modality alone. `predict` returns the
+    /// predictions for the held-out rows of a subset with the given settings. The loss of a subset
+    /// is the cross-entropy at the temperature that fits it best.
     ///
     /// # Errors
     /// Those of `predict`.
@@ -79,7 +83,7 @@ impl FusionSettings {
         for _ in 0..PASSES {
             let before = best.clone();
             for setting in &mut settings {
-                // Up from the present value while the loss falls, else down.
+                // Larger values are tried while the loss falls; if it never does, smaller ones.
                 for step in [1, -1] {
                     let from = setting.at;
                     while let Some(at) = setting.at.checked_add_signed(step)
@@ -110,7 +114,8 @@ impl FusionSettings {
         Ok(best)
     }
 
-    /// `head` with these settings. `face_shares`: log prior of each label for faces.
+    /// Applies the settings to `head`. `face_shares`: the log prior of each label for faces, of
+    /// which [`FusionSettings::face_prior`] is the used fraction.
     pub fn apply(&self, head: Head, face_shares: &[f32]) -> Head {
         head.scaled(&self.factors)
             .with_bounds(&self.bounds)
@@ -118,19 +123,21 @@ impl FusionSettings {
     }
 }
 
-/// Assigns a value to one setting.
-type Set = Box<dyn Fn(&mut FusionSettings, f64)>;
+/// A function that sets one of the [`FusionSettings`] to a candidate value.
+type Setter = Box<dyn Fn(&mut FusionSettings, f64)>;
 
-/// A setting and its candidate values in ascending order.
+/// One of the fitted settings, with its candidate values.
 struct Setting {
-    set: Set,
+    set: Setter,
+    /// The candidate values, ascending.
     values: Vec<f64>,
-    /// Index of the current value.
+    /// Index of the selected value in `values`.
     at: usize,
 }
 
+/// The settings that are fitted, with their initial values. `factors`: one per modality.
 fn settings(factors: &[f32]) -> Vec<Setting> {
-    let setting = |set: Set, values: &[f64], begin: f64| Setting {
+    let setting = |set: Setter, values: &[f64], begin: f64| Setting {
         set,
         values: values.to_vec(),
         at: (values.iter().position(|value| *value == begin)).expect("it is a candidate"),
@@ -152,8 +159,8 @@ fn settings(factors: &[f32]) -> Vec<Setting> {
 mod tests {
     use super::*;
 
-    /// Two labels; the face favours the first label, the voice the second one, a little less
-    /// strongly.
+    /// Predictions for four rows of two labels with the true label `truth`. The face favours the
+    /// first label, the voice the second one a little less strongly.
     fn rows(settings: &FusionSettings, subset: &Presence, truth: usize) -> LabelledLogits {
         let (face, voice) = (
             1.5 * f32::from(subset.face) * settings.factors[0],
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_modality_that_is_right_gains_weight() {
+    fn the_modality_that_predicts_the_truth_gets_a_larger_factor() {
         let factors = [1.0, 1.0, 1.0];
         let fit = |truth| {
             FusionSettings::fit(&factors, |settings, subset| {
@@ -177,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn a_modality_that_is_sometimes_sure_and_wrong_gets_a_smaller_bound() {
-        // Of ten rows the face is sure of the truth in nine and of another label in one; the voice
-        // favours the truth a little.
+    fn a_modality_that_is_sometimes_confident_and_wrong_gets_a_smaller_bound() {
+        // The face is certain of the truth in nine of ten rows, and of another label in one row.
+        // The voice favours the truth slightly in every row.
         let predict = |settings: &FusionSettings, subset: &Presence| {
             let mut logits = Vec::new();
             for row in 0..10 {

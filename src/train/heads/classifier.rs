@@ -1,4 +1,4 @@
-//! The classifier over concatenated representations (`src/train/method.md` b.4; reference
+//! The classifier over concatenated representations (`src/train/method.md` b.4; in ConCluGen's code
 //! `classification_head.py`).
 
 use burn::module::{Initializer, Module};
@@ -7,31 +7,35 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Settings of the classifier.
+/// Settings of a [`ClassificationHead`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierShape {
-    /// Number of linear layers; 1 is the paper's linear evaluation.
+    /// Number of linear layers, at least 1; 1 is the paper's linear evaluation.
     pub layers: usize,
-    /// Width of the layers between the first and the last.
+    /// Length of the output of every layer except the last one.
     pub hidden: usize,
+    /// Probability of dropping an input value of a layer in training.
     pub dropout: f64,
-    /// Whether the presence of each modality, 0 or 1, is a further input. Representations are zero
-    /// where it is 0. Without this input (as in the reference), an absent modality looks like an
-    /// uninformative one.
+    /// Whether the presence of each modality, 0 or 1, is a further input. The representation of an
+    /// absent modality is zero. Without this input (as in ConCluGen), the classifier cannot
+    /// distinguish an absent modality from a present one whose representation is zero.
     pub presence: bool,
 }
 
-/// The classifier: concatenated representations to logits. Its first layer is linear; each further
-/// layer is a rectifier, dropout and a linear layer.
+/// The classifier: maps the concatenated representations of the modalities to logits. Dropout
+/// precedes each linear layer; a ReLU stands between two linear layers.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     pub(crate) layers: Vec<Linear>,
+    /// Adds a learned function of the presence to the first layer; `None`: presence is no input.
     pub(crate) presence: Option<Linear>,
     dropout: Dropout,
 }
 
 impl ClassificationHead {
+    /// A classifier with random weights. `modalities`: their number; `representation`: length of a
+    /// modality's representation; `labels`: number of labels.
     pub fn new(
         shape: &ClassifierShape,
         modalities: usize,
@@ -65,8 +69,8 @@ impl ClassificationHead {
         }
     }
 
-    /// Maps the representations of each modality, `[batch, R]`, and the presence of 0 and 1,
-    /// `[batch, modalities]`, to logits `[batch, labels]`.
+    /// Maps `representations`, one tensor `[batch, R]` per modality, and `presence`, `[batch,
+    /// modalities]` with 1 for present and 0 for absent, to logits `[batch, labels]`.
     pub fn forward(&self, representations: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let mut x = self.dropout.forward(Tensor::cat(representations, 1));
         for (i, layer) in self.layers.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The trained heads of ConCluGen (`src/train/method.md` b.2 to b.4): embeddings of frozen encoders
-//! to representations, pretext outputs, labels.
+//! The trained networks of ConCluGen after the frozen encoders (`src/train/method.md` b.2 to b.4):
+//! representation heads, heads of pre-training (pretext heads), and the classifier.
 
 mod classifier;
 mod gated;

@@ -1,5 +1,5 @@
-//! The heads that only pre-training uses: projection, cluster head, reconstruction
-//! (`src/train/method.md` b.3; reference `pretraining_heads.py`).
+//! The heads that only pre-training uses: projection, cluster and reconstruction heads
+//! (`src/train/method.md` b.3; in ConCluGen's code `pretraining_heads.py`).
 
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use super::gated::linear;
 use super::representation::HeadsShape;
 
-/// Sizes of the heads of pre-training.
+/// Settings of the heads of pre-training ([`PretextHeads`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretextShape {
     /// Length of a projection.
     pub projection: usize,
-    /// Number of clusters, the outputs of the cluster head; 0: there is no cluster head.
+    /// Number of clusters, which are the outputs of the cluster head; 0: there is no cluster head.
     pub clusters: usize,
-    /// Width of the hidden layer of the reconstruction heads; 0: there are none.
+    /// Width of the hidden layer of a reconstruction head; 0: there are no reconstruction heads.
     pub reconstruction: usize,
-    /// Whether projections end in a rectifier, so that similarities are not negative (as in the
-    /// reference).
+    /// Whether the projection head ends in a ReLU, so that similarities of projections are not
+    /// negative (as in ConCluGen's code).
     pub rectified_projection: bool,
-    /// Whether reconstructions end in a rectifier, so that they are not negative (as in the
-    /// reference).
+    /// Whether reconstruction heads end in a ReLU, so that reconstructions are not negative (as in
+    /// ConCluGen's code).
     pub rectified_reconstruction: bool,
 }
 
@@ -32,10 +32,14 @@ pub struct PretextShape {
 /// reconstruction head per modality.
 #[derive(Module, Debug)]
 pub struct PretextHeads {
+    /// First layer of the projection head, before batch normalisation and ReLU.
     pub(crate) narrow: Linear,
     pub(crate) norm: BatchNorm,
+    /// Last layer of the projection head.
     pub(crate) project: Linear,
+    /// The cluster head; `None`: there is none.
     pub(crate) cluster: Option<Linear>,
+    /// One head per modality; empty: there are no reconstruction heads.
     pub(crate) reconstruct: Vec<ReconstructionHead>,
     rectified_projection: bool,
     rectified_reconstruction: bool,
@@ -49,6 +53,7 @@ pub struct ReconstructionHead {
 }
 
 impl PretextHeads {
+    /// Heads with random weights, for representation heads of the shape `heads`.
     pub fn new(heads: &HeadsShape, shape: &PretextShape, device: &Device) -> Self {
         let narrow = (heads.representation / 8).max(1);
         let bound = 1.0 / (shape.projection as f64).sqrt();
@@ -81,15 +86,15 @@ impl PretextHeads {
         }
     }
 
-    /// The first layer of the projection: representations `[batch, R]` to hidden values `[batch, R
-    /// / 8]`. Each row is computed independently.
+    /// The first layer of the projection head. Maps representations `[batch, R]` to hidden values
+    /// `[batch, R / 8]`; a row does not depend on the other rows.
     pub fn narrow(&self, representation: Tensor<2>) -> Tensor<2> {
         self.narrow.forward(representation)
     }
 
-    /// The other layers of the projection: results of [`Self::narrow`] to projections `[batch, P]`,
-    /// which are not normalised. In training, batch normalisation uses the statistics of this
-    /// batch, which is of one modality.
+    /// The layers of the projection head after the first one. Maps results of [`Self::narrow`] to
+    /// projections `[batch, P]`, which are not normalised to length 1. In training, batch
+    /// normalisation uses the statistics of these rows, which are of one modality.
     pub fn project_narrowed(&self, narrowed: Tensor<2>) -> Tensor<2> {
         let projection = self.project.forward(relu(normalise(&self.norm, narrowed)));
         if self.rectified_projection {
@@ -99,10 +104,11 @@ impl PretextHeads {
         }
     }
 
-    /// Maps projections `[batch, P]`, not normalised, to cluster logits `[batch, K]`.
+    /// Maps projections `[batch, P]`, not normalised to length 1, to cluster logits `[batch, K]`,
+    /// with `K` = [`PretextShape::clusters`].
     ///
     /// # Panics
-    /// The heads have no clusters.
+    /// There is no cluster head.
     pub fn cluster(&self, projection: Tensor<2>) -> Tensor<2> {
         self.cluster
             .as_ref()
@@ -110,11 +116,11 @@ impl PretextHeads {
             .forward(projection)
     }
 
-    /// Maps representations `[batch, R]` to reconstructed embeddings `[batch, dim]` of the modality
-    /// with index `modality`.
+    /// Maps representations `[batch, R]` of the modality with index `modality` to reconstructions
+    /// `[batch, dim]` of its embeddings.
     ///
     /// # Panics
-    /// The heads have no reconstruction.
+    /// There are no reconstruction heads, or none with this index.
     pub fn reconstruct(&self, modality: usize, representation: Tensor<2>) -> Tensor<2> {
         let head = &self.reconstruct[modality];
         let out = head
@@ -128,8 +134,8 @@ impl PretextHeads {
     }
 }
 
-/// Batch normalisation that keeps the unbiased variance for inference, as PyTorch does: Burn's
-/// keeps the biased one.
+/// Applies batch normalisation. In training, the running variance is updated with the unbiased
+/// variance of the batch, as in PyTorch; Burn's own update uses the biased variance.
 fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
     let count = x.dims()[0] as f64;
     if !x.device().is_autodiff() || !norm.training.is_enabled() || count < 2.0 {
@@ -148,10 +154,10 @@ fn normalise(norm: &BatchNorm, x: Tensor<2>) -> Tensor<2> {
     normalised
 }
 
-/// Divides each row by its norm, at least 1e-12.
+/// Divides each row of `x` by its Euclidean norm, or by 1e-12 if the norm is smaller.
 pub fn unit_rows(x: Tensor<2>) -> Tensor<2> {
-    // The floor comes before the root, which has an infinite slope at zero. A row of zeros, which
-    // rectified projections can have, would turn every gradient into NaN.
+    // The minimum is applied before the square root, whose derivative is infinite at zero.
+    // Otherwise a row of zeros, which a ReLU can produce, would make every gradient NaN.
     let norm = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     x / norm
 }

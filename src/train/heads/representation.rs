@@ -1,5 +1,5 @@
-//! Representation heads: one per modality, from the encoders' embeddings to one space
-//! (`src/train/method.md` b.2).
+//! Representation heads: one network per modality, which maps its embeddings to vectors
+//! (representations) of the same length for all modalities (`src/train/method.md` b.2).
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::gated::{GatedEmbeddingUnit, linear};
 use crate::modality::Modality;
 
-/// Settings of the representation heads. Batches, outputs and the concatenation have the order of
-/// `modalities`.
+/// Settings of [`RepresentationHeads`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadsShape {
+    /// The modalities. Inputs, outputs and their concatenation have this order.
     pub modalities: Vec<ModalityShape>,
-    /// Length of a representation.
+    /// Length `R` of a representation.
     pub representation: usize,
-    /// Whether each value of the embeddings is standardised first to mean 0 and deviation 1, by the
-    /// statistics of the training stores. Not in the reference.
+    /// Whether each value of an embedding is first standardised to mean 0 and deviation 1, by the
+    /// statistics of the training stores. ConCluGen has no such step.
     pub standardise: bool,
 }
 
@@ -28,21 +28,23 @@ pub struct HeadsShape {
 #[serde(deny_unknown_fields)]
 pub struct ModalityShape {
     pub modality: Modality,
+    /// Length of the concatenated embeddings.
     pub dim: usize,
 }
 
-/// Maps embeddings `[batch, dim]` of one modality to representations `[batch, R]` by a gated
-/// embedding unit. For the voice, the unit keeps the width of the embedding, and a linear layer
-/// without rectifier follows. As in the reference, only voice representations may be negative.
+/// The network of one modality: maps embeddings `[batch, dim]` to representations `[batch, R]` by a
+/// gated embedding unit. For the voice, the unit keeps the length of the embedding, and a linear
+/// layer follows. As in ConCluGen, only voice representations may therefore be negative.
 #[derive(Module, Debug)]
 pub struct RepresentationHead {
-    /// Mean and inverse deviation, `[1, dim]` each; not trained. `None`: no standardisation.
+    /// Standardisation of the embeddings, not trained. `None`: embeddings are not standardised.
     pub(crate) standard: Option<Standard>,
     pub(crate) gated: GatedEmbeddingUnit,
+    /// The linear layer of the voice; `None` for other modalities.
     pub(crate) widen: Option<Linear>,
 }
 
-/// Mean and inverse deviation of each value of an embedding.
+/// Mean and inverse standard deviation of each value of an embedding, `[1, dim]` each, not trained.
 #[derive(Module, Debug)]
 pub struct Standard {
     mean: Param<Tensor<2>>,
@@ -50,8 +52,11 @@ pub struct Standard {
 }
 
 impl Standard {
+    /// Standardisation by `mean` and standard `deviation`, which have one value per value of an
+    /// embedding. A deviation below 1e-6 counts as 1e-6.
+    ///
     /// # Panics
-    /// If the lengths differ.
+    /// The lengths differ.
     pub fn new(mean: &[f32], deviation: &[f32], device: &Device) -> Self {
         let inverse: Vec<f32> = deviation.iter().map(|d| 1.0 / d.max(1e-6)).collect();
         let row = |values: Vec<f32>| {
@@ -71,6 +76,7 @@ impl Standard {
 }
 
 impl RepresentationHead {
+    /// A head with random weights and without standardisation.
     pub fn new(shape: ModalityShape, representation: usize, device: &Device) -> Self {
         let widen = shape.modality == Modality::Voice;
         let width = if widen { shape.dim } else { representation };
@@ -81,7 +87,7 @@ impl RepresentationHead {
         }
     }
 
-    /// Maps embeddings `[batch, dim]` to representations `[batch, R]`.
+    /// Maps embeddings `[batch, dim]`, not yet standardised, to representations `[batch, R]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = self.gated.forward(self.standardise(x));
         match &self.widen {
@@ -95,7 +101,8 @@ impl RepresentationHead {
         self.gated.dim()
     }
 
-    /// Standardises embeddings; they are the input of the unit and the target of reconstruction.
+    /// Standardises embeddings `[batch, dim]`, or returns them unchanged without standardisation.
+    /// The result is the input of the gated unit, and the target of reconstruction.
     pub fn standardise(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.standard {
             Some(standard) => (x - standard.mean.val()) * standard.inverse.val(),
@@ -104,13 +111,15 @@ impl RepresentationHead {
     }
 }
 
-/// The representation heads of all modalities, in order.
+/// The representation heads of all modalities, in the order of [`HeadsShape::modalities`].
 #[derive(Module, Debug)]
 pub struct RepresentationHeads {
     pub(crate) heads: Vec<RepresentationHead>,
 }
 
 impl RepresentationHeads {
+    /// Heads with random weights. If they standardise, means are 0 and deviations 1 until
+    /// [`Self::with_statistics`] sets them.
     pub fn new(shape: &HeadsShape, device: &Device) -> Self {
         let heads = shape
             .modalities
@@ -127,7 +136,8 @@ impl RepresentationHeads {
         RepresentationHeads { heads }
     }
 
-    /// Sets mean and deviation of each value, per modality, if the heads standardise.
+    /// Sets the statistics of standardisation; without effect on heads that do not standardise.
+    /// `statistics`: for each modality, mean and standard deviation of each value of an embedding.
     pub fn with_statistics(mut self, statistics: &[(Vec<f32>, Vec<f32>)], device: &Device) -> Self {
         for (head, (mean, deviation)) in self.heads.iter_mut().zip(statistics) {
             if head.standard.is_some() {
@@ -137,7 +147,8 @@ impl RepresentationHeads {
         self
     }
 
-    /// The representations `[batch, R]` of the modality with index `modality`.
+    /// Maps embeddings `[batch, dim]` of the modality with index `modality` to representations
+    /// `[batch, R]`.
     pub fn forward(&self, modality: usize, x: Tensor<2>) -> Tensor<2> {
         self.heads[modality].forward(x)
     }

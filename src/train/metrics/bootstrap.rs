@@ -1,4 +1,4 @@
-//! Bootstrap: percentile intervals over resamples of items, or of groups if they are known.
+//! Bootstrap: percentile intervals of metrics over resamples of items, or of groups of items.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,9 @@ use rand::{Rng, SeedableRng};
 pub struct Bootstrap {
     /// Number of resamples; 0: no intervals.
     pub resamples: usize,
+    /// Seed of the random generator: equal seeds give equal intervals.
     pub seed: u64,
-    /// Share of the resamples that the interval holds, 0..1.
+    /// Share of the resampled values that lie within the interval, 0..1.
     pub level: f64,
 }
 
@@ -25,18 +26,20 @@ impl Default for Bootstrap {
     }
 }
 
-/// The units that are drawn with replacement. Items of one group (speaker, actor) depend on each
-/// other, so a group is one unit.
+/// The units that the bootstrap draws with replacement: single items, or groups of items. Items of
+/// one speaker or actor depend on each other, so such a group is one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResamplingUnits {
-    /// The unit of each item, by its index.
+    /// Index of the unit (0 to `count` - 1) to which each item belongs, in the order of the items.
     unit_of_item: Vec<usize>,
+    /// Number of units.
     count: usize,
+    /// Whether any item belongs to a named group.
     grouped: bool,
 }
 
 impl ResamplingUnits {
-    /// Every item is a unit.
+    /// `count` items, each of which is a unit.
     pub fn items(count: usize) -> ResamplingUnits {
         ResamplingUnits {
             unit_of_item: (0..count).collect(),
@@ -45,8 +48,8 @@ impl ResamplingUnits {
         }
     }
 
-    /// Every group is a unit, and so is every item of an unknown group (an empty name). If no group
-    /// is known, this equals [`ResamplingUnits::items`].
+    /// Units by the group name of each item: items with equal names are one unit. An item with an
+    /// empty name, whose group is unknown, is a unit of its own.
     pub fn groups<S: AsRef<str>>(groups: &[S]) -> ResamplingUnits {
         let mut known = BTreeMap::new();
         let mut count = 0;
@@ -75,15 +78,15 @@ impl ResamplingUnits {
     pub fn count(&self) -> usize {
         self.count
     }
-    /// Whether the units are groups.
+    /// Whether at least one item has a known group.
     pub fn is_grouped(&self) -> bool {
         self.grouped
     }
 }
 
 impl Bootstrap {
-    /// Calls `each` once per resample, with a function from an item to the number of times that it
-    /// is drawn.
+    /// Draws [`Bootstrap::resamples`] samples of units, and calls `each` once per sample. The
+    /// argument of `each` returns how often the item with a given index is in the sample.
     pub fn run(&self, units: &ResamplingUnits, mut each: impl FnMut(&dyn Fn(usize) -> u32)) {
         let mut generator = StdRng::seed_from_u64(self.seed);
         let mut drawn = vec![0u32; units.count];
@@ -96,8 +99,8 @@ impl Bootstrap {
         }
     }
 
-    /// The percentile interval of a metric, from its values in the resamples; a value is `None`
-    /// where the metric is undefined. The interval is `None` if fewer than half of the values are
+    /// The percentile interval `[low, high]` of a metric. `values`: the metric in each resample;
+    /// `None` where it is undefined. The interval is `None` if fewer than half of the values are
     /// defined.
     pub fn interval(&self, values: &[Option<f64>]) -> Option<[f64; 2]> {
         let mut defined: Vec<f64> = values.iter().flatten().copied().collect();
@@ -110,7 +113,8 @@ impl Bootstrap {
     }
 }
 
-/// A quantile of sorted values, with linear interpolation between neighbours (numpy's default).
+/// The quantile `q` (0..1) of `sorted`, which is ascending and not empty. Values between two
+/// neighbours are interpolated linearly (numpy's default).
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let (below, share) = (at.floor() as usize, at.fract());
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_numpys() {
+    fn quantiles_equal_those_of_numpy() {
         let sorted = [1.0, 2.0, 4.0, 8.0];
         assert_eq!(
             [0.0, 0.5, 1.0].map(|q| quantile(&sorted, q)),
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_drawn_whole_and_unknown_ones_singly() {
+    fn groups_are_drawn_as_a_whole_and_ungrouped_items_singly() {
         let units = ResamplingUnits::groups(&["a", "", "b", "a", ""]);
         assert_eq!(
             (
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn too_seldom_defined_is_no_interval() {
+    fn there_is_no_interval_if_most_resamples_are_undefined() {
         let bootstrap = Bootstrap::default();
         assert_eq!(bootstrap.interval(&[None, None, Some(1.0)]), None);
         assert_eq!(

@@ -1,19 +1,21 @@
-//! The metrics by name, each with the sentence that a report prints as its legend.
+//! The metrics by name, each with a definition of one sentence for the legend of reports.
 
 use crate::manifest::Task;
 use crate::train::metrics::reference::{Average, Decisions, ReferenceMetric};
 use crate::train::metrics::tally::{BINS, Tally};
 
-/// A [`Tally`] with its decisions per label, the input of every metric.
+/// A [`Tally`] with its true and false positives and negatives per label: the input of a metric.
 #[derive(Clone, Debug)]
 pub struct TallyCounts {
     pub tally: Tally,
+    /// Counts of each label, in the order of the tally's labels.
     pub labels: Vec<Decisions>,
-    /// The decisions per label by the reference's rule.
+    /// As `labels`, with predictions by ConCluGen's rule ([`Tally::reference_cells`]).
     pub reference: Vec<Decisions>,
 }
 
 impl TallyCounts {
+    /// Counts the decisions of `tally`.
     pub fn new(tally: Tally) -> TallyCounts {
         let (labels, reference) = (tally.decisions(), tally.reference_decisions());
         TallyCounts {
@@ -28,26 +30,29 @@ impl TallyCounts {
     }
 }
 
-/// A metric over all items. Its value is `None` where it is undefined, because items are missing.
+/// A metric over all items. Its value is `None` if it is undefined, for example without items.
 #[derive(Clone, Copy)]
 pub struct Metric {
+    /// Name in reports and in JSON, for example `war`.
     pub name: &'static str,
-    /// One sentence, the legend in reports.
+    /// Definition in one sentence, the legend in reports.
     pub definition: &'static str,
-    /// Whether summaries show the metric; the full list always does.
+    /// Whether the summary table of a report shows the metric; its full list shows every metric.
     pub headline: bool,
     pub better: Better,
+    /// Whether the metric is defined for items with exactly one label.
     single: bool,
+    /// Whether the metric is defined for items with any number of labels.
     multi: bool,
     compute: fn(&TallyCounts) -> Option<f64>,
 }
 
-/// Which values of a metric are better.
+/// Whether higher or lower values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Higher,
     Lower,
-    /// The metric is a quantity, not a quality.
+    /// The metric measures an amount, not quality (for example the share of answered items).
     Neither,
 }
 
@@ -64,17 +69,17 @@ impl Metric {
     pub fn compute(&self, counts: &TallyCounts) -> Option<f64> {
         (self.compute)(counts)
     }
-    /// The metrics of a task, in the order of a report.
+    /// The metrics that are defined for `task`, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static Metric> {
         METRICS.iter().filter(move |metric| metric.is_for(task))
     }
-    /// The metric of this name; `None` if the task has none.
+    /// The metric with this name; `None` if `task` has no such metric.
     pub fn named(task: Task, name: &str) -> Option<&'static Metric> {
         Metric::all(task).find(|metric| metric.name == name)
     }
 }
 
-/// A metric of a single label.
+/// A metric of each label (recall, precision, …), with the fields of [`Metric`].
 #[derive(Clone, Copy)]
 pub struct LabelMetric {
     pub name: &'static str,
@@ -85,11 +90,11 @@ pub struct LabelMetric {
 }
 
 impl LabelMetric {
-    /// The metric's value for `label`; `None` where it is undefined.
+    /// The metric of the label with index `label` in `counts`; `None` where it is undefined.
     pub fn compute(&self, counts: &TallyCounts, label: usize) -> Option<f64> {
         (self.compute)(counts, label)
     }
-    /// The metrics per label of a task, in the order of a report.
+    /// The metrics of each label that are defined for `task`, in the order of a report.
     pub fn all(task: Task) -> impl Iterator<Item = &'static LabelMetric> {
         LABEL_METRICS.iter().filter(move |metric| {
             if task == Task::Single {
@@ -101,6 +106,7 @@ impl LabelMetric {
     }
 }
 
+/// Table of [`Metric`]s. An entry's first word is its task: `single`, `multi` or `both`.
 macro_rules! metrics {
     ($(
         $task:ident $headline:literal $better:ident $name:literal,
@@ -116,10 +122,12 @@ macro_rules! metrics {
     };
 }
 
+/// Whether a table entry with the task word `task` is for single-label tasks.
 const fn for_single(task: &str) -> bool {
     task.as_bytes()[0] != b'm'
 }
 
+/// Whether a table entry with the task word `task` is for multi-label tasks.
 const fn for_multi(task: &str) -> bool {
     task.as_bytes()[0] != b's'
 }
@@ -278,6 +286,7 @@ static LABEL_METRICS: &[LabelMetric] = label_metrics! {
         |t, l| reference_label(t, l, ReferenceMetric::F1);
 };
 
+/// `part / of`; `None` if `of` is 0.
 fn share(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
@@ -301,12 +310,13 @@ fn f1(true_positive: u64, false_positive: u64, false_negative: u64) -> Option<f6
     )
 }
 
-/// `(TP·N/P + TN) / 2N`, which is the mean of the two recalls.
+/// `(TP·N/P + TN) / 2N`, which is the mean of the recalls of positive and of negative items.
 fn mosei_wa(decisions: &Decisions) -> Option<f64> {
     let negatives = decisions.false_positive + decisions.true_negative;
     Some((recall(decisions)? + share(decisions.true_negative, negatives)?) / 2.0)
 }
 
+/// F1 of positives and F1 of negatives, weighted by their numbers of items.
 fn mosei_f1(d: &Decisions) -> Option<f64> {
     let yes = f1(d.true_positive, d.false_positive, d.false_negative).unwrap_or(0.0);
     let no = f1(d.true_negative, d.false_negative, d.false_positive).unwrap_or(0.0);
@@ -314,7 +324,7 @@ fn mosei_f1(d: &Decisions) -> Option<f64> {
     (d.count() > 0).then(|| (yes * d.support() as f64 + no * negatives as f64) / d.count() as f64)
 }
 
-/// Mean over the labels that have a value.
+/// Mean of `of` over the labels for which it is defined; `None` without any such label.
 fn mean_of(counts: &TallyCounts, of: impl Fn(&Decisions) -> Option<f64>) -> Option<f64> {
     let values: Vec<f64> = counts.labels.iter().filter_map(of).collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -359,8 +369,8 @@ mod tests {
             .unwrap()
     }
 
-    /// Six items of three classes, predicted 0 0 1 | 1 0 | 2; all by hand.
-    fn six() -> Predictions {
+    /// Three items of class 0, predicted 0, 0, 1; two of class 1, predicted 1, 0; one of class 2.
+    fn six_items() -> Predictions {
         let rows = [
             [0.7, 0.2, 0.1],
             [0.6, 0.3, 0.1],
@@ -379,8 +389,8 @@ mod tests {
     }
 
     #[test]
-    fn single_label_metrics_by_hand() {
-        let predictions = six();
+    fn single_label_metrics_equal_values_computed_by_hand() {
+        let predictions = six_items();
         let close = |name, expected: f64| {
             let ours = value(&predictions, 0.6, name);
             assert!(
@@ -393,7 +403,7 @@ mod tests {
         close("uar", (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
         close("f1_macro", (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
         close("f1_weighted", (2.0 / 3.0 * 3.0 + 0.5 * 2.0 + 1.0) / 6.0);
-        // Bins of 1/15: .7 → 10, .6 → 9, .5 twice → 7 (one right by neither), .8 → 12, .9 → 13.
+        // Bins of 1/15: .7 → 10, .6 → 9, .5 twice → 7 (both wrong), .8 → 12, .9 → 13.
         close("ece", (0.3 + 0.4 + 1.0 + 0.2 + 0.1) / 6.0);
         close(
             "nll",
@@ -407,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn multi_label_metrics_by_hand() {
+    fn multi_label_metrics_equal_values_computed_by_hand() {
         // Label 0 holds in 1 of 4 and is predicted in 2; label 1 never holds and is predicted once.
         let scores = [[0.9, 0.2], [0.8, 0.6], [0.1, 0.1], [0.2, 0.3]].concat();
         let predictions = Predictions::new(
@@ -448,9 +458,9 @@ mod tests {
     }
 
     #[test]
-    fn the_references_rule_needs_the_references_input() {
-        // Logits within 0..1 are probabilities to the reference, so 0.4 is a no; ours is
-        // sigmoid(0.4), a yes.
+    fn reference_metrics_decide_on_logits_and_other_metrics_on_probabilities() {
+        // The reference takes logits within 0..1 for probabilities, so 0.4 is a no. The other
+        // metrics use sigmoid(0.4), which is above 0.5: a yes.
         let predictions = Predictions::from_logits(
             names(2),
             vec![0.4, 0.2],
@@ -468,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_defined() {
+    fn metric_names_are_unique_and_have_definitions() {
         for task in [Task::Single, Task::Multi] {
             let mut seen = std::collections::BTreeSet::new();
             for metric in Metric::all(task) {
@@ -480,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_no_number() {
+    fn all_metrics_are_undefined_without_items() {
         let predictions = Predictions::new(names(2), vec![], None, Truth::Classes(vec![])).unwrap();
         let counts = TallyCounts::new(ItemCounts::new(&predictions, 0.5).tally(|_| 1));
         assert!(Metric::all(Task::Single).all(|metric| metric.compute(&counts).is_none()));

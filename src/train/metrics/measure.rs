@@ -1,4 +1,4 @@
-//! All metrics of one set of predictions, with their intervals.
+//! All metrics of one set of predictions, with bootstrap intervals.
 
 use serde::Serialize;
 
@@ -8,15 +8,15 @@ use crate::train::metrics::figure::{LabelMetric, Metric, TallyCounts};
 use crate::train::metrics::predictions::Predictions;
 use crate::train::metrics::tally::{BINS, ItemCounts};
 
-/// A metric's value and its interval.
+/// A metric's value and its bootstrap interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The metric's name.
     pub metric: &'static str,
-    /// `None`: undefined, because items are missing.
+    /// `None`: the metric is undefined, because items that it needs are missing.
     pub value: Option<f64>,
-    /// The percentile bootstrap interval. `None`: there is a single resampling unit, or the metric
-    /// is undefined in half of the resamples.
+    /// The percentile bootstrap interval `[low, high]`. `None`: there are fewer than two resampling
+    /// units, or the metric is undefined in more than half of the resamples.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -24,82 +24,95 @@ pub struct Estimate {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelEstimates {
     pub label: String,
-    /// Items with the label.
+    /// Number of items with the label.
     pub support: u64,
-    /// Items predicted to have the label.
+    /// Number of items that are predicted to have the label.
     #[serde(rename = "said")]
     pub predicted: u64,
+    /// The metrics, in the order of [`LabelMetric::all`].
     pub figures: Vec<Estimate>,
 }
 
 /// One bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReliabilityBin {
-    /// Lowest confidence of the bin.
+    /// Lower bound of the confidences in the bin, 0..1.
     pub from: f64,
-    /// Highest confidence of the bin.
+    /// Upper bound of the confidences in the bin, 0..1.
     pub to: f64,
     /// Number of decisions in the bin.
     pub count: u64,
     /// Mean confidence in the bin; `None`: the bin is empty.
     pub confidence: Option<f64>,
-    /// Share of correct top labels in the bin, or with several labels the share of labels that are
-    /// true; `None`: the bin is empty.
+    /// Share of the decisions in the bin whose label is true, 0..1; `None`: the bin is empty. A
+    /// decision is the top label of an item, or with several labels each label of an item.
     pub right: Option<f64>,
 }
 
 /// Coverage and accuracy at one abstention threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Abstention {
+    /// Confidence below which a prediction abstains, 0..1.
     pub threshold: f32,
-    /// Share of items with a confidence of at least the threshold, 0..1.
+    /// Share of items with a confidence of at least `threshold`, 0..1.
     pub answered: f64,
-    /// Accuracy on these items; `None`: there are none.
+    /// Accuracy on the items with a confidence of at least `threshold`; `None` without such items.
     pub accuracy: Option<f64>,
 }
 
 /// All metrics of one subset of modalities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measurement {
-    /// The subset's name as in manifests, or another name of the row.
+    /// The name of the subset of modalities as in manifests (`face+voice`), or another name.
     pub subset: String,
+    /// Number of items.
     pub items: usize,
     /// Number of resampling units of the bootstrap.
     pub units: usize,
-    /// Whether the units are groups (speakers, actors) and not single items.
+    /// Whether resampling units are groups of items (speakers, actors) and not single items.
     pub grouped: bool,
     /// Number of bootstrap resamples.
     pub resamples: usize,
     /// Nominal coverage of the intervals, 0..1.
     pub level: f64,
+    /// The metrics over all items, in the order of [`Metric::all`].
     pub figures: Vec<Estimate>,
+    /// The metrics of each label, in the order of the labels.
     pub labels: Vec<LabelEstimates>,
-    /// Single label: counts `[truth, predicted]`. Several labels: `[label, (true negatives, false
-    /// positives, false negatives, true positives)]`.
+    /// Numbers of items. One label per item: the confusion matrix `[truth][predicted]`. Several
+    /// labels: `[label][true negatives, false positives, false negatives, true positives]`.
     pub confusion: Vec<Vec<u64>>,
+    /// The bins of the reliability diagram, by ascending confidence.
     pub reliability: Vec<ReliabilityBin>,
+    /// The abstention threshold in use, 0..1.
     pub abstain_threshold: f32,
+    /// Coverage and accuracy at the thresholds 0, 0.05, …, 0.95.
     pub abstention: Vec<Abstention>,
 }
 
-/// Settings of a measurement.
+/// Settings of [`measure`].
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureOptions<'a> {
     pub bootstrap: Bootstrap,
-    /// The group of each item (speaker, actor). Empty: every item is a group.
+    /// The group of each item (speaker, actor), in the order of the items. An empty list: every
+    /// item is a group.
     pub groups: &'a [String],
-    /// Confidence under this abstains.
+    /// Confidence below which a prediction abstains, 0..1.
     pub abstain_threshold: f32,
 }
 
 impl Measurement {
-    /// The estimate of the metric of this name; `None` if there is none.
+    /// The estimate of the metric with the name `metric`; `None` if the task has no such metric.
     pub fn figure(&self, metric: &str) -> Option<&Estimate> {
         self.figures.iter().find(|figure| figure.metric == metric)
     }
 }
 
-/// Computes all metrics of `predictions`. `subset`: the name of the row.
+/// Computes all metrics of `predictions`. `subset`: the name of the result
+/// ([`Measurement::subset`]).
+///
+/// # Panics
+/// `options.groups` is neither empty nor of the length of the predictions.
 pub fn measure(
     subset: &str,
     predictions: &Predictions,
@@ -115,11 +128,11 @@ pub fn measure(
         options.groups.is_empty() || options.groups.len() == predictions.count(),
         "a group per item"
     );
-    let marks = ItemCounts::new(predictions, options.abstain_threshold);
-    let point = TallyCounts::new(marks.tally(|_| 1));
+    let counted = ItemCounts::new(predictions, options.abstain_threshold);
+    let point = TallyCounts::new(counted.tally(|_| 1));
     let labels = predictions.labels().len();
 
-    // Row by row: the metrics, then each label's.
+    // The metrics over all items, then the metrics of each label.
     let compute = |counts: &TallyCounts| -> Vec<Option<f64>> {
         let of_labels = (0..labels).flat_map(|label| {
             LabelMetric::all(task).map(move |metric| metric.compute(counts, label))
@@ -134,7 +147,7 @@ pub fn measure(
     // A single unit cannot be resampled.
     if units.count() > 1 {
         options.bootstrap.run(&units, |times| {
-            let drawn = compute(&TallyCounts::new(marks.tally(times)));
+            let drawn = compute(&TallyCounts::new(counted.tally(times)));
             resampled
                 .iter_mut()
                 .zip(drawn)
@@ -189,6 +202,7 @@ pub fn measure(
     }
 }
 
+/// The bins of the reliability diagram.
 fn reliability(point: &TallyCounts) -> Vec<ReliabilityBin> {
     let bins = point.tally.bins.iter().enumerate();
     bins.map(|(index, bin)| {
@@ -205,6 +219,7 @@ fn reliability(point: &TallyCounts) -> Vec<ReliabilityBin> {
     .collect()
 }
 
+/// Coverage and accuracy of `predictions` if confidences below `threshold` abstain.
 fn abstention(predictions: &Predictions, threshold: f32) -> Abstention {
     let answered: Vec<usize> = (0..predictions.count())
         .filter(|item| predictions.top(*item).1 >= threshold)
@@ -225,8 +240,8 @@ mod tests {
     use super::*;
     use crate::train::metrics::Truth;
 
-    /// `items` of two classes, right with a chance of 0.7, in groups of `group`, all right or all
-    /// wrong if `together`.
+    /// Predictions for `items` items of class 0, of which 70 % are correct, and the name of each
+    /// item's group of `group` items. `together`: a group's items are all correct or all wrong.
     fn predictions(items: usize, group: usize, together: bool) -> (Predictions, Vec<String>) {
         let right = |item: usize| {
             let seed = if together { item / group } else { item };
@@ -260,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn interval_widths_match_theory() {
+    fn interval_widths_match_the_binomial_distribution() {
         let (predictions, groups) = predictions(1000, 10, true);
         let by_item = measure("face", &predictions, &options(&[]));
         let figure = by_item.figure("war").unwrap();
@@ -271,7 +286,7 @@ mod tests {
                 && ((high - low) / 2.0 - 0.0284).abs() < 0.003,
             "{low} {high}"
         );
-        // Speakers that are right or wrong as a whole: 100 units, not 1000.
+        // All items of a speaker are right or wrong together, so there are 100 units, not 1000.
         let by_group = measure("face", &predictions, &options(&groups));
         let [low, high] = by_group.figure("war").unwrap().interval.unwrap();
         assert!(((high - low) / 2.0 - 0.0898).abs() < 0.009, "{low} {high}");
@@ -287,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_input_gives_the_same_numbers() {
+    fn equal_predictions_give_equal_measurements() {
         let (predictions, groups) = predictions(60, 5, false);
         let json = |m: Measurement| serde_json::to_string(&m).unwrap();
         assert_eq!(
@@ -297,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_bins_and_thresholds_hold_every_item() {
+    fn confusion_reliability_and_abstention_count_every_item() {
         let (predictions, groups) = predictions(50, 50, false);
         let measured = measure("voice", &predictions, &options(&groups));
         assert_eq!(measured.confusion, [[35, 15], [0, 0]]);

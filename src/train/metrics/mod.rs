@@ -1,9 +1,10 @@
-//! Metrics of a head's predictions, by unambiguous names.
+//! Metrics of a head's predictions.
 //!
-//! [`Predictions`] (scores against truth) become [`Measurement`] (figures with bootstrap intervals,
-//! confusion, reliability) by [`measure`]. `reference_*` are ConCluGen's metrics as its code
-//! computes them ([`reference`]); the literature's names (`war`, `uar`, `mosei_wa`, …) have the
-//! papers' meaning ([`figure`]). Each name carries its definition in one sentence.
+//! [`measure`] computes a [`Measurement`] from [`Predictions`], which are scores with true labels.
+//! It contains every metric with its bootstrap interval, the confusion matrix and the reliability
+//! diagram. The metrics `reference_*` are computed as by ConCluGen's code ([`reference`]). Metrics
+//! with names of the literature (`war`, `uar`, `mosei_wa`, …) are defined as in the papers
+//! ([`figure`]). Each metric has a definition of one sentence.
 
 pub mod bootstrap;
 pub mod figure;

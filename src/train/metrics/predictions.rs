@@ -1,18 +1,19 @@
-//! A head's scores for items with known truth.
+//! The probabilities that a head predicts for items, with the items' true labels.
 
 use thiserror::Error;
 
 use crate::manifest::Task;
 
-/// Scores of items with known truth: the input of every metric.
+/// Predicted probabilities of items and their true labels: the input of every metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     labels: Vec<String>,
     task: Task,
-    /// Probabilities, `[items, labels]` row by row: a softmax's for [`Task::Single`], a sigmoid
-    /// each for [`Task::Multi`].
+    /// Probabilities, `[items, labels]` row by row: of a softmax over the labels for
+    /// [`Task::Single`], of a sigmoid per label for [`Task::Multi`].
     scores: Vec<f32>,
-    /// The logits of the probabilities, before any temperature, `[items, labels]`.
+    /// The logits from which `scores` were computed, not divided by a temperature, `[items,
+    /// labels]` row by row. `None`: only the probabilities are known.
     logits: Option<Vec<f32>>,
     truth: Truth,
 }
@@ -20,42 +21,47 @@ pub struct Predictions {
 /// The true labels of the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Truth {
-    /// The index of each item's label.
+    /// One label per item: its index in the list of labels.
     Classes(Vec<usize>),
-    /// Whether each label is true, `[items, labels]` row by row.
+    /// Any number of labels per item: whether each label is true, `[items, labels]` row by row.
     Labels(Vec<bool>),
 }
 
-/// Scores and truth that do not match in shape or range.
+/// Scores and truth that are refused, because their shapes or values are invalid.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum PredictionError {
+    /// A list is not of the length items × labels.
     #[error("{what}: {found} values, {expected} were expected (items x labels)")]
     Shape {
         what: &'static str,
         found: usize,
         expected: usize,
     },
+    /// The class of an item is not below the number of labels.
     #[error("item {item} is of class {class}, and there are {labels} labels")]
     Class {
         item: usize,
         class: usize,
         labels: usize,
     },
+    /// A score is not within 0..1, or a logit is not finite.
     #[error(
         "item {item} has a score of {score}, which is no probability; the head's weights are \
          probably not numbers any more"
     )]
     Score { item: usize, score: f32 },
+    /// There are fewer than two labels.
     #[error("at least two labels are needed")]
     Labels,
 }
 
 impl Predictions {
-    /// Predictions from probabilities `[items, labels]`. `logits`: the input of the reference's
-    /// metrics, if known.
+    /// Predictions from probabilities `scores` and, if known, their `logits`, each `[items,
+    /// labels]` row by row. The metrics `reference_*` use the logits.
     ///
     /// # Errors
-    /// The shapes do not match, or a score is not a probability.
+    /// There are fewer than two labels, the lengths do not match, a class is not below the number
+    /// of labels, a score is not within 0..1, or a logit is not finite.
     pub fn new(
         labels: Vec<String>,
         scores: Vec<f32>,
@@ -130,8 +136,12 @@ impl Predictions {
         })
     }
 
-    /// Predictions from logits, with the daemon's conversion: division by `temperature`, then
-    /// softmax or sigmoid by the kind of `truth`.
+    /// Predictions from logits `[items, labels]`, row by row. As in the daemon, logits are divided
+    /// by `temperature`; then a softmax ([`Truth::Classes`]) or a sigmoid ([`Truth::Labels`])
+    /// makes them probabilities.
+    ///
+    /// # Errors
+    /// Those of [`Predictions::new`].
     pub fn from_logits(
         labels: Vec<String>,
         logits: Vec<f32>,
@@ -156,47 +166,48 @@ impl Predictions {
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
-    /// Whether an item has one label or several.
+    /// Whether each item has exactly one label or any number of labels.
     pub fn task(&self) -> Task {
         self.task
     }
-    /// The true labels.
+    /// The true labels of all items.
     pub fn truth(&self) -> &Truth {
         &self.truth
     }
-    /// The probabilities of an item, one per label.
+    /// The probabilities of the item with index `item`, one per label.
     pub fn scores(&self, item: usize) -> &[f32] {
         &self.scores[item * self.labels.len()..][..self.labels.len()]
     }
-    /// The logits, `[items, labels]` row by row, if known.
+    /// The logits, `[items, labels]` row by row; `None` if only the probabilities are known.
     pub fn logits(&self) -> Option<&[f32]> {
         self.logits.as_deref()
     }
-    /// The input of the reference's metrics: logits, or probabilities if there are none.
+    /// The input of the metrics `reference_*`, `[items, labels]` row by row: the logits if they are
+    /// known, otherwise the probabilities.
     pub fn reference_input(&self) -> &[f32] {
         self.logits.as_deref().unwrap_or(&self.scores)
     }
-    /// Whether `label` is a true label of `item`.
+    /// Whether the label with index `label` is true for the item with index `item`.
     pub fn holds(&self, item: usize, label: usize) -> bool {
         match &self.truth {
             Truth::Classes(classes) => classes[item] == label,
             Truth::Labels(holds) => holds[item * self.labels.len() + label],
         }
     }
-    /// The label with the highest score (the first one of a tie), and that score: the daemon's
-    /// `top` and `confidence`.
+    /// The index of the label with the highest probability of an item (the first one of a tie), and
+    /// this probability. In the daemon's events they are `top` and `confidence`.
     pub fn top(&self, item: usize) -> (usize, f32) {
         let scores = self.scores(item);
         let top = argmax(scores);
         (top, scores[top])
     }
-    /// Whether the top label is a true label of `item`.
+    /// Whether the label with the highest probability is true for the item with index `item`.
     pub fn is_right(&self, item: usize) -> bool {
         self.holds(item, self.top(item).0)
     }
 }
 
-/// Index of the highest value, the first one of a tie.
+/// Index of the highest of `values`, the first one of a tie; 0 for an empty list.
 pub fn argmax(values: &[f32]) -> usize {
     (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
@@ -206,7 +217,7 @@ pub fn sigmoid(logit: f32) -> f32 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// The softmax of `row / temperature`.
+/// The softmax of `row / temperature`: one probability per logit.
 pub(crate) fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
     let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let odds: Vec<f32> = row
@@ -226,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn mismatched_scores_and_truth_are_refused() {
+    fn invalid_shapes_classes_and_scores_are_refused() {
         let shape = Predictions::new(names(2), vec![0.5; 3], None, Truth::Classes(vec![0, 1]));
         assert_eq!(
             shape.unwrap_err(),
@@ -260,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_are_the_daemons() {
+    fn logits_become_probabilities_by_temperature_and_softmax_or_sigmoid() {
         let predictions =
             Predictions::from_logits(names(2), vec![2.0, 0.0], 2.0, Truth::Classes(vec![0]))
                 .unwrap();

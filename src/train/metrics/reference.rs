@@ -1,24 +1,25 @@
-//! The reference's metrics as coded: torchmetrics 1.3.1 as `classification_model.py:_setup_metrics`
-//! sets it up (`src/train/method.md` e.1).
+//! The metrics of the reference, ConCluGen's published code: torchmetrics 1.3.1 with the settings
+//! of `classification_model.py:_setup_metrics` (`src/train/method.md` e.1).
 //!
-//! Different from the literature: [`Average::Weighted`] accuracy of several labels weights each
-//! label's share of right yes/no decisions by its support.
+//! One metric differs from the literature. For items with several labels, the
+//! [`Average::Weighted`] accuracy is each label's share of correct yes/no decisions, weighted by
+//! the number of items with the label.
 
 use crate::train::metrics::predictions::sigmoid;
 
-/// How the values of the labels are averaged.
+/// How a metric's values for the labels are averaged to one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
-    /// Weighted by support.
+    /// Mean over labels, weighted by the number of items with the label (its support).
     Weighted,
-    /// Unweighted mean over labels. With one label per item, only classes that occur in truth or
-    /// predictions count.
+    /// Unweighted mean over labels. With one label per item, labels that occur neither in the truth
+    /// nor in the predictions are left out.
     Macro,
-    /// One value over the pooled decisions of all labels.
+    /// One value from the sums of the labels' [`Decisions`].
     Micro,
 }
 
-/// Binary decisions about one label, counted against the truth.
+/// Counts of the items by whether they have a label and whether it is predicted for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decisions {
     pub true_positive: u64,
@@ -28,7 +29,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Number of items with the label.
+    /// Number of items that have the label.
     pub fn support(&self) -> u64 {
         self.true_positive + self.false_negative
     }
@@ -36,6 +37,7 @@ impl Decisions {
     pub fn count(&self) -> u64 {
         self.support() + self.false_positive + self.true_negative
     }
+    /// The sums of both counts.
     fn add(self, other: Decisions) -> Decisions {
         Decisions {
             true_positive: self.true_positive + other.true_positive,
@@ -46,7 +48,7 @@ impl Decisions {
     }
 }
 
-/// One of the four metrics that the reference reports.
+/// One of the four metrics that the reference, ConCluGen's code, reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferenceMetric {
     Accuracy,
@@ -63,8 +65,8 @@ impl ReferenceMetric {
         ReferenceMetric::F1,
     ];
 
-    /// The metric of one label; 0 if its denominator is 0. With several labels (`multi`), the
-    /// accuracy counts true negatives.
+    /// The metric of one label, 0..1; 0 if its denominator is 0. `multi`: items may have several
+    /// labels; accuracy then includes true negatives, and otherwise equals recall.
     pub fn value(self, decisions: &Decisions, multi: bool) -> f64 {
         let Decisions {
             true_positive: tp,
@@ -80,7 +82,8 @@ impl ReferenceMetric {
         }
     }
 
-    /// The metric averaged over `labels`.
+    /// The metric averaged over labels, 0..1. `labels`: the counts of each label; `multi`: items
+    /// may have several labels.
     pub fn averaged(self, labels: &[Decisions], multi: bool, average: Average) -> f64 {
         let weigh = |weight: &dyn Fn(&Decisions) -> u64| {
             let sum: u64 = labels.iter().map(weight).sum();
@@ -103,6 +106,7 @@ impl ReferenceMetric {
     }
 }
 
+/// `part / of`; 0 if `of` is 0, as in torchmetrics.
 fn share(part: u64, of: u64) -> f64 {
     if of == 0 {
         0.0
@@ -111,8 +115,11 @@ fn share(part: u64, of: u64) -> f64 {
     }
 }
 
-/// The predicted labels of a batch: above 0.5, after a sigmoid if any value of the batch lies
-/// outside of 0..1. Logits that all lie within are treated as probabilities, as in torchmetrics.
+/// Whether each value of `batch`, a score of one label, predicts its label by torchmetrics' rule.
+///
+/// If all values lie within 0..1, they are taken for probabilities, also if they are logits. A
+/// value outside of 0..1 makes all of them logits, and a sigmoid is applied. A label is predicted
+/// if its probability is above 0.5.
 pub fn multi_label_predictions(batch: &[f32]) -> Vec<bool> {
     let probabilities = batch.iter().all(|v| (0.0..=1.0).contains(v));
     batch
@@ -163,9 +170,10 @@ mod tests {
         TallyCounts::new(ItemCounts::new(&predictions, 0.0).tally(|_| 1))
     }
 
-    /// Compares every number of `expected` (`accuracy`: weighted; `accuracy_macro`, …;
-    /// `accuracy_None`: per label) with the figure of `evaluate`. Returns how many there were.
-    fn agree(expected: &Value, counts: &TallyCounts, case: &str) -> usize {
+    /// Checks that every number of the fixture `expected` equals the metric of `evaluate`, computed
+    /// from `counts`. Keys: `accuracy` (weighted average), `accuracy_macro`, …, `accuracy_None`
+    /// (per label). Returns the number of keys.
+    fn assert_agrees(expected: &Value, counts: &TallyCounts, case: &str) -> usize {
         let close = |ours: f64, theirs: &Value, name: &str| {
             let theirs = theirs.as_f64().unwrap();
             assert!(
@@ -195,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_evaluate_are_torchmetrics_in_every_averaging() {
+    fn reference_metrics_equal_torchmetrics_for_every_averaging() {
         let fixture = crate::testing::golden("metrics.json");
         let mut compared = 0;
         for case in fixture["cases"].as_array().unwrap() {
@@ -204,22 +212,22 @@ mod tests {
             let of = |inputs: &[f32], truth: Truth| counts(width, inputs, truth);
             let (logits, truth) = (floats(&inputs["logits"]), truth(&inputs["targets"]));
             let all = of(&logits, truth.clone());
-            compared += agree(&case["out"], &all, name);
+            compared += assert_agrees(&case["out"], &all, name);
             if let Some(unit) = inputs.get("logits_all_in_unit_interval") {
                 let all = of(&floats(unit), truth.clone());
-                compared += agree(&case["out_probs_in_unit_interval"], &all, name);
+                compared += assert_agrees(&case["out_probs_in_unit_interval"], &all, name);
             }
-            // The authors' sum over two batches: with one label an item it is that of one batch.
+            // With one label per item, the authors' sums over two batches equal those of one.
             if let (Some(expected), Truth::Classes(_)) = (case.get("out_two_batches"), &truth) {
-                compared += agree(expected, &all, name);
+                compared += assert_agrees(expected, &all, name);
             }
         }
         assert!(compared >= 40, "{compared}");
     }
 
     #[test]
-    fn the_sigmoid_is_the_batchs_and_not_the_values() {
-        // 0.4 is no yes as a probability; as a logit it is (0.599).
+    fn one_value_outside_of_0_to_1_applies_the_sigmoid_to_the_whole_batch() {
+        // As a probability, 0.4 is a no; as a logit it is a yes (its sigmoid is 0.599).
         assert_eq!(multi_label_predictions(&[0.4, 0.6]), [false, true]);
         assert_eq!(
             multi_label_predictions(&[0.4, 0.6, -0.1]),
@@ -229,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_never_occur_count_in_no_macro() {
+    fn macro_averages_leave_out_classes_that_neither_occur_nor_are_predicted() {
         let macro_accuracy = |counts: &TallyCounts| {
             let metric = Metric::named(counts.tally.task, "reference_accuracy_macro").unwrap();
             metric.compute(counts)
@@ -241,10 +249,10 @@ mod tests {
         let weighted =
             ReferenceMetric::Accuracy.averaged(&found.reference, false, Average::Weighted);
         assert_eq!(weighted, 0.5);
-        // Ties go to the first.
+        // The first of two equal logits is predicted.
         let tied = counts(2, &[0.5, 0.5], Truth::Classes(vec![1]));
         assert_eq!(tied.reference[0].false_positive, 1);
-        // Without any item.
+        // Without any item, the metric is undefined.
         assert_eq!(macro_accuracy(&counts(3, &[], Truth::Labels(vec![]))), None);
         let none = [Decisions::default(); 3];
         assert_eq!(

@@ -1,44 +1,58 @@
-//! Sums over items from which all metrics are computed. A bootstrap only adds them up again.
+//! Sums over items from which all metrics are computed. Each item is evaluated once; a bootstrap
+//! resample only adds up the results again.
 
 use crate::manifest::Task;
 use crate::train::metrics::predictions::{Predictions, argmax};
 use crate::train::metrics::reference::{Decisions, multi_label_predictions};
 
-/// Bins of confidence, of equal width.
+/// Number of bins of confidence, which have equal width: the bins of the expected calibration error
+/// and of the reliability diagram.
 pub const BINS: usize = 15;
 
 /// The contribution of one item to a [`Tally`].
 #[derive(Clone, Debug)]
 struct ItemCount {
-    /// One for [`Task::Single`] (its top label), one per label for [`Task::Multi`].
+    /// [`Task::Single`]: one decision, the top label. [`Task::Multi`]: one decision per label.
     decisions: Vec<Decision>,
+    /// Squared error of the probabilities.
     brier: f64,
+    /// Negative log-likelihood of the truth, in nats.
     log_loss: f64,
+    /// Whether all labels are predicted correctly.
     exact: bool,
+    /// Whether the label with the highest score is true.
     top_right: bool,
+    /// Whether the highest score reaches the abstention threshold.
     answered: bool,
 }
 
+/// A predicted label ([`Task::Single`]), or the yes or no to one label ([`Task::Multi`]).
 #[derive(Clone, Copy, Debug)]
 struct Decision {
     /// Index in [`Tally::cells`].
     cell: usize,
+    /// Index in [`Tally::reference_cells`].
     reference_cell: usize,
+    /// Index in [`Tally::bins`].
     bin: usize,
+    /// Probability of the label.
     confidence: f64,
+    /// Whether the label is true.
     right: bool,
 }
 
-/// The contributions of all items: each is computed once, and added up for every resample.
+/// The contribution of each item to a [`Tally`], computed once and added up for every resample.
 #[derive(Clone, Debug)]
 pub struct ItemCounts {
     task: Task,
+    /// Number of labels.
     labels: usize,
-    marks: Vec<ItemCount>,
+    items: Vec<ItemCount>,
 }
 
 impl ItemCounts {
-    /// Items with a confidence (highest score) under `abstain_threshold` are abstentions.
+    /// Evaluates each item of `predictions`. An item whose highest score is below
+    /// `abstain_threshold` (0..1) is an abstention.
     pub fn new(predictions: &Predictions, abstain_threshold: f32) -> ItemCounts {
         let labels = predictions.labels().len();
         let reference: Vec<bool> = match predictions.task() {
@@ -49,9 +63,9 @@ impl ItemCounts {
                 .collect(),
             Task::Multi => multi_label_predictions(predictions.reference_input()),
         };
-        let marks = (0..predictions.count())
+        let items = (0..predictions.count())
             .map(|item| {
-                mark(
+                count_item(
                     predictions,
                     item,
                     &reference[item * labels..][..labels],
@@ -62,16 +76,16 @@ impl ItemCounts {
         ItemCounts {
             task: predictions.task(),
             labels,
-            marks,
+            items,
         }
     }
 
     /// Number of items.
     pub fn count(&self) -> usize {
-        self.marks.len()
+        self.items.len()
     }
 
-    /// The sums with item `i` counted `times(i)` times.
+    /// The sums over all items, in which the item with index `i` is counted `times(i)` times.
     pub fn tally(&self, times: impl Fn(usize) -> u32) -> Tally {
         let width = if self.task == Task::Single {
             self.labels
@@ -79,21 +93,23 @@ impl ItemCounts {
             4
         };
         let mut tally = Tally::new(self.task, self.labels, self.labels * width);
-        for (item, mark) in self.marks.iter().enumerate() {
-            let times = u64::from(times(item));
+        for (index, item) in self.items.iter().enumerate() {
+            let times = u64::from(times(index));
             if times > 0 {
-                tally.add(mark, times);
+                tally.add(item, times);
             }
         }
         tally
     }
 }
 
+/// `length` values, of which the one at `index` is true.
 fn one_hot(index: usize, length: usize) -> impl Iterator<Item = bool> {
     (0..length).map(move |i| i == index)
 }
 
-fn mark(
+/// Evaluates one item. `reference`: whether each label is predicted by the reference's rule.
+fn count_item(
     predictions: &Predictions,
     item: usize,
     reference: &[bool],
@@ -111,7 +127,7 @@ fn mark(
         .zip(&holds)
         .map(|(p, holds)| (f64::from(*p) - f64::from(u8::from(*holds))).powi(2))
         .sum();
-    // 1e-12: a certainty that is wrong costs 27.6, not infinity.
+    // The minimum of 1e-12 bounds the loss of a wrong certainty by 27.6 nats.
     let surprise = |p: f32| -f64::from(p).max(1e-12).ln();
     let (decisions, brier, log_loss) = match predictions.task() {
         Task::Single => {
@@ -183,21 +199,27 @@ pub struct BinSum {
     pub confidence: f64,
 }
 
-/// Sums over items, from which every metric is computed.
+/// Sums over items, from which every metric is computed ([`super::figure`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     pub task: Task,
+    /// Number of labels.
     pub labels: usize,
+    /// Number of items; an item that a resample draws twice counts twice.
     pub items: u64,
-    /// [`Task::Single`]: `[truth, predicted]`. [`Task::Multi`]: `[label, (true negatives, false
-    /// positives, false negatives, true positives)]`.
+    /// Numbers of decisions, row-major. [`Task::Single`]: `[truth, predicted]`. [`Task::Multi`]:
+    /// `[label, (true negatives, false positives, false negatives, true positives)]`.
     pub cells: Vec<u64>,
-    /// As [`Tally::cells`], with labels predicted by the reference's rule.
+    /// As [`Tally::cells`], with labels predicted by ConCluGen's rule
+    /// ([`multi_label_predictions`]; for [`Task::Single`] the highest logit).
     pub reference_cells: Vec<u64>,
+    /// Sums of each bin of confidence, ascending.
     pub bins: [BinSum; BINS],
-    /// Sum of the squared errors of the probabilities.
+    /// Sum over items of the squared errors of the probabilities: their sum over labels
+    /// ([`Task::Single`]) or their mean over labels ([`Task::Multi`]).
     pub brier: f64,
-    /// Sum of the negative log-likelihoods of the truth, in nats.
+    /// Sum over items of the negative log-likelihood of the truth, in nats; with [`Task::Multi`] an
+    /// item's value is the mean over its labels.
     pub log_loss: f64,
     /// Items whose labels are all predicted correctly.
     pub exact: u64,
@@ -208,6 +230,7 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Sums without any item. `cells`: the length of [`Tally::cells`].
     fn new(task: Task, labels: usize, cells: usize) -> Tally {
         Tally {
             task,
@@ -224,9 +247,10 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, mark: &ItemCount, times: u64) {
+    /// Adds an item `times` times.
+    fn add(&mut self, item: &ItemCount, times: u64) {
         self.items += times;
-        for decision in &mark.decisions {
+        for decision in &item.decisions {
             self.cells[decision.cell] += times;
             self.reference_cells[decision.reference_cell] += times;
             let bin = &mut self.bins[decision.bin];
@@ -234,28 +258,29 @@ impl Tally {
             bin.right += if decision.right { times } else { 0 };
             bin.confidence += decision.confidence * times as f64;
         }
-        self.brier += mark.brier * times as f64;
-        self.log_loss += mark.log_loss * times as f64;
-        self.exact += if mark.exact { times } else { 0 };
-        self.answered += if mark.answered { times } else { 0 };
-        self.answered_right += if mark.answered && mark.top_right {
+        self.brier += item.brier * times as f64;
+        self.log_loss += item.log_loss * times as f64;
+        self.exact += if item.exact { times } else { 0 };
+        self.answered += if item.answered { times } else { 0 };
+        self.answered_right += if item.answered && item.top_right {
             times
         } else {
             0
         };
     }
 
-    /// True and false positives and negatives of each label.
+    /// True and false positives and negatives of each label, in the order of the labels.
     pub fn decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.cells)
     }
 
-    /// As [`Tally::decisions`], by the reference's rule.
+    /// As [`Tally::decisions`], with labels predicted by ConCluGen's rule.
     pub fn reference_decisions(&self) -> Vec<Decisions> {
         decisions(self.task, self.labels, &self.reference_cells)
     }
 }
 
+/// True and false positives and negatives of each label. `cells`: as [`Tally::cells`].
 fn decisions(task: Task, labels: usize, cells: &[u64]) -> Vec<Decisions> {
     if task == Task::Multi {
         let of = |c: &[u64]| Decisions {

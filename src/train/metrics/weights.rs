@@ -1,17 +1,21 @@
-//! Class weights of the loss (`src/train/method.md` a.2 and f.1): the reference's, with its error,
-//! and the corrected ones.
+//! Class weights of the loss (`src/train/method.md` a.2 and f.1): those of the reference
+//! (ConCluGen's code), of which those for CAER are wrong, and corrected ones.
 
-/// Cross-entropy weights as the reference computes them for CAER: each class's share of the items.
-/// They favour frequent classes further, which is the reference's error. The profile `reference`
-/// keeps it for parity.
+/// Cross-entropy weights as ConCluGen's code computes them for the data set CAER: the share of each
+/// class in the items. `counts`: items per class.
+///
+/// These weights favour frequent classes further, which is an error of ConCluGen. The profile
+/// `reference` keeps the error for parity.
 pub fn frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>().max(1) as f64;
     counts.iter().map(|count| *count as f64 / sum).collect()
 }
 
-/// Cross-entropy weights of the profile `fixed`: `items / (classes * items of the class)`. Each
-/// class has the same total weight, and the mean weight of an item is 1. Classes without items have
-/// weight 0 and are not counted.
+/// Cross-entropy weights of the profile `fixed`: `items / (classes * items of the class)`.
+/// `counts`: items per class.
+///
+/// Each class has the same total weight, and the mean weight of an item is 1. Classes without items
+/// have weight 0 and are not included in the number of classes.
 pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
     let sum = counts.iter().sum::<usize>() as f64;
     let occurring = counts.iter().filter(|count| **count > 0).count() as f64;
@@ -27,8 +31,8 @@ pub fn inverse_frequency_weights(counts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// The `pos_weight` of binary cross-entropy per label: negative items over positive items. It is 1
-/// for a label without positive items.
+/// The `pos_weight` of binary cross-entropy for each label: negative items divided by positive
+/// items, or 1 without positive items. `positives`: positive items per label; `items`: all items.
 pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
     positives
         .iter()
@@ -42,7 +46,7 @@ pub fn positive_weights(positives: &[usize], items: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Number of items of each label.
+/// Number of items that have each label. `labels`: the number of labels.
 pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     let mut counts = vec![0; labels];
     match truth {
@@ -56,11 +60,12 @@ pub fn count_labels(labels: usize, truth: &super::Truth) -> Vec<usize> {
     counts
 }
 
-/// The reference's class weights for a data set, in its order of labels: constants, except for
-/// CAER, where they follow from the training split's `counts`. `None` for an unknown data set.
+/// ConCluGen's class weights for a data set, in the label order of its code; `None` for a data set
+/// without weights there. The weights are constants, except that CAER's are computed from `counts`,
+/// the items per class of the training split.
 pub fn reference_weights(dataset: &str, counts: &[usize]) -> Option<Vec<f64>> {
     match dataset {
-        // `pos_weight` of BCE; the SDK's order of labels.
+        // `pos_weight` of binary cross-entropy, in the label order of the CMU Multimodal SDK.
         "cmu-mosei" => Some(vec![
             1.0528500, 5.2150741, 5.3373003, 19.4898548, 7.0448384, 23.6880035,
         ]),
@@ -77,7 +82,7 @@ mod tests {
     use crate::train::metrics::Truth;
 
     #[test]
-    fn the_reference_raises_the_frequent_and_we_the_rare() {
+    fn reference_weights_favour_frequent_classes_and_corrected_weights_rare_ones() {
         let counts = count_labels(
             4,
             &Truth::Classes([vec![0; 6], vec![1; 3], vec![2; 1]].concat()),
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn positives_weigh_as_much_as_negatives() {
+    fn positive_weights_give_positives_the_total_weight_of_negatives() {
         let counts = count_labels(
             2,
             &Truth::Labels(vec![true, false, false, false, false, false, false, false]),
@@ -112,11 +117,11 @@ mod tests {
     }
 
     #[test]
-    fn the_references_numbers_have_a_weight_per_label() {
+    fn reference_weights_have_one_value_per_label_and_are_correct_for_ravdess() {
         let lengths = ["cmu-mosei", "caer", "meld", "ravdess"]
             .map(|name| reference_weights(name, &[1; 7]).unwrap().len());
         assert_eq!(lengths, [6, 7, 7, 8]);
-        // Inverse frequency, by hand, of RAVDESS: 96 neutral clips and 192 of each other one.
+        // RAVDESS has 96 neutral clips and 192 of each other class.
         let counts = [[96].as_slice(), &[192; 7]].concat();
         let ours = inverse_frequency_weights(&counts);
         assert!(

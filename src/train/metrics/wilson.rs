@@ -1,6 +1,6 @@
-//! Wilson's score interval of a share.
+//! Wilson's score interval of a proportion.
 
-/// Wilson's 95 % interval of `share`, a proportion of `count` items.
+/// Wilson's 95 % score interval `[low, high]` of the proportion `share` (0..1) of `count` items.
 pub fn wilson(share: f64, count: usize) -> [f64; 2] {
     let (n, z) = (count.max(1) as f64, 1.959964);
     let middle = share + z * z / (2.0 * n);
@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wilsons_interval_is_the_published_one() {
+    fn intervals_equal_newcombes_published_ones() {
         // Newcombe (1998), table I, method 3: 81 of 263 and 0 of 20.
         let [low, high] = wilson(81.0 / 263.0, 263);
         assert!(

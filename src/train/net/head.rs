@@ -1,4 +1,4 @@
-//! The fusion head.
+//! The fusion head: maps the embeddings of face, voice and text to logits of the labels.
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -7,48 +7,51 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::add_row;
 
-/// Maps one modality's embedding to its evidence for each label.
+/// The layers of one modality in [`Head`]: two linear layers with a ReLU between them, from an
+/// embedding to one logit per label.
 #[derive(Module, Debug)]
 struct Branch {
     hidden: Linear,
     logits: Linear,
-    /// `[1, labels]`, added if this is the only present modality; not trained.
+    /// Log prior of the labels, `[1, labels]`, not trained. It is added to the logits if this is
+    /// the only present modality. `None`: nothing is added.
     prior: Option<Param<Tensor<2>>>,
-    /// The bound of [`Head::with_bounds`], in nats; 0: none.
+    /// The bound that [`Head::with_bounds`] sets, in nats; 0: the logits are not bounded.
     bound: f64,
 }
 
 impl Branch {
+    /// Maps embeddings `[batch, dim]` to logits `[batch, labels]`, without prior and bound.
     fn forward(&self, embedding: Tensor<2>) -> Tensor<2> {
         self.logits.forward(relu(self.hidden.forward(embedding)))
     }
 
-    /// The evidence beside other modalities, with the bound applied.
+    /// Raises logits that are more than `bound` below the largest logit of their row to that
+    /// distance. [`Head::forward`] uses the result if other modalities are present.
     ///
-    /// Uses only maximum, addition and ReLU. With ONNX Runtime's `Exp`, the bits of a row would
+    /// Only maximum, addition and ReLU are used. With ONNX Runtime's `Exp`, the bits of a row would
     /// depend on the other rows of a batch.
-    fn bounded(&self, evidence: Tensor<2>) -> Tensor<2> {
-        let (largest, _) = evidence.clone().max_dim_with_indices(1);
+    fn bounded(&self, logits: Tensor<2>) -> Tensor<2> {
+        let (largest, _) = logits.clone().max_dim_with_indices(1);
         let least = largest.sub_scalar(self.bound);
-        relu(evidence - least.clone()) + least
+        relu(logits - least.clone()) + least
     }
 }
 
-/// The fusion head: the sum of the evidence of face, voice and text, in nats, each weighted and
-/// gated by its presence.
+/// The fusion head: the sum of the logits (in nats) of the present modalities: face, voice, text.
 ///
 /// The sum is the logarithm of a product of experts, which is the optimal fusion if modalities are
-/// independent given the label. In the training data they are: faces, voices and texts of different
-/// people are joined by label. Labels are drawn uniformly, so the sum holds no prior;
-/// [`Head::with_single_modality_prior`] adds one if a modality is alone.
+/// independent given the label. In the training data they are independent: faces, voices and texts
+/// of different people are joined by label. Training draws labels uniformly, so the sum contains no
+/// label prior; [`Head::with_single_modality_prior`] adds one where a modality is alone.
 #[derive(Module, Debug)]
 pub struct Head {
     branches: Vec<Branch>,
 }
 
 impl Head {
-    /// A head with random weights: one branch per entry of `dims`, the lengths of the modalities'
-    /// embeddings.
+    /// A head with random weights. `dims`: the length of each modality's embedding; `hidden`: the
+    /// width of the hidden layer of each modality; `labels`: the number of labels.
     pub fn new(dims: &[usize], hidden: usize, labels: usize, device: &Device) -> Self {
         let branch = |dim: &usize| Branch {
             hidden: LinearConfig::new(*dim, hidden).init(device),
@@ -61,20 +64,20 @@ impl Head {
         }
     }
 
-    /// Maps embeddings `[batch, dim]` of each modality and the presence of 0 and 1, `[batch,
-    /// modalities]`, to logits `[batch, labels]`. An absent modality adds exactly 0, whatever its
-    /// embedding is.
+    /// Maps `embeddings`, one tensor `[batch, dim]` per modality, and `presence`, `[batch,
+    /// modalities]` with 1 for present and 0 for absent, to logits `[batch, labels]`. An absent
+    /// modality adds exactly 0, whatever its embedding is.
     pub fn forward(&self, embeddings: Vec<Tensor<2>>, presence: Tensor<2>) -> Tensor<2> {
         let modalities = self.branches.len();
-        let evidence: Vec<_> = self
+        let branch_logits: Vec<_> = self
             .branches
             .iter()
             .zip(embeddings)
             .map(|(branch, embedding)| branch.forward(embedding))
             .collect();
-        let labels = evidence[0].dims()[1];
-        // Columns of `presence`, added up, as wide as the labels: a product with a constant, since
-        // the ONNX exporter takes no slices.
+        let labels = branch_logits[0].dims()[1];
+        // The sum of the picked columns of `presence`, repeated for each label. It is computed as a
+        // product with a constant matrix, because the ONNX exporter does not support slices.
         let columns = |picked: &dyn Fn(usize) -> bool| {
             let ones: Vec<f32> = (0..modalities * labels)
                 .map(|i| if picked(i / labels) { 1.0 } else { 0.0 })
@@ -87,17 +90,17 @@ impl Head {
         // 1 with one modality, 0 with several.
         let alone = relu(columns(&|_| true).mul_scalar(-1.0).add_scalar(2.0));
         let mut sum: Option<Tensor<2>> = None;
-        for (i, (branch, evidence)) in self.branches.iter().zip(evidence).enumerate() {
-            let mut evidence = if branch.bound > 0.0 {
-                let bounded = branch.bounded(evidence.clone());
-                bounded.clone() + (evidence - bounded) * alone.clone()
+        for (i, (branch, logits)) in self.branches.iter().zip(branch_logits).enumerate() {
+            let mut logits = if branch.bound > 0.0 {
+                let bounded = branch.bounded(logits.clone());
+                bounded.clone() + (logits - bounded) * alone.clone()
             } else {
-                evidence
+                logits
             };
             if let Some(prior) = &branch.prior {
-                evidence = evidence + alone.clone() * prior.val();
+                logits = logits + alone.clone() * prior.val();
             }
-            let gated = evidence * columns(&|column| column == i);
+            let gated = logits * columns(&|column| column == i);
             sum = Some(match sum {
                 None => gated,
                 Some(sum) => sum + gated,
@@ -106,7 +109,8 @@ impl Head {
         sum.expect("a modality at least")
     }
 
-    /// Multiplies the evidence of each modality by its factor (calibration on held-out data).
+    /// Multiplies the logits of each modality by its entry of `factors`. Calibration on held-out
+    /// data determines the factors.
     pub fn scaled(mut self, factors: &[f32]) -> Self {
         for (branch, factor) in self.branches.iter_mut().zip(factors.iter().copied()) {
             branch.logits.weight = branch.logits.weight.clone().map(|w| w.mul_scalar(factor));
@@ -119,13 +123,12 @@ impl Head {
         self
     }
 
-    /// Bounds the evidence of each modality beside others: the evidence for a label is at most its
-    /// bound, in nats, below that for the modality's most favoured label. `bounds` has one value
-    /// per modality; 0: no bound.
+    /// Sets one bound per modality, in nats; 0: no bound. Where several modalities are present, a
+    /// logit of a modality counts as at most its bound below the modality's largest logit.
     ///
-    /// The bound limits how far one modality can exclude a label that others favour. A neutral face
-    /// with a frightened voice is common; an unbounded product of experts treats it as impossible.
-    /// The most favoured label of a modality does not change.
+    /// The bound limits how far one modality can exclude a label that other modalities favour. A
+    /// neutral face with a frightened voice is common; an unbounded product of experts treats the
+    /// combination as impossible. The label with a modality's largest logit does not change.
     pub fn with_bounds(mut self, bounds: &[f64]) -> Self {
         for (branch, bound) in self.branches.iter_mut().zip(bounds) {
             branch.bound = *bound;
@@ -133,15 +136,16 @@ impl Head {
         self
     }
 
-    /// Adds `prior`, one value per label, to the evidence of one modality wherever it is present.
+    /// Adds `prior`, one log probability per label, to the logits of the modality with index
+    /// `modality` wherever that modality is present.
     pub fn with_modality_prior(mut self, modality: usize, prior: &[f32], device: &Device) -> Self {
         let linear = &mut self.branches[modality].logits;
         linear.bias = linear.bias.clone().map(|bias| add_row(bias, prior, device));
         self
     }
 
-    /// Adds `prior`, one value per label, to the logits where this modality is the only present
-    /// one.
+    /// Adds `prior`, one log probability per label, to the logits of rows in which the modality
+    /// with index `modality` is the only present one.
     pub fn with_single_modality_prior(
         mut self,
         modality: usize,

@@ -1,9 +1,9 @@
-//! An encoder's loss and gradients by LibTorch's own differentiation.
+//! Loss and gradients of an [`Encoder`], computed by LibTorch's autograd instead of Burn's.
 //!
-//! Burn differentiates batch normalisation on LibTorch by some twenty passes over each activation,
-//! and a convolution's weights by another convolution; LibTorch has one operation for each, and
-//! convolves in 16 bits where the processor can. The weights and their gradients (a few megabytes)
-//! are copied at each step, which costs less than a hundredth of it.
+//! On LibTorch, Burn differentiates batch normalisation by some twenty passes over each activation,
+//! and the weights of a convolution by another convolution. LibTorch has one operation for each of
+//! these gradients, and convolves in bfloat16 if the processor supports it. Each training step
+//! copies the weights and their gradients (a few megabytes), which takes less than 1 % of its time.
 
 use anyhow::Context;
 use burn::module::{Param, ParamId};
@@ -15,28 +15,32 @@ use tch::Kind;
 use super::{Block, Encoder, LEAST_VARIANCE, NormedConv};
 use crate::train::device::Precision;
 
-/// The trained weights, in the order of their use.
+/// Copies of the trained weights as leaf tensors of LibTorch's graph, in the order of their use.
 struct Leaves {
+    /// Burn's id and the shape of each weight.
     ids: Vec<(ParamId, Vec<usize>)>,
+    /// The copy of each weight, in the order of `ids`.
     tensors: Vec<tch::Tensor>,
-    /// Type of the inputs and weights of convolutions.
+    /// Number type of the inputs and weights of convolutions.
     kind: Kind,
 }
 
 impl Leaves {
+    /// Copies a weight into a new leaf tensor that requires a gradient.
     fn take<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> anyhow::Result<tch::Tensor> {
-        let leaf = copied(param.val())?.set_requires_grad(true);
+        let leaf = to_torch(param.val())?.set_requires_grad(true);
         self.ids.push((param.id, param.val().dims().to_vec()));
         self.tensors.push(leaf.shallow_clone());
         Ok(leaf)
     }
 
+    /// Convolution and batch normalisation in training mode; updates the running statistics.
     fn normed_conv(&mut self, x: &tch::Tensor, layer: &NormedConv) -> anyhow::Result<tch::Tensor> {
         let PaddingConfig2d::Explicit(h, w, ..) = layer.conv.padding else {
             anyhow::bail!("convolutions here pad explicitly")
         };
-        // With a channels-last kernel LibTorch keeps that layout for later layers: a fifth less
-        // time in 16 bits.
+        // With a channels-last kernel, LibTorch keeps that layout in later layers, which takes a
+        // fifth less time in 16 bits.
         let weight = self
             .take(&layer.conv.weight)?
             .to_kind(self.kind)
@@ -54,11 +58,11 @@ impl Leaves {
         );
         let norm = &layer.norm;
         let (gamma, beta) = (self.take(&norm.gamma)?, self.take(&norm.beta)?);
-        // Updated in place. (LibTorch's running variance is the unbiased one, Burn's is not: with
-        // thousands of values the same.)
+        // LibTorch updates both in place. Its running variance is unbiased and Burn's is biased;
+        // with thousands of values the difference is negligible.
         let (mean, variance) = (
-            copied(norm.running_mean.value_sync())?,
-            copied(norm.running_var.value_sync())?,
+            to_torch(norm.running_mean.value_sync())?,
+            to_torch(norm.running_var.value_sync())?,
         );
         let y = y.batch_norm(
             Some(&gamma),
@@ -71,11 +75,12 @@ impl Leaves {
             false,
         );
         for (state, new) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
-            state.update(back(&new, &norm.gamma.device())?);
+            state.update(to_burn(&new, &norm.gamma.device())?);
         }
         Ok(y)
     }
 
+    /// A residual block: max pooling if the block has it, two convolutions, and the shortcut.
     fn block(&mut self, x: tch::Tensor, block: &Block) -> anyhow::Result<tch::Tensor> {
         let x = if block.pool.is_some() {
             x.max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)
@@ -92,7 +97,8 @@ impl Leaves {
     }
 }
 
-fn copied<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<tch::Tensor> {
+/// Copies a Burn tensor of f32 to LibTorch.
+fn to_torch<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<tch::Tensor> {
     let shape = tensor.dims().map(|d| d as i64);
     let data = tensor.into_data();
     Ok(tch::Tensor::from_slice(
@@ -102,16 +108,24 @@ fn copied<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<tch::Tensor> {
     .reshape(shape))
 }
 
-fn back<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result<Tensor<D>> {
+/// Copies a LibTorch tensor of f32 to Burn.
+fn to_burn<const D: usize>(tensor: &tch::Tensor, device: &Device) -> anyhow::Result<Tensor<D>> {
     let shape: Vec<usize> = tensor.size().iter().map(|d| *d as usize).collect();
     let values =
         Vec::<f32>::try_from(tensor.flatten(0, -1)).context("LibTorch's tensor is not of f32")?;
     Ok(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
-/// The mean cross-entropy of an encoder on `values` (`[batch, 1, rows, columns]`) against soft
-/// `targets`, and the gradient of every weight. Updates the running statistics. Dropout draws from
-/// LibTorch's generator.
+/// The loss of `net` on one batch, and the gradient of every weight. The loss is the mean
+/// cross-entropy, in nats. `values`: inputs, row-major in `shape` (`[batch, 1, rows, columns]`);
+/// `targets`: a probability per class, `[batch, classes]` row-major. [`Precision::Mixed`]:
+/// convolutions run in bfloat16.
+///
+/// Updates the running statistics of batch normalisation in `net`. Dropout draws from LibTorch's
+/// random generator.
+///
+/// # Errors
+/// A tensor of `net` is not of f32, or a convolution has implicit padding.
 pub fn gradients(
     net: &Encoder,
     values: &[f32],
@@ -164,9 +178,9 @@ pub fn gradients(
     );
     for ((id, shape), gradient) in leaves.ids.iter().zip(&found) {
         match shape.len() {
-            1 => gradients.register(*id, back::<1>(gradient, &device)?),
-            2 => gradients.register(*id, back::<2>(gradient, &device)?),
-            _ => gradients.register(*id, back::<4>(gradient, &device)?),
+            1 => gradients.register(*id, to_burn::<1>(gradient, &device)?),
+            2 => gradients.register(*id, to_burn::<2>(gradient, &device)?),
+            _ => gradients.register(*id, to_burn::<4>(gradient, &device)?),
         }
     }
     Ok((loss.double_value(&[]), gradients))
@@ -183,9 +197,10 @@ mod tests {
     use crate::train::net::tests::tiny;
     use crate::train::samples::PlaneBatch;
 
-    /// In 32 bits each value within 1e-4 of the largest. In 16 bits the same direction: differences
-    /// of nearly equal sums are only rounding there.
-    fn alike(what: &str, precision: Precision, a: &[f32], b: &[f32]) {
+    /// Checks that the tensors `a` and `b` are equal up to rounding. With [`Precision::Full`] they
+    /// may differ by 1e-4 of the largest value. With 16 bits only their directions are compared,
+    /// because values that are differences of nearly equal sums consist of rounding errors.
+    fn assert_alike(what: &str, precision: Precision, a: &[f32], b: &[f32]) {
         let product =
             |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         let largest = a.iter().fold(0.0f32, |l, v| l.max(v.abs()));
@@ -208,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_gradients_and_statistics_are_those_of_burns_own_differentiation() {
+    fn loss_gradients_and_running_statistics_match_burns_autodiff() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let training = burn_cpu().autodiff();
         let file = tempfile::tempdir().unwrap();
@@ -245,7 +260,7 @@ mod tests {
                 "{precision:?}: {found_loss} against {expected_loss}"
             );
             assert_eq!(found.len(), expected.len());
-            let of = |what: &str, a: Vec<f32>, b: Vec<f32>| alike(what, precision, &a, &b);
+            let of = |what: &str, a: Vec<f32>, b: Vec<f32>| assert_alike(what, precision, &a, &b);
             let (a, b) = (
                 &ours.blocks[1].first.conv.weight,
                 &net.blocks[1].first.conv.weight,

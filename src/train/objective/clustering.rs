@@ -1,23 +1,26 @@
-//! Clustering loss: cluster logits against the centroids of k-means (`src/train/method.md` c.2;
-//! reference `clustering_loss.py`).
+//! Clustering loss: similarity of cluster logits to the centroids of k-means (`src/train/method.md`
+//! c.2; in ConCluGen's code `clustering_loss.py`).
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// Which vectors are compared with the centroids.
+/// Which cluster logits the clustering loss compares with the centroids of k-means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClusterMode {
-    /// The mean of the modalities' cluster logits.
+    /// The mean of a clip's cluster logits over its modalities.
     Joint,
-    /// The cluster logits of each modality; their losses are summed.
+    /// The cluster logits of each modality on their own; the losses of the modalities are summed.
     Individual,
 }
 
-/// Cross-entropy of `S = f C^T` with a margin, which is subtracted from the label's entry.
-/// `features`: `[batch, dim]`; `centroids`: `[clusters, dim]`, without a gradient; `labels`: the
-/// cluster of each row.
+/// Clustering loss: the mean cross-entropy of assigning each row of `features`, `[batch, dim]`, to
+/// its cluster. `centroids`: `[clusters, dim]`, without a gradient; `labels`: index of the cluster
+/// of each row.
+///
+/// The logits are the dot products of rows and centroids; `margin` is subtracted from the logit of
+/// the row's own cluster.
 pub fn clustering_loss(
     features: Tensor<2>,
     centroids: Tensor<2>,

@@ -1,16 +1,19 @@
 //! Contrastive losses: masked margin softmax over pairs of modalities (`src/train/method.md` c.1;
-//! reference `mms_loss.py`), and NT-Xent over views of one (`src/train/method.md` c.5; reference
-//! `simclr_loss.py`).
+//! in ConCluGen's code `mms_loss.py`), and NT-Xent over augmented views of one modality
+//! (`src/train/method.md` c.5; `simclr_loss.py`).
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// The reference's margin.
+/// The margin of ConCluGen's code: subtracted from the similarity of each true pair.
 pub const MARGIN: f64 = 0.001;
 
-/// Masked margin softmax of similarities `[batch, batch]` between rows of two modalities, with the
-/// true pairs on the diagonal. It is the cross-entropy of identifying the matching row and column:
-/// `mean(-S'_bb + lse_c S'_bc) + mean(-S'_bb + lse_c S'_cb)` with `S' = S - margin I`.
+/// Masked margin softmax loss of similarities `S`, `[batch, batch]`. `S_bc` is the similarity of
+/// clip `b` in one modality to clip `c` in another; the true pairs are on the diagonal.
+///
+/// The loss is the cross-entropy of finding the matching column of each row, and the matching row
+/// of each column: `mean_b(-S'_bb + logsumexp_c S'_bc) + mean_b(-S'_bb + logsumexp_c S'_cb)`, with
+/// `S' = S - margin I`.
 pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     let [batch, _] = similarity.dims();
     let device = similarity.device();
@@ -24,13 +27,14 @@ pub fn masked_margin_softmax(similarity: Tensor<2>, margin: f64) -> Tensor<1> {
     (diagonal(by_row) + diagonal(by_column)).neg()
 }
 
-/// The row numbers `[[0], [1], …]`.
+/// The indices 0 to `count` - 1 as a column, `[count, 1]`.
 fn numbers(count: usize, device: &Device) -> Tensor<2, Int> {
     let values: Vec<i32> = (0..count as i32).collect();
     Tensor::from_data(TensorData::new(values, [count, 1]), device)
 }
 
-/// The pairs of modalities that are compared: a ring over three, or the one pair of two.
+/// The pairs of modality indices that the contrastive loss compares: (0, 1) of two modalities; (0,
+/// 1), (1, 2), (2, 0) of three; none of one.
 pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     match modalities {
         0 | 1 => Vec::new(),
@@ -39,9 +43,11 @@ pub fn pairs(modalities: usize) -> Vec<(usize, usize)> {
     }
 }
 
-/// NT-Xent logits of unit rows `[views * batch, dim]`, view after view: first the positives, then
-/// the negatives in their order, divided by the temperature. With more than two views, positives
-/// after the first are treated as negatives (as in the reference).
+/// NT-Xent logits `[rows, rows - 1]`: the cosine similarities of each row to all other rows,
+/// divided by `temperature`. `unit`: vectors of length 1, `[views * batch, dim]`, view after view.
+///
+/// The first columns are the other views of the same clip (positives), the further columns the
+/// other clips (negatives).
 pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<2> {
     let [rows, _] = unit.dims();
     let batch = rows / views;
@@ -66,7 +72,11 @@ pub fn simclr_logits(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<
     similarity.gather(1, order)
 }
 
-/// NT-Xent loss: the mean cross-entropy over rows, with the first positive as the true class.
+/// NT-Xent loss of SimCLR: the mean over rows of the cross-entropy of finding another view of the
+/// same clip. Arguments as for [`simclr_logits`].
+///
+/// Only the first other view is the true class. As in ConCluGen's code, with more than two views
+/// the further ones count as negatives.
 pub fn simclr_loss(unit: Tensor<2>, views: usize, temperature: f64) -> Tensor<1> {
     let logits = simclr_logits(unit, views, temperature);
     log_softmax(logits, 1).narrow(1, 0, 1).mean().neg()

@@ -1,27 +1,27 @@
-//! Online k-means with cosine similarity (`src/train/method.md` c.2, points 2 and 3): the
-//! pseudo-labels of clustering, and the queue of earlier batches.
+//! Online k-means with cosine similarity, which gives the pseudo-labels of the clustering loss, and
+//! its queue of rows of earlier batches (`src/train/method.md` c.2, points 2 and 3).
 
-/// The result of k-means.
+/// The result of [`kmeans_cosine`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kmeans {
-    /// The cluster of each row in the assignment before the last update of the centroids (as in the
-    /// reference).
+    /// Index of the cluster of each row. The rows were assigned before the last update of the
+    /// centroids, as in ConCluGen's code.
     pub labels: Vec<usize>,
-    /// The centroids `[clusters, dim]`, row by row, not normalised; zero for an empty cluster.
+    /// The centroids `[clusters, dim]`, row by row, not normalised; zeros for an empty cluster.
     pub centroids: Vec<f32>,
-    /// Number of assignment passes.
+    /// Number of passes; each assigns all rows and updates the centroids.
     pub passes: usize,
 }
 
-/// Clusters `rows` (`[n, dim]`, row by row) into `initial.len()` clusters. `initial`: indices of
-/// the rows that are the first centroids.
+/// Groups `rows` (`[n, dim]`, row by row) by k-means with cosine similarity. There is one cluster
+/// per entry of `initial`, the indices of the rows that are the initial centroids.
 ///
-/// Each row is assigned to the centroid with the largest cosine (the first one of a tie; a zero
-/// vector has no cosine and takes the first). Each centroid becomes the mean of its rows. This is
-/// repeated until the squared shifts of the centroids sum to at most 1e-4, at most 100 times.
+/// A pass assigns each row to the centroid with the largest cosine, the first one of a tie; a row
+/// of zeros is assigned to the first centroid. Then each centroid becomes the mean of its rows.
+/// Passes end when the squared shifts of the centroids sum to at most 1e-4, or after 100 passes.
 ///
 /// # Panics
-/// `initial` contains an invalid index, or `rows` is not a multiple of `dim`.
+/// `initial` contains an invalid index, or the length of `rows` is not a multiple of `dim`.
 pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     assert_eq!(rows.len() % dim, 0, "rows must be whole");
     let unit = unit_rows(rows, dim);
@@ -49,8 +49,8 @@ pub fn kmeans_cosine(rows: &[f32], dim: usize, initial: &[usize]) -> Kmeans {
     unreachable!("the loop ends by its hundredth pass")
 }
 
-/// One pass: assigns the rows (`unit`: the same rows, normalised), and returns the means of the
-/// clusters.
+/// One pass of k-means: writes the nearest cluster of each row to `labels`, and returns the mean of
+/// each cluster's rows, `[clusters, dim]`. `unit`: `rows` divided by their norms.
 pub(crate) fn pass(
     rows: &[f32],
     unit: &[f32],
@@ -74,7 +74,7 @@ pub(crate) fn pass(
         .collect()
 }
 
-/// The rows, `[rows, dim]` row by row, each divided by its Euclidean norm.
+/// `rows` (`[n, dim]`, row by row), each divided by its Euclidean norm; a row of zeros stays zero.
 pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
     let norm = |row: &[f32]| {
         (row.iter()
@@ -88,8 +88,8 @@ pub(crate) fn unit_rows(rows: &[f32], dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The nearest centroid of each row. Centroids are transposed, so that the inner loop runs over all
-/// of them.
+/// Writes the index of the nearest centroid of each row to `labels`. `unit` and `centroids` are of
+/// length 1. Centroids are transposed, so that the inner loop runs over consecutive values.
 fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     let clusters = centroids.len() / dim;
     let mut columns = vec![0.0f32; centroids.len()];
@@ -118,18 +118,23 @@ fn assign(unit: &[f32], dim: usize, centroids: &[f32], labels: &mut [usize]) {
     }
 }
 
-/// Rows of the last batches, newest first, which k-means uses before those of the current batch.
+/// Cluster logits of the last batches, newest first. K-means clusters them together with those of
+/// the current batch.
 #[derive(Clone, Debug)]
 pub struct Queue {
+    /// Length of a row.
     dim: usize,
+    /// Number of rows of a batch.
     batch: usize,
-    /// A share of 1 / `reduction` of each batch's rows is kept; `None`: all.
+    /// One of `reduction` rows of each batch is kept; `None`: every row.
     reduction: Option<usize>,
+    /// The rows of the queue, `[rows, dim]` row by row; zeros where it is not yet filled.
     rows: Vec<f32>,
 }
 
 impl Queue {
-    /// An empty queue for `batches` batches of `batch` rows, which are reduced by `reduction`.
+    /// An empty queue for the rows of `batches` batches. `batch`: rows of a batch; `dim`: length of
+    /// a row; `reduction`: one of this many rows is kept (`None`: every row).
     pub fn new(batches: usize, batch: usize, dim: usize, reduction: Option<usize>) -> Self {
         let rows = batches * batch / reduction.unwrap_or(1);
         Queue {
@@ -140,12 +145,14 @@ impl Queue {
         }
     }
 
+    /// The rows of the queue, `[rows, dim]` row by row, newest batch first; zeros where the queue
+    /// is not yet filled.
     pub fn rows(&self) -> &[f32] {
         &self.rows
     }
 
-    /// The input of k-means for this batch, preceded by the rows of the queue if it is full. Then
-    /// the batch is added to the queue.
+    /// Returns the input of k-means: the rows of the queue if it is full, then those of `batch`
+    /// (`[rows, dim]`, row by row). Then adds `batch` to the queue, which drops its oldest rows.
     pub fn push(&mut self, batch: &[f32]) -> Vec<f32> {
         let is_full = self.rows.len() >= self.dim
             && self.rows[self.rows.len() - self.dim..]
@@ -164,8 +171,9 @@ impl Queue {
         input
     }
 
-    /// The first part of each group of `batch / 128` rows. This is the reference's reduction, which
-    /// is meant as one group for each device's 128 rows.
+    /// The rows of `batch` that the queue keeps: the first rows of each group of `batch / 128`
+    /// rows. This is the rule of ConCluGen's code, which was meant to form a group of the 128 rows
+    /// of each device.
     fn reduced(&self, batch: &[f32]) -> Vec<f32> {
         let Some(factor) = self.reduction else {
             return batch.to_vec();

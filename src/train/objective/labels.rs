@@ -1,5 +1,5 @@
-//! The loss of fine-tuning (`src/train/method.md` c.6): cross-entropy over exclusive classes, or
-//! binary cross-entropy per label.
+//! The loss of fine-tuning (`src/train/method.md` c.6): cross-entropy for one label per clip,
+//! binary cross-entropy for several.
 
 use burn::tensor::activation::{log_softmax, softplus};
 use burn::tensor::{Device, Tensor};
@@ -7,16 +7,16 @@ use burn::tensor::{Device, Tensor};
 use crate::train::fit::tensor;
 use crate::train::metrics::Truth;
 
-/// Loss of logits `[batch, labels]` against the truth of each row.
+/// Loss of `logits`, `[rows, labels]`, against the true labels of the rows, in nats. `weights`: one
+/// value per label; `None`: all are 1.
 ///
-/// [`Truth::Classes`]: cross-entropy. `weights`: a weight per class. Each row has the weight of its
-/// class, and the sum is divided by the sum of the rows' weights.
+/// [`Truth::Classes`]: mean cross-entropy over rows, in which each row has the weight of its label.
 ///
-/// [`Truth::Labels`]: binary cross-entropy, averaged over rows and labels. `weights`: a factor per
-/// label on the loss of its positive targets.
+/// [`Truth::Labels`]: binary cross-entropy, averaged over rows and labels. The weight of a label is
+/// a factor on the loss of its positive rows only (PyTorch's `pos_weight`).
 ///
 /// # Panics
-/// The number of targets is not the number of rows, or a class is not below the number of labels.
+/// The number of targets does not match the rows, or a class is not below the number of labels.
 pub fn label_loss(
     logits: Tensor<2>,
     truth: &Truth,

@@ -1,8 +1,8 @@
-//! Losses of pre-training: any sum of contrastive, clustering and reconstruction loss, or SimCLR;
-//! and the loss of fine-tuning (`src/train/method.md` c).
+//! Losses of pre-training and fine-tuning (`src/train/method.md` c). Pre-training minimises a
+//! weighted mean of contrastive, clustering and reconstruction losses, or the loss of SimCLR.
 //!
-//! Training calls these functions, and the comparison with the authors' numbers calls the same ones
-//! (`src/train/parity`).
+//! The comparison with the numbers of ConCluGen's authors (`src/train/parity`) calls the same
+//! functions as training.
 
 mod clustering;
 mod contrastive;
@@ -22,8 +22,8 @@ pub use replicas::Replicas;
 
 use serde::{Deserialize, Serialize};
 
-/// The queue of k-means for batches of `batch` clips; `None` without clustering. A new one begins
-/// each epoch.
+/// An empty queue of k-means with the settings of the clustering objective, for batches of `batch`
+/// clips; `None` without that objective. Each epoch starts with an empty queue.
 pub fn queue(objectives: &[Objective], batch: usize) -> Option<Queue> {
     objectives.iter().find_map(|o| match o {
         Objective::Clustering {
@@ -41,48 +41,51 @@ pub fn queue(objectives: &[Objective], batch: usize) -> Option<Queue> {
     })
 }
 
-/// A loss and its weight.
+/// A loss of pre-training with its settings: an entry `[[objective]]` of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Objective {
-    /// Masked margin softmax over pairs of modalities.
+    /// Masked margin softmax over pairs of modalities ([`masked_margin_softmax`]).
     Contrastive {
         weight: f64,
-        /// Similarities are divided by this. The reference: 1.
+        /// Divisor of the similarities; 1 in ConCluGen's code.
         temperature: f64,
     },
-    /// Cross-entropy against the clusters of online k-means.
+    /// Cross-entropy against the clusters of online k-means ([`clustering_loss`]).
     Clustering {
         weight: f64,
         mode: ClusterMode,
+        /// Number of clusters.
         clusters: usize,
         /// Number of earlier batches that k-means uses in addition to the current one.
         queue: usize,
-        /// One of this many rows of the queue is kept; 1: all.
+        /// Of this many rows of a batch, the queue keeps one; 1: it keeps all rows.
         queue_reduction: usize,
-        /// First epoch, from 0, in which the loss is active. Before it, the mean over losses does
-        /// not include it.
+        /// Epoch (from 0) from which on the loss is active. Before, the mean over the losses does
+        /// not include this loss.
         start_epoch: usize,
     },
     /// Mean squared error of each modality's embedding, reconstructed from its own representation.
     Reconstruction {
         weight: f64,
-        /// Width of the heads' hidden layer.
+        /// Width of the hidden layer of the reconstruction heads.
         hidden: usize,
-        /// Whether the heads end in a rectifier, as in the reference, so that reconstructions are
-        /// not negative.
+        /// Whether reconstruction heads end in a ReLU, as in ConCluGen's code, so that
+        /// reconstructions are not negative.
         rectified: bool,
     },
-    /// NT-Xent between augmented views of the first modality.
+    /// NT-Xent between augmented views of the first modality ([`simclr_loss`]).
     Simclr {
         weight: f64,
+        /// Divisor of the similarities.
         temperature: f64,
+        /// Number of views of each clip in a batch.
         views: usize,
     },
 }
 
 impl Objective {
-    /// The name in recipes and logs.
+    /// The name of the objective in recipes, logs and training curves.
     pub fn name(&self) -> &'static str {
         match self {
             Objective::Contrastive { .. } => "contrastive",
@@ -91,7 +94,7 @@ impl Objective {
             Objective::Simclr { .. } => "simclr",
         }
     }
-    /// The factor on the loss in the sum of all losses.
+    /// The factor on the loss in the mean over all losses.
     pub fn weight(&self) -> f64 {
         match self {
             Objective::Contrastive { weight, .. }
@@ -100,7 +103,7 @@ impl Objective {
             | Objective::Simclr { weight, .. } => *weight,
         }
     }
-    /// Whether the loss is active in this epoch.
+    /// Whether the loss is active in `epoch`, counted from 0.
     pub fn is_active(&self, epoch: usize) -> bool {
         !matches!(self, Objective::Clustering { start_epoch, .. } if epoch < *start_epoch)
     }

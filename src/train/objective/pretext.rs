@@ -1,4 +1,5 @@
-//! The model of pre-training: representation heads, pre-training heads, and the losses of one step.
+//! The model of pre-training: representation heads, heads of pre-training (pretext heads), and the
+//! losses of one training step.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -9,69 +10,76 @@ use super::{
 use crate::train::fit::tensor;
 use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
 
-/// The embeddings of some clips. Each modality contains only the clips that have an embedding of
-/// it.
+/// A batch: the embeddings of some clips. A modality contains only the clips that have an embedding
+/// of this modality.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FeatureBatch {
     /// Number of clips in the batch.
     pub count: usize,
-    /// Per modality: the ascending indices of the clips that have it, and their embeddings, row by
-    /// row.
+    /// For each modality, the ascending indices (below `count`) of the clips that have it, and
+    /// their embeddings, `[clips, dim]` row by row.
     pub modalities: Vec<(Vec<usize>, Vec<f32>)>,
 }
 
-/// Representation heads followed by the heads of pre-training.
+/// The trained model of pre-training: representation heads, then projection, cluster and
+/// reconstruction heads.
 #[derive(Module, Debug)]
 pub struct PretextModel {
     pub heads: RepresentationHeads,
     pub(crate) pretext: PretextHeads,
 }
 
-/// The outputs of a step, per modality, for the clips that have it.
+/// The outputs of [`PretextModel`] for one batch. Each list has one tensor per modality, with a row
+/// for each clip that has this modality.
 pub struct Outputs {
     /// Standardised embeddings, the targets of the reconstruction.
     pub embeddings: Vec<Tensor<2>>,
+    /// Representations.
     pub representations: Vec<Tensor<2>>,
-    /// Reconstructions from the representations; empty without that objective.
+    /// Reconstructions of the embeddings; empty without the reconstruction objective.
     pub reconstructions: Vec<Tensor<2>>,
-    /// Projections, not normalised.
+    /// Projections, not normalised to length 1; empty if no objective uses them.
     pub projections: Vec<Tensor<2>>,
-    /// Cluster logits `[present, clusters]`; empty without clustering.
+    /// Cluster logits `[clips, clusters]`; empty without the clustering objective.
     pub cluster_logits: Vec<Tensor<2>>,
-    /// Mean cluster logits over the modalities of each clip, `[batch, clusters]`.
+    /// The mean of each clip's cluster logits over its modalities, `[batch, clusters]`. `None`
+    /// without the clustering objective.
     pub fused: Option<Tensor<2>>,
 }
 
-/// Outputs per modality that depend on single clips only.
+/// Outputs of which each row depends on its own clip only, and not on the rest of the batch. Each
+/// list has one tensor per modality, as in [`Outputs`].
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct PerClipOutputs {
     pub embeddings: Vec<Tensor<2>>,
     pub representations: Vec<Tensor<2>>,
     pub reconstructions: Vec<Tensor<2>>,
-    /// Outputs of the projection's first layer, before batch normalisation.
+    /// Outputs of the first layer of the projection head, before batch normalisation.
     pub narrowed: Vec<Tensor<2>>,
-    /// Whether there is a clustering loss.
+    /// Whether there is a clustering objective.
     pub clusters: bool,
 }
 
-/// The result of k-means for one batch.
+/// The result of k-means for one batch ([`super::Kmeans`]).
 pub struct Clusters<'a> {
-    /// The cluster of each row.
+    /// Index of the cluster of each row: rows of the queue first, then one row per clip of the
+    /// batch.
     pub labels: &'a [usize],
-    /// The centroids `[clusters, clusters]`, row by row. The rows that k-means gets are cluster
-    /// logits, so a centroid has one value per cluster.
+    /// The centroids `[clusters, clusters]`, row by row. K-means groups cluster logits, so a
+    /// centroid has one value per cluster.
     pub centroids: &'a [f32],
 }
 
-/// The losses of one step.
+/// The losses of one training step, as tensors with one value.
 pub struct StepLosses {
-    /// The minimised loss: the mean over active objectives of weight times loss.
+    /// The loss that training minimises: the mean over active objectives of weight times loss.
     pub total: Tensor<1>,
-    /// The unweighted loss of each active objective, by its name.
+    /// Name and unweighted loss of each active objective.
     pub each: Vec<(&'static str, Tensor<1>)>,
 }
 
 impl PretextModel {
+    /// A model with random weights.
     pub fn new(heads: &HeadsShape, pretext: &PretextShape, device: &Device) -> Self {
         PretextModel {
             heads: RepresentationHeads::new(heads, device),
@@ -79,61 +87,71 @@ impl PretextModel {
         }
     }
 
-    /// Everything that the objectives need.
+    /// The outputs for `batch` that the losses of `objectives` need.
     pub fn forward(
         &self,
         batch: &FeatureBatch,
         objectives: &[Objective],
         device: &Device,
     ) -> Outputs {
-        self.join(self.parts(batch, objectives, device), batch, device)
+        self.batch_outputs(
+            self.per_clip_outputs(batch, objectives, device),
+            batch,
+            device,
+        )
     }
 
-    /// The outputs that do not depend on the rest of the batch: they use nearly all weights and
-    /// most of the computation.
-    pub(super) fn parts(
+    /// The first part of [`Self::forward`]: outputs of which each row depends on its own clip only.
+    /// They use nearly all weights and most of the computation, so replicas compute them in
+    /// parallel.
+    pub(super) fn per_clip_outputs(
         &self,
         batch: &FeatureBatch,
         objectives: &[Objective],
         device: &Device,
-    ) -> Parts {
+    ) -> PerClipOutputs {
         let wants = |names: &[&str]| objectives.iter().any(|o| names.contains(&o.name()));
-        let mut parts = Parts {
+        let mut outputs = PerClipOutputs {
             clusters: wants(&["clustering"]),
-            ..Parts::default()
+            ..PerClipOutputs::default()
         };
         for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
             let width = self.heads.heads[modality].dim();
             let embedding = tensor(values.clone(), [rows.len(), width], device);
             let representation = self.heads.forward(modality, embedding.clone());
             if wants(&["contrastive", "clustering", "simclr"]) {
-                parts
+                outputs
                     .narrowed
                     .push(self.pretext.narrow(representation.clone()));
             }
             if wants(&["reconstruction"]) {
-                parts
+                outputs
                     .reconstructions
                     .push(self.pretext.reconstruct(modality, representation.clone()));
             }
-            parts
+            outputs
                 .embeddings
                 .push(self.heads.heads[modality].standardise(embedding));
-            parts.representations.push(representation);
+            outputs.representations.push(representation);
         }
-        parts
+        outputs
     }
 
-    /// The outputs that depend on the whole batch: batch normalisation by its statistics, and later
-    /// layers.
-    pub(super) fn join(&self, parts: Parts, batch: &FeatureBatch, device: &Device) -> Outputs {
-        let Parts {
+    /// The second part of [`Self::forward`]: batch normalisation, which depends on all clips of the
+    /// batch, and the layers after it.
+    pub(super) fn batch_outputs(
+        &self,
+        outputs: PerClipOutputs,
+        batch: &FeatureBatch,
+        device: &Device,
+    ) -> Outputs {
+        let PerClipOutputs {
             embeddings,
             representations,
             reconstructions,
             narrowed,
             clusters,
-        } = parts;
+        } = outputs;
         let projections: Vec<_> = narrowed
             .into_iter()
             .map(|x| self.pretext.project_narrowed(x))
@@ -143,7 +161,7 @@ impl PretextModel {
             .filter(|_| clusters)
             .map(|p| self.pretext.cluster(p.clone()))
             .collect();
-        let fused = clusters.then(|| fuse(&cluster_logits, batch, device));
+        let fused = clusters.then(|| mean_over_modalities(&cluster_logits, batch, device));
         Outputs {
             embeddings,
             representations,
@@ -154,8 +172,9 @@ impl PretextModel {
         }
     }
 
-    /// The losses of a step. `clusters`: the result of k-means for [`Outputs::fused`]; without it
-    /// the clustering loss is left out.
+    /// The losses of the objectives that are active in `epoch` (from 0). `clusters`: the result of
+    /// k-means for [`Outputs::fused`]; with `None` the clustering loss is left out. A loss that no
+    /// clip of the batch contributes to is left out too.
     pub fn losses(
         &self,
         outputs: &Outputs,
@@ -198,8 +217,8 @@ impl PretextModel {
     }
 }
 
-/// The mean over active losses of weight times loss; `None` if no loss is active
-/// (`src/train/method.md` c.4; reference `losses_merging_loss.py`).
+/// The mean of weight times loss over `active`, the pairs of weight and loss; `None` if there are
+/// none (`src/train/method.md` c.4; in ConCluGen's code `losses_merging_loss.py`).
 pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
     Some(
         sum(active
@@ -209,7 +228,8 @@ pub fn merge(active: &[(f64, Tensor<1>)]) -> Option<Tensor<1>> {
     )
 }
 
-/// The sum over modalities of the mean squared error (`src/train/method.md` c.3); `None` without
+/// The reconstruction loss: the sum over modalities of the mean squared error between
+/// reconstructions and embeddings, `[clips, dim]` each (`src/train/method.md` c.3). `None` without
 /// modalities.
 pub fn reconstruction_loss(
     reconstructions: &[Tensor<2>],
@@ -221,11 +241,13 @@ pub fn reconstruction_loss(
         .map(|(r, e)| (r.clone() - e.clone()).square().mean()))
 }
 
+/// The sum of the losses; `None` without losses.
 fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
     losses.reduce(|a, b| a + b)
 }
 
-/// The sum over pairs of modalities of the contrastive loss, each over the clips that have both.
+/// The contrastive loss: the sum over pairs of modalities of [`masked_margin_softmax`] over the
+/// clips that have both modalities of the pair. `None` if no pair has two such clips.
 fn contrastive(
     outputs: &Outputs,
     batch: &FeatureBatch,
@@ -238,7 +260,7 @@ fn contrastive(
         .map(|p| unit_rows(p.clone()))
         .collect();
     sum(pairs(unit.len()).into_iter().filter_map(|(i, j)| {
-        let ((a, b), count) = common(&batch.modalities[i].0, &batch.modalities[j].0);
+        let ((a, b), count) = common_clips(&batch.modalities[i].0, &batch.modalities[j].0);
         // A single clip has no negatives.
         (count > 1 || batch.count == 1).then(|| {
             let (a, b) = (
@@ -250,12 +272,12 @@ fn contrastive(
     }))
 }
 
-/// Indices of clips in a batch; `None`: all clips.
-type Places = Option<Vec<usize>>;
+/// Row indices of some clips in the tensor of one modality; `None`: all rows.
+type RowSelection = Option<Vec<usize>>;
 
-/// The indices, in either modality, of the clips that have both modalities, and the number of these
-/// clips.
-fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
+/// The clips that have both of two modalities: their rows in each modality, and their number. `a`
+/// and `b`: the ascending indices of the clips that have the first and the second modality.
+fn common_clips(a: &[usize], b: &[usize]) -> ((RowSelection, RowSelection), usize) {
     if a == b {
         return ((None, None), a.len());
     }
@@ -271,21 +293,24 @@ fn common(a: &[usize], b: &[usize]) -> ((Places, Places), usize) {
     ((Some(x), Some(y)), count)
 }
 
-fn pick(x: Tensor<2>, rows: Option<Vec<usize>>, device: &Device) -> Tensor<2> {
+/// The selected rows of `x`.
+fn pick(x: Tensor<2>, rows: RowSelection, device: &Device) -> Tensor<2> {
     match rows {
         None => x,
         Some(rows) => x.select(0, indices(rows.into_iter(), device)),
     }
 }
 
+/// Indices as a tensor.
 fn indices(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i32> = rows.map(|r| r as i32).collect();
     let count = rows.len();
     Tensor::from_data(TensorData::new(rows, [count]), device)
 }
 
-/// The mean over the modalities of each clip: `[batch, clusters]`, zero for a clip without any.
-fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2> {
+/// The mean of each clip's cluster logits over its modalities, `[batch, clusters]`; zeros for a
+/// clip without any modality. `logits`: one tensor `[clips, clusters]` per modality.
+fn mean_over_modalities(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2> {
     let whole = batch
         .modalities
         .iter()
@@ -304,7 +329,7 @@ fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2
         .iter()
         .zip(&batch.modalities)
         .map(|(logits, (rows, _))| {
-            // Clips without the modality take a row of zeros after the others.
+            // Clips without the modality get the appended row of zeros.
             let mut places = vec![rows.len(); batch.count];
             for (place, clip) in rows.iter().enumerate() {
                 places[*clip] = place;
@@ -325,6 +350,7 @@ fn fuse(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Device) -> Tensor<2
         / tensor(counts, [batch.count, 1], device)
 }
 
+/// The clustering loss of the batch; `None` without cluster logits.
 fn cluster(
     outputs: &Outputs,
     batch: &FeatureBatch,
@@ -341,7 +367,7 @@ fn cluster(
             device,
         )
     };
-    // The last labels are the batch's: the queue's come before them.
+    // The labels of the queue's rows come first, so the last ones are those of the batch.
     let labels = &found.labels[found.labels.len() - batch.count..];
     match mode {
         ClusterMode::Joint => Some(clustering_loss(fused, centroids(), labels, MARGIN)),

@@ -1,25 +1,27 @@
-//! One batch over several devices: each computes a part of the clips with its copy of the weights.
+//! Training on several devices: each device has a copy of the weights and computes a part of the
+//! clips of each batch.
 //!
-//! Objectives compare every clip with every other, and batch normalisation is over the whole batch.
-//! So only the outputs that depend on single clips (nearly all weights and computation) are
-//! computed on the replicas. They are gathered on the first device for the rest. One backward pass
-//! covers all replicas, so gradients equal those of one device. With copies of whole models
-//! (PyTorch's DistributedDataParallel), statistics would be of parts of the batch.
+//! Objectives compare every clip with every other clip, and batch normalisation uses the statistics
+//! of the whole batch. Therefore devices compute only outputs that depend on single clips, which
+//! use nearly all weights and most of the computation. The outputs are gathered on the first
+//! device, which computes the losses. One backward pass covers all devices, so gradients equal
+//! those of one device. With PyTorch's DistributedDataParallel, the statistics would be those of
+//! parts of the batch.
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, MultiGradientsParams};
 use burn::tensor::{Device, Gradients, Tensor};
 
-use super::pretext::Parts;
+use super::pretext::PerClipOutputs;
 use super::{FeatureBatch, Objective, Outputs, PretextModel};
 
-/// Copies of a model on further devices, for one step.
+/// Copies of a model on further devices, for one training step.
 pub struct Replicas {
     copies: Vec<(PretextModel, Device)>,
 }
 
 impl Replicas {
-    /// Copies of `model` on each of `others`, with autodiff graphs of their own.
+    /// Copies `model` to each of the devices `others`. Each copy has its own autodiff graph.
     pub fn new(model: &PretextModel, others: &[Device]) -> Replicas {
         Replicas {
             copies: others
@@ -29,8 +31,8 @@ impl Replicas {
         }
     }
 
-    /// As [`PretextModel::forward`] of `model` on `device`, with equal parts of the clips on all
-    /// devices.
+    /// The outputs of [`PretextModel::forward`] on `device`. `model` and its copies each compute an
+    /// equal part of the clips.
     pub fn forward(
         &self,
         model: &PretextModel,
@@ -39,18 +41,19 @@ impl Replicas {
         device: &Device,
     ) -> Outputs {
         let pieces = split(batch, 1 + self.copies.len());
-        // All replicas start before the first is gathered, so that devices compute in parallel.
-        let mut all = vec![model.parts(&pieces[0], objectives, device)];
+        // All devices start before the first outputs are gathered, so they compute in parallel.
+        let mut all = vec![model.per_clip_outputs(&pieces[0], objectives, device)];
         all.extend(
             self.copies
                 .iter()
                 .zip(&pieces[1..])
-                .map(|((copy, there), piece)| copy.parts(piece, objectives, there)),
+                .map(|((copy, there), piece)| copy.per_clip_outputs(piece, objectives, there)),
         );
-        model.join(gather(all, device), batch, device)
+        model.batch_outputs(gather(all, device), batch, device)
     }
 
-    /// The gradients of the weights of all copies, which the optimiser adds.
+    /// The gradients of `model` (on `device`) and of all copies, taken from `gradients`. The
+    /// optimiser adds them up.
     pub fn gradients(
         &self,
         mut gradients: Gradients,
@@ -71,8 +74,8 @@ impl Replicas {
     }
 }
 
-/// Divides the clips into `parts` contiguous parts of nearly equal size, so that their
-/// concatenation is the batch.
+/// Divides the clips of `batch` into `parts` contiguous parts of nearly equal size, whose
+/// concatenation is the batch. Indices of clips in a part start at 0.
 fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
     let bound = |part: usize| batch.count * part / parts;
     (0..parts)
@@ -97,9 +100,10 @@ fn split(batch: &FeatureBatch, parts: usize) -> Vec<FeatureBatch> {
         .collect()
 }
 
-fn gather(parts: Vec<Parts>, device: &Device) -> Parts {
+/// Concatenates the outputs of the parts of a batch on `device`.
+fn gather(parts: Vec<PerClipOutputs>, device: &Device) -> PerClipOutputs {
     let clusters = parts[0].clusters;
-    let join = |of: fn(&Parts) -> &Vec<Tensor<2>>| {
+    let join = |of: fn(&PerClipOutputs) -> &Vec<Tensor<2>>| {
         let here = |modality: usize| {
             parts
                 .iter()
@@ -115,7 +119,7 @@ fn gather(parts: Vec<Parts>, device: &Device) -> Parts {
             })
             .collect()
     };
-    Parts {
+    PerClipOutputs {
         embeddings: join(|p| &p.embeddings),
         representations: join(|p| &p.representations),
         reconstructions: join(|p| &p.reconstructions),
@@ -132,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_one_after_the_other_are_the_batch(
+        fn the_concatenated_parts_of_a_split_batch_are_the_batch(
             present in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 1..4),
             parts in 1usize..6,
         ) {

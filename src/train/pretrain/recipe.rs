@@ -1,4 +1,4 @@
-//! Recipes of kind `pretrain`.
+//! Settings files (recipes) of the command `pretrain`.
 
 use std::path::Path;
 
@@ -13,44 +13,54 @@ use crate::train::objective::Objective;
 use crate::train::recipe::{self, RecipeKind};
 use crate::train::schedule::RateSchedule;
 
-/// Whether defects of the reference are kept. Heads of different profiles are never mixed.
+/// Whether the defects of the reference, ConCluGen's published code, are kept. Heads that were
+/// trained with one profile are not used with the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Every defect is kept (`src/train/method.md` c), for parity.
+    /// Every defect is kept (`src/train/method.md` c), for comparison with ConCluGen's numbers.
     Reference,
     /// The defects are corrected (`src/train/method.md` f.1).
     Fixed,
 }
 
-/// A recipe of kind `pretrain` (`config/train/<variant>.toml`).
+/// A recipe with `kind = "pretrain"` (`config/train/<variant>.toml`): the settings of pre-training
+/// on feature stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainRecipe {
     pub kind: PretrainKind,
+    /// Name of the recipe, for logs.
     pub name: String,
     pub profile: Profile,
+    /// Seed of all random numbers of the training.
     pub seed: u64,
-    /// The modalities, in the order of pairs and of the concatenation.
+    /// The modalities. Their order determines the pairs of the contrastive loss and the order of
+    /// the concatenated representations.
     pub modalities: Vec<Modality>,
     /// Length of a representation.
     pub representation: usize,
     /// Length of a projection.
     pub projection: usize,
-    /// Whether embeddings are standardised first to mean 0 and deviation 1. Not in the reference.
+    /// Whether each value of an embedding is first standardised to mean 0 and deviation 1.
+    /// ConCluGen has no such step.
     pub standardise: bool,
-    /// Whether projections end in a rectifier, as in the reference.
+    /// Whether the projection head ends in a ReLU, as in ConCluGen's code.
     pub rectified_projection: bool,
     pub epochs: usize,
+    /// Number of clips in a batch.
     pub batch: usize,
+    /// Highest learning rate of the schedule.
     pub learning_rate: f64,
+    /// Weight decay of AdamW.
     pub weight_decay: f32,
     pub schedule: RateSchedule,
+    /// The losses; the keys `[[objective]]`.
     #[serde(rename = "objective")]
     pub objectives: Vec<Objective>,
 }
 
-/// The value of the key `kind`.
+/// The only value of the key `kind` in a [`PretrainRecipe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PretrainKind {
@@ -59,6 +69,10 @@ pub enum PretrainKind {
 
 impl PretrainRecipe {
     /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// The file is unreadable, of another kind, has an unknown key, or has an invalid setting
+    /// ([`Self::faults`]).
     pub fn read(path: &Path) -> anyhow::Result<PretrainRecipe> {
         let recipe: PretrainRecipe = recipe::parse(path, RecipeKind::Pretrain)?;
         recipe::check(path, &recipe.faults())?;
@@ -92,7 +106,7 @@ impl PretrainRecipe {
             self.representation < 8 || self.projection == 0,
             "representation must be at least 8 and projection at least 1",
         );
-        // Without a loss there is nothing to minimise.
+        // At least one loss must be active in the first epoch.
         let late = self.objectives.iter().filter(|o| !o.is_active(0)).count();
         fault(
             late > 0 && late == self.objectives.len(),
@@ -149,7 +163,8 @@ impl PretrainRecipe {
         faults
     }
 
-    /// Settings of the representation heads for these features.
+    /// Settings of the representation heads, with the modalities and embedding lengths of
+    /// `features`.
     pub fn heads(&self, features: &Features) -> HeadsShape {
         HeadsShape {
             modalities: features.modalities().to_vec(),
@@ -158,7 +173,7 @@ impl PretrainRecipe {
         }
     }
 
-    /// Settings of the pre-training heads.
+    /// Settings of the heads of pre-training that the objectives need.
     pub fn pretext(&self) -> PretextShape {
         let mut shape = PretextShape {
             projection: self.projection,
@@ -179,7 +194,7 @@ impl PretrainRecipe {
         shape
     }
 
-    /// The optimiser with the recipe's weight decay.
+    /// AdamW with the weight decay of the recipe.
     pub fn optimizer(&self) -> ModuleOptimizer {
         AdamW {
             weight_decay: self.weight_decay,

@@ -1,7 +1,7 @@
-//! One training step, and the batch that it takes.
+//! One training step of pre-training, and the batch that it takes.
 //!
-//! A step is [`forward`], [`Forward::losses`] and [`update`]. The comparison with the authors'
-//! numbers (`src/train/parity/step.rs`) calls the same three.
+//! A step calls [`forward`], [`Forward::losses`] and [`update`]. The comparison with the numbers of
+//! ConCluGen's authors (`src/train/parity/step.rs`) calls the same three functions.
 
 use anyhow::ensure;
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -18,6 +18,12 @@ use crate::train::objective::{
 
 use super::PretrainRecipe;
 
+/// The batch with the clips in `rows` of the features. With the objective SimCLR it contains
+/// several augmented views of each clip, view after view. `epoch` and `index` (of the batch in the
+/// epoch) determine which views are drawn.
+///
+/// # Errors
+/// A row cannot be read, or a clip has too few augmented views.
 pub(super) fn batch_of(
     recipe: &PretrainRecipe,
     features: &Features,
@@ -34,8 +40,8 @@ pub(super) fn batch_of(
     }) else {
         return features.batch(rows);
     };
-    // Views of a clip are adjacent in a store: the drawn row is one view, its neighbours are the
-    // others. Rows are ordered view after view.
+    // The views of a clip are adjacent in a store, so the other views of a drawn row are its
+    // neighbours.
     let mut rng =
         StdRng::seed_from_u64(recipe.seed ^ ((epoch as u64 + 1) << 40) ^ ((index as u64 + 1) << 8));
     let mut by_view = vec![Vec::new(); views];
@@ -64,15 +70,18 @@ pub(super) fn batch_of(
     features.batch(&by_view.concat())
 }
 
-/// Outputs of one batch, and its clusters.
+/// The outputs of the model for one batch, and the result of k-means.
 pub(crate) struct Forward {
     pub outputs: Outputs,
-    /// `None` without clustering.
+    /// Clusters of the cluster logits; `None` without the clustering objective.
     pub kmeans: Option<Kmeans>,
 }
 
-/// Outputs and k-means of one batch. With `replicas`, each computes a part of the clips.
-/// `initial(rows, clusters)` returns the indices of the rows that are the first centroids.
+/// Computes the outputs of `learner` for one batch, and clusters its cluster logits by k-means.
+/// With `replicas`, each device computes a part of the clips.
+///
+/// `queue`: rows of earlier batches for k-means; `None` without the clustering objective.
+/// `initial(rows, clusters)` returns the indices of the rows that are the initial centroids.
 ///
 /// # Errors
 /// The device fails.
@@ -91,7 +100,8 @@ pub(crate) fn forward(
     };
     let mut kmeans = None;
     if let (Some(fused), Some(queue)) = (&outputs.fused, queue) {
-        // K-means runs, and the queue fills, before clustering counts: as in the reference.
+        // As in ConCluGen's code, k-means runs and the queue is filled also in epochs in which the
+        // clustering loss is not yet active.
         let clusters = fused.dims()[1];
         let input = queue.push(&values(fused.clone().detach())?);
         let initial = initial(input.len() / clusters, clusters);
@@ -101,7 +111,7 @@ pub(crate) fn forward(
 }
 
 impl Forward {
-    /// The losses of the step.
+    /// The losses of the objectives that are active in `epoch`, which is counted from 0.
     pub fn losses(
         &self,
         learner: &PretextModel,
@@ -119,7 +129,8 @@ impl Forward {
     }
 }
 
-/// The model after one step of the optimiser with `gradients` at the learning rate `rate`.
+/// Applies one step of the optimiser with `gradients` at the learning rate `rate`, and returns the
+/// updated model. With `replicas`, the gradients of all devices are added up.
 pub(crate) fn update(
     learner: PretextModel,
     replicas: Option<Replicas>,
@@ -141,8 +152,15 @@ pub(crate) fn update(
     }
 }
 
-/// One training step: forward pass, k-means, losses, gradients, AdamW. Returns each loss and the
-/// total. The model is on the first of `devices`; further devices each compute a part of the clips.
+/// One training step: forward pass, k-means, losses, gradients, optimiser. Returns the updated
+/// model, and name and value of each active loss, the last of which is `total`.
+///
+/// The weights stay unchanged if no loss is active or a loss is not finite. `epoch` and `step`
+/// (from 0) seed the choice of the initial centroids; `rate`: learning rate. The model is on the
+/// first of `devices`; further devices each compute a part of the clips.
+///
+/// # Errors
+/// A device fails.
 #[allow(clippy::too_many_arguments)]
 pub fn train_step(
     recipe: &PretrainRecipe,
@@ -182,7 +200,7 @@ pub fn train_step(
         losses.push((*name, f64::from(values(loss.clone())?[0])));
     }
     drop(forward);
-    // No loss: no two clips of a small batch have the same two modalities.
+    // There is no loss if no two clips of a small batch have the same two modalities.
     if step_losses.each.is_empty() || losses.iter().any(|(_, value)| !value.is_finite()) {
         return Ok((learner, losses));
     }

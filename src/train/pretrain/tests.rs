@@ -1,3 +1,5 @@
+//! Tests of pre-training: resumption, refusal of faulty recipes and rows, missing modalities.
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::train::synthetic::SyntheticSet;
 
 mod replicas;
 
+/// A small synthetic set of features with face, voice and text.
 fn small() -> Features {
     SyntheticSet {
         train: 320,
@@ -24,6 +27,7 @@ fn small() -> Features {
     .make()
 }
 
+/// A recipe with contrastive, clustering and reconstruction objectives.
 fn recipe(epochs: usize) -> PretrainRecipe {
     PretrainRecipe {
         kind: PretrainKind::Pretrain,
@@ -62,8 +66,8 @@ fn recipe(epochs: usize) -> PretrainRecipe {
     }
 }
 
-/// All outputs of the model for some clips.
-fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe) -> Vec<f32> {
+/// Representations, projections and cluster logits of `net` for the first 16 clips.
+fn outputs_of(net: &PretextModel, features: &Features, recipe: &PretrainRecipe) -> Vec<f32> {
     let batch = features.batch(&(0..16).collect::<Vec<_>>()).unwrap();
     let outputs = net.forward(&batch, &recipe.objectives, &device());
     outputs
@@ -75,10 +79,11 @@ fn fingerprint(net: &PretextModel, features: &Features, recipe: &PretrainRecipe)
         .collect()
 }
 
+/// Environment variable with the folder in which [`a_child_trains`] trains.
 const CHILD: &str = "EXPRESSD_TEST_PRETRAIN_CHILD";
 
-/// Trains in the folder that the variable names, as a process that can be killed; without the
-/// variable, in a folder of its own, to the end.
+/// Trains a run to its end. The test below starts this test as a process that it can kill, with the
+/// variable [`CHILD`]. Without the variable, the run is in a temporary folder.
 #[test]
 fn a_child_trains() {
     let own = tempfile::tempdir().unwrap();
@@ -92,7 +97,7 @@ fn a_child_trains() {
 }
 
 #[test]
-fn killed_ten_times_it_ends_with_the_same_weights() {
+fn training_that_is_killed_ten_times_ends_with_the_weights_of_an_uninterrupted_run() {
     let (calm, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let child = |folder: &Path| {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -114,7 +119,7 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
             rng.random_range(whole / 20..whole / 2),
         ));
         if running.try_wait().unwrap().is_some() {
-            // Finished before the kill: start anew.
+            // Training finished before the kill, so it starts again from the beginning.
             std::fs::remove_dir_all(killed.path()).unwrap();
             continue;
         }
@@ -131,12 +136,12 @@ fn killed_ten_times_it_ends_with_the_same_weights() {
     assert!(!left_off.is_empty(), "no kill came after a checkpoint");
     let (recipe, features) = (recipe(12), small());
     let [a, b] = [&calm, &killed]
-        .map(|folder| fingerprint(&load(folder.path()).unwrap().1, &features, &recipe));
+        .map(|folder| outputs_of(&load(folder.path()).unwrap().1, &features, &recipe));
     assert_eq!(a, b, "left off after epochs {left_off:?}");
 }
 
 #[test]
-fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
+fn a_non_finite_loss_ends_the_run_keeps_the_checkpoint_and_runs_are_not_overwritten() {
     let _turn = GENERATOR.lock();
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder(folder.path().to_owned());
@@ -168,7 +173,7 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
         load(other.path()).is_ok(),
         "the checkpoint before it stands"
     );
-    // A value of the store's is not the rate's fault.
+    // The error for a NaN in a store names the row, and does not blame the learning rate.
     let rows: Vec<(Entry, Vec<f32>)> = (0..good.count())
         .map(|row| {
             let mut values = vec![0.0; good.spec().dim()];
@@ -195,7 +200,7 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
             && !error.contains("learning_rate"),
         "{error}"
     );
-    // Another recipe does not overwrite it either.
+    // Another recipe does not overwrite the run.
     let error = pretrain(
         &PretrainRecipe {
             seed: 6,
@@ -216,7 +221,7 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
         error.contains("is a run of pretrain; evaluate and export take a run of finetune"),
         "{error}"
     );
-    // Nor do two processes write at once.
+    // Two processes cannot train the same run at the same time.
     let _other = run.lock().unwrap();
     let error = pretrain(&one, &good, vec![], &run, false)
         .unwrap_err()
@@ -228,7 +233,7 @@ fn a_value_that_is_no_number_ends_the_run_and_the_checkpoint_stands() {
 }
 
 #[test]
-fn clips_without_a_modality_are_trained_on_what_they_have() {
+fn clips_with_missing_modalities_are_trained_on_their_present_ones() {
     let _turn = GENERATOR.lock();
     let good = small();
     let rows = (0..good.count()).map(|row| {
@@ -253,7 +258,7 @@ fn clips_without_a_modality_are_trained_on_what_they_have() {
 }
 
 #[test]
-fn every_recipe_is_valid_and_all_faults_are_reported_at_once() {
+fn every_recipe_of_the_repository_is_valid_and_all_faults_are_reported_at_once() {
     let mut seen = 0;
     for folder in ["config/train", "config/train/reference"] {
         for file in std::fs::read_dir(crate::testing::project(folder)).unwrap() {
@@ -282,7 +287,7 @@ fn every_recipe_is_valid_and_all_faults_are_reported_at_once() {
 }
 
 #[test]
-fn impossible_settings_are_refused_with_key_value_and_permitted_range() {
+fn invalid_settings_are_refused_with_key_value_and_permitted_range() {
     let contrastive = |weight| Objective::Contrastive {
         weight,
         temperature: 0.1,
@@ -351,7 +356,7 @@ fn impossible_settings_are_refused_with_key_value_and_permitted_range() {
 }
 
 #[test]
-fn a_batch_without_a_pair_is_passed_over() {
+fn a_batch_without_a_pair_of_clips_to_contrast_leaves_the_weights() {
     let _turn = GENERATOR.lock();
     let (features, recipe) = (
         small(),

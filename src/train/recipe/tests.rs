@@ -1,7 +1,9 @@
+//! Tests of reading and checking recipes.
+
 use super::*;
 
 #[test]
-fn the_default_recipe_is_valid_and_misspelt_keys_are_refused() {
+fn the_default_recipe_is_valid_and_misspelt_keys_and_invalid_values_are_refused() {
     let path = crate::testing::project("config/train/default.toml");
     let recipe = Recipe::read(&path).unwrap();
     assert_eq!(recipe.name, "default");
@@ -32,7 +34,7 @@ fn the_default_recipe_is_valid_and_misspelt_keys_are_refused() {
 }
 
 #[test]
-fn faces_are_learnt_from_votes_and_averages_and_mixtures_have_bounds() {
+fn the_default_recipe_uses_votes_and_face_settings_out_of_range_are_refused() {
     let mut recipe = Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
     let votes = recipe.face_votes().unwrap();
     assert_eq!(votes, recipe.material.join("faces/ferplus_votes.csv"));
@@ -53,7 +55,7 @@ fn faces_are_learnt_from_votes_and_averages_and_mixtures_have_bounds() {
 }
 
 #[test]
-fn the_last_distillation_round_has_the_bundles_shape() {
+fn the_last_distillation_round_must_have_the_shape_of_the_bundle() {
     let mut recipe = Recipe::read(&crate::testing::project("config/train/default.toml")).unwrap();
     let larger = EncoderShape {
         stem: 48,
@@ -82,7 +84,7 @@ fn the_last_distillation_round_has_the_bundles_shape() {
 }
 
 #[test]
-fn a_recipe_of_another_command_is_refused_by_name() {
+fn a_recipe_of_another_command_is_refused_with_the_names_of_both_commands() {
     let recipe = |name: &str| crate::testing::project(&format!("config/train/{name}.toml"));
     let pretrain = |name| {
         crate::train::pretrain::PretrainRecipe::read(&recipe(name))

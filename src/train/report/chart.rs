@@ -1,5 +1,5 @@
-//! Inline SVG charts: axes, lines, bars, points. Colours are the page's CSS classes `c0` to `c7`,
-//! so a chart follows light and dark mode.
+//! The charts of a report as inline SVG: line charts, reliability diagrams, scatter plots. Colours
+//! are the CSS classes `c0` to `c7` of the page, so that charts follow its light and dark mode.
 
 use maud::{Markup, html};
 
@@ -7,16 +7,17 @@ use crate::train::metrics::measure::{Abstention, ReliabilityBin};
 use crate::train::report::projection::Projection;
 use crate::train::report::{Line, LineChart};
 
-/// Number of colours. Further series differ by the shape of their marks or by dashes.
+/// Number of colours. Further lines differ by their dashes, further categories by their marks.
 const COLOURS: usize = 8;
 
-/// A coordinate as text, rounded so that pages are small and equal on every machine.
+/// A coordinate in pixels as text, rounded to 0.1, so that pages are small and equal on every
+/// machine.
 fn px(value: f64) -> String {
     let rounded = (value * 10.0).round() / 10.0;
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
 }
 
-/// A linear map from values to pixels, with round ticks.
+/// The linear axis of a chart. It maps the values `low` to `high` to the pixels `from` to `to`.
 struct Axis {
     low: f64,
     high: f64,
@@ -25,7 +26,8 @@ struct Axis {
 }
 
 impl Axis {
-    /// An axis over the padded range of `values`, on pixels `from` to `to`.
+    /// An axis from the least to the greatest finite value of `values`, on the pixels `from` to
+    /// `to`. A single value is placed in the middle; without values the axis is 0 to 1.
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Axis {
         let (low, high) = values
             .filter(|v| v.is_finite())
@@ -45,9 +47,11 @@ impl Axis {
             to,
         }
     }
+    /// The pixel of `value`.
     fn at(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
+    /// The values of the ticks: multiples of 1, 2 or 5 times a power of ten, at most six.
     fn ticks(&self) -> Vec<f64> {
         let rough = (self.high - self.low) / 5.0;
         let power = 10f64.powf(rough.log10().floor());
@@ -64,7 +68,7 @@ impl Axis {
     }
 }
 
-/// The text of a tick, with at most four digits.
+/// The text of a number at a tick, with at most four decimals.
 fn tick(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e5).contains(&value.abs()) {
         return format!("{value:.1e}");
@@ -73,14 +77,18 @@ fn tick(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Width of a chart in pixels.
 const WIDTH: f64 = 520.0;
+/// Height of a chart in pixels.
 const HEIGHT: f64 = 300.0;
+// The edges of the plotting area in pixels from the upper left corner of the chart.
 const LEFT: f64 = 58.0;
 const BOTTOM: f64 = 258.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 508.0;
 
-/// The SVG of a chart: grid, ticks and axis names, with `inner` drawn over them.
+/// The SVG of a chart: grid, ticks and axis names, with `inner` drawn over them. `across` and `up`:
+/// names of the horizontal and the vertical axis.
 fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Markup) -> Markup {
     html! {
         svg viewBox={ "0 0 " (px(WIDTH)) " " (px(HEIGHT)) } role="img" aria-label=(title) {
@@ -106,7 +114,7 @@ fn frame(title: &str, [across, up]: [&str; 2], x: &Axis, y: &Axis, inner: &Marku
     }
 }
 
-/// A legend: names with their colours.
+/// A legend: each name with the mark that `swatch` draws for its index.
 fn legend<'a>(
     names: impl Iterator<Item = (usize, &'a str)>,
     swatch: impl Fn(usize) -> Markup,
@@ -123,12 +131,13 @@ fn legend<'a>(
     }
 }
 
+/// The SVG dash pattern of the line with this index.
 fn dashes(index: usize) -> &'static str {
     ["none", "7 3", "2 3", "9 3 2 3"][index % 4]
 }
 
-/// Line chart over epochs or steps; `chosen` marks the selected one. `across`: the name of the
-/// horizontal axis.
+/// A line chart with its legend. `across`: name of the horizontal axis; `chosen`: the value on it
+/// that a vertical line marks, for example the selected epoch.
 pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     let all = || {
         chart
@@ -139,7 +148,7 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     let x = Axis::over(all().map(|p| p[0]).chain(chosen), LEFT, RIGHT);
     let y = Axis::over(all().map(|p| p[1]), BOTTOM, TOP);
     let path = |line: &Line| -> String {
-        // A value that is no number breaks the line.
+        // A value that is not finite breaks the line.
         let mut pen = 'M';
         let mut path = String::new();
         for [at, value] in &line.points {
@@ -185,7 +194,8 @@ pub fn lines(chart: &LineChart, across: &str, chosen: Option<f64>) -> Markup {
     }
 }
 
-/// Reliability diagram above the histogram of confidences.
+/// A reliability diagram, with a histogram of the confidences below it. `what`: the compared
+/// quantities, for the caption.
 pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     let unit = |from, to| Axis {
         low: 0.0,
@@ -269,7 +279,8 @@ pub fn reliability(bins: &[ReliabilityBin], what: &str) -> Markup {
     }
 }
 
-/// Coverage and accuracy over the abstention threshold.
+/// A line chart of coverage and accuracy over the abstention threshold. `threshold`: the threshold
+/// in use, which a vertical line marks.
 pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     let line = |name: &str, of: &dyn Fn(&Abstention) -> Option<f64>| Line {
         name: name.to_owned(),
@@ -290,7 +301,8 @@ pub fn abstention(rows: &[Abstention], threshold: f32) -> Markup {
     lines(&chart, "abstain threshold", Some(f64::from(threshold)))
 }
 
-/// The mark of a category, by colour and shape.
+/// The mark of the category with index `category` at the pixel (`x`, `y`). Eight colours and five
+/// shapes tell 40 categories apart. `title`: the tooltip.
 fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     let shape = [
         "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",
@@ -307,7 +319,7 @@ fn mark(category: usize, [x, y]: [f64; 2], title: Option<String>) -> Markup {
     }
 }
 
-/// Scatter plot of a projection, coloured by category.
+/// A scatter plot of a projection, coloured by category, with its legend.
 pub fn scatter(projection: &Projection) -> Markup {
     let points = &projection.points;
     let x = Axis::over(points.iter().map(|p| p.x), LEFT + 6.0, RIGHT - 6.0);
@@ -339,7 +351,7 @@ pub fn scatter(projection: &Projection) -> Markup {
     }
 }
 
-/// An interval of a metric on a scale from 0 to 1.
+/// A small horizontal error bar: a metric's value and interval on a scale from 0 to 1.
 pub fn whisker(value: f64, interval: [f64; 2]) -> Markup {
     let at = |v: f64| px(2.0 + 76.0 * v.clamp(0.0, 1.0));
     html! {
@@ -356,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_within() {
+    fn ticks_are_round_numbers_within_the_axis() {
         let axis = Axis {
             low: 0.03,
             high: 1.17,
@@ -384,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_breaks_where_the_loss_is_no_number() {
+    fn a_line_has_a_gap_where_the_value_is_nan() {
         let chart = LineChart {
             title: "loss".into(),
             unit: "nats".into(),
@@ -398,7 +410,7 @@ mod tests {
             text.contains("d=\"M58 12M508 258\"") && !text.contains("NaN"),
             "{text}"
         );
-        // One point, and none.
+        // A line of one point, and one without points.
         for points in [vec![[3.0, 0.0]], vec![]] {
             let chart = LineChart {
                 title: "loss".into(),

@@ -5,33 +5,41 @@ use serde::Serialize;
 use crate::manifest::Task;
 use crate::train::metrics::Predictions;
 
-/// An example: the item's id and text, never its picture.
+/// An example item of a report: its id, words and labels, never its picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Example {
     pub id: String,
+    /// The words of the item; `None`: unknown.
     pub text: Option<String>,
-    /// The true labels; empty if none holds.
+    /// Names of the true labels; empty if no label is true.
     pub truth: Vec<String>,
-    /// The top label, or with several labels all labels above 0.5.
+    /// Names of the predicted labels: the top label, or with several labels per item all labels
+    /// with a probability above 0.5.
     #[serde(rename = "said")]
     pub predicted: Vec<String>,
+    /// Probability of the top label, 0..1.
     pub confidence: f32,
 }
 
-/// Examples of one subset of modalities: the most confident correct predictions, the most confident
-/// wrong ones, and the least confident ones.
+/// Example items by the confidence of their predictions from one subset of modalities.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Examples {
-    /// The name of the subset.
+    /// The name of the subset of modalities, such as `face+voice`.
     pub subset: String,
+    /// The most confident correct predictions, by descending confidence.
     pub confident_right: Vec<Example>,
+    /// The most confident wrong predictions, by descending confidence.
     pub confident_wrong: Vec<Example>,
+    /// The least confident predictions, by ascending confidence.
     pub least_confident: Vec<Example>,
 }
 
 impl Examples {
-    /// Selects `count` examples of each kind. `ids` and `texts` (unless empty) are in the order of
-    /// the items. Ties are ordered by id.
+    /// Selects up to `count` examples for each list. `ids` and `texts` have one entry per item of
+    /// `predictions`, in its order; `texts` may be empty. Equal confidences are ordered by id.
+    ///
+    /// # Panics
+    /// The lengths do not match.
     pub fn pick(
         subset: &str,
         predictions: &Predictions,
@@ -79,7 +87,7 @@ impl Examples {
                 confidence,
             }
         };
-        // With several labels, a prediction is right if it names exactly the true ones.
+        // With several labels, a prediction is right if the predicted labels are the true labels.
         let is_right = |item: usize| {
             if predictions.task() == Task::Single {
                 return predictions.is_right(item);
@@ -114,7 +122,7 @@ mod tests {
     use crate::train::metrics::Truth;
 
     #[test]
-    fn ends_of_the_scale() {
+    fn examples_are_selected_and_ordered_by_confidence() {
         let scores = [[0.9, 0.1], [0.2, 0.8], [0.55, 0.45], [0.1, 0.9]].concat();
         let labels = ["no", "yes"].map(String::from).to_vec();
         let predictions =
@@ -143,8 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn several_labels_are_right_together() {
-        // No true and no predicted label; one of two true ones; both.
+    fn a_prediction_of_several_labels_is_right_if_every_label_is() {
+        // Item 0 has no true and no predicted label. Items 1 and 2 have two true labels, of which
+        // one and both are predicted.
         let scores = [[0.4, 0.1], [0.9, 0.2], [0.8, 0.7]].concat();
         let truth = Truth::Labels(vec![false, false, true, true, true, true]);
         let predictions =

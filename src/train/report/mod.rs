@@ -1,8 +1,8 @@
-//! `report.html`: all metrics on one self-contained page. `report.json` in the same folder: every
-//! number.
+//! The report of `evaluate`: `report.html`, all metrics on one self-contained page, and
+//! `report.json` in the same folder, every number.
 //!
-//! The page needs no network, script or font: only inline SVG and CSS. The same report gives the
-//! same bytes; the date is an argument.
+//! The page consists of HTML with inline SVG and CSS. It loads no script, font or other file. Equal
+//! [`Report`]s give equal bytes: the date is a field of [`Origin`] and not read from the clock.
 
 pub mod chart;
 pub mod examples;
@@ -26,69 +26,81 @@ pub use projection::{Projection, Rows, categories};
 /// The content of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// Heading of the page.
     pub title: String,
     pub origin: Origin,
+    /// Whether each item has exactly one label or any number of labels.
     pub task: Task,
+    /// Names of the labels, in the order of the scores.
     pub labels: Vec<String>,
-    /// One entry per subset of modalities. Of those with the most items, the first is unfolded.
+    /// The metrics of each subset of modalities. On the page, the section of the subset with the
+    /// most items is unfolded (the first one of a tie).
     pub measured: Vec<Measurement>,
-    /// The training curves; `None`: the predictor was not trained here.
+    /// The training curves; `None`: they are unknown, as for a bundle.
     pub training: Option<Training>,
+    /// Scatter plots of embeddings or representations.
     pub projections: Vec<Projection>,
+    /// Example items; `None`: the section is left out.
     pub examples: Option<Examples>,
 }
 
-/// Origin of the metrics: the command and the data that reproduce them.
+/// Origin of the metrics of a report: the command and the data that reproduce them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Origin {
-    /// The evaluated run or bundle.
+    /// Folder of the evaluated run or bundle.
     pub measured: String,
+    /// The command line of the evaluation.
     pub command: String,
-    /// The date as text.
+    /// The date of the evaluation as text.
     pub date: String,
-    /// Names of the stores, with their data sets.
+    /// The feature stores, each with its data set.
     pub stores: Vec<String>,
+    /// Name of the evaluated split, for example `test`.
     pub split: String,
+    /// Number of evaluated items.
     pub items: usize,
-    /// Fingerprint of the encoders and their preprocessing.
+    /// Hash of the encoders and their preprocessing, by which the stores were extracted.
     pub fingerprint: String,
-    /// Number of items that could not be used, by reason.
+    /// Number of items that were not evaluated, by reason.
     pub skipped: BTreeMap<String, usize>,
-    /// Further notes for the reader, one sentence each.
+    /// Notes for the reader of the page, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Training curves.
+/// The training curves of a run, for the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Training {
     /// The name of the horizontal axis: `epoch` or `step`.
     pub axis: String,
     /// Charts of losses, selection metric and learning rate.
     pub charts: Vec<LineChart>,
-    /// The epoch or step of the selected weights.
+    /// The epoch or step of the selected weights, on the horizontal axis; `None`: unknown.
     pub chosen: Option<f64>,
 }
 
-/// A chart of several lines over the same axis.
+/// A chart of several lines with the same axes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LineChart {
+    /// Caption of the chart.
     pub title: String,
     /// The name of the vertical axis.
     pub unit: String,
     pub lines: Vec<Line>,
 }
 
-/// One line.
+/// One line of a [`LineChart`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
+    /// Name in the legend.
     pub name: String,
-    /// (epoch or step, value); a value that is not finite leaves a gap.
+    /// Points `[x, y]`, by ascending x; a y that is not finite leaves a gap in the line.
     pub points: Vec<[f64; 2]>,
 }
 
 /// Why a report could not be written.
 #[derive(Debug, Error)]
 pub enum ReportError {
+    /// A file or its folder could not be written.
     #[error("{} cannot be written; choose another path with --report", .path.display())]
     Write {
         path: PathBuf,
@@ -96,8 +108,11 @@ pub enum ReportError {
     },
 }
 
-/// Writes the page to `path`, and its numbers beside it (`report.html` → `report.json`). Returns
-/// the path of the numbers.
+/// Writes the page to `path`, and its numbers to a JSON file of the same name (`report.html` →
+/// `report.json`). Creates the folder if it is missing. Returns the path of the JSON file.
+///
+/// # Errors
+/// A file or the folder cannot be written.
 pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     let json = path.with_extension("json");
     if let Some(folder) = path.parent() {
@@ -117,7 +132,7 @@ pub fn write(path: &Path, report: &Report) -> Result<PathBuf, ReportError> {
     Ok(json)
 }
 
-/// All numbers as JSON, with the definitions of the metrics.
+/// The JSON text of a report: all its fields, and the definitions of the metrics.
 pub fn numbers(report: &Report) -> String {
     #[derive(Serialize)]
     struct Numbers<'a> {
@@ -140,7 +155,7 @@ pub fn numbers(report: &Report) -> String {
     serde_json::to_string_pretty(&numbers).expect("numbers and names serialise") + "\n"
 }
 
-/// The HTML page.
+/// The HTML page of a report.
 pub fn render(report: &Report) -> String {
     let most = report.measured.iter().map(|measured| measured.items).max();
     let shown = report
@@ -194,10 +209,12 @@ pub fn render(report: &Report) -> String {
     page.into_string() + "\n"
 }
 
+/// A number of items as text, such as "3 items".
 fn counted(items: usize) -> String {
     format!("{items} {}", if items == 1 { "item" } else { "items" })
 }
 
+/// The list of [`Origin`] at the top of the page.
 fn origin(origin: &Origin) -> Markup {
     let skipped = origin.skipped.iter();
     let skipped: Vec<_> = skipped
@@ -220,7 +237,7 @@ fn origin(origin: &Origin) -> Markup {
     }
 }
 
-/// The sentence that explains the intervals.
+/// The sentences that explain the intervals and marks of the summary table.
 fn intervals(measured: &[Measurement]) -> String {
     let Some(first) = measured.first() else {
         return "Nothing was measured.".into();
@@ -239,6 +256,7 @@ fn intervals(measured: &[Measurement]) -> String {
     )
 }
 
+/// The section of one subset of modalities; `open`: it is unfolded.
 fn subset(report: &Report, measured: &Measurement, open: bool) -> Markup {
     let what = if report.task == Task::Single {
         "probability of the top label against accuracy"

@@ -1,4 +1,4 @@
-//! Representations projected to two dimensions, coloured by label.
+//! Scatter plots of embeddings or representations: projection to two dimensions by PCA or t-SNE.
 
 use bhtsne::{Neighbor, tSNE};
 use nalgebra::DMatrix;
@@ -8,31 +8,34 @@ use serde::Serialize;
 
 use crate::train::metrics::{Predictions, Truth};
 
-/// Largest number of points. More rows are thinned out evenly, to keep the page small.
+/// Largest number of points in a plot. Of more rows, evenly spaced ones are shown, to keep the page
+/// small.
 const POINTS_AT_MOST: usize = 1500;
-/// Number of principal components that are computed. Two are shown; the others improve convergence,
-/// and t-SNE starts from all of them.
+/// Number of principal components that are computed. PCA shows two of them; t-SNE uses all of them
+/// as its input. Components beyond the second also improve the convergence of the first two.
 const DIRECTIONS: usize = 32;
-/// Perplexity of t-SNE, stated in the legend.
+/// Perplexity of t-SNE: about the number of neighbours of each point. The legend states it.
 const PERPLEXITY: f32 = 30.0;
 
-/// Rows projected to a plane.
+/// Vectors projected to a plane, for a scatter plot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Projection {
-    /// Name of the projected vectors: `face representation`, `all modalities`.
+    /// Name of the projected vectors, for example `face representation`.
     pub title: String,
-    /// Name of the method, for the legend.
+    /// Description of the method, for the legend.
     pub method: String,
-    /// Names of the categories, which [`ProjectedPoint::category`] indexes.
+    /// Names of the categories; [`ProjectedPoint::category`] is an index of this list.
     pub categories: Vec<String>,
+    /// The projected vectors, at most 1,500.
     pub points: Vec<ProjectedPoint>,
-    /// Number of rows before thinning.
+    /// Number of vectors from which `points` were chosen.
     pub rows: usize,
 }
 
-/// One projected row.
+/// A projected vector. Its coordinates have no unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProjectedPoint {
+    /// Id of the item that the vector belongs to.
     pub id: String,
     pub x: f64,
     pub y: f64,
@@ -40,21 +43,26 @@ pub struct ProjectedPoint {
     pub category: usize,
 }
 
-/// The rows to project.
+/// The vectors that a [`Projection`] projects, one row per item.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
+    /// Name of the vectors, for example `face representation`.
     pub title: &'a str,
-    /// Vectors `[ids, dim]`, row by row.
+    /// The vectors, `[rows, dim]` row by row.
     pub values: &'a [f32],
+    /// Length of a vector.
     pub dim: usize,
+    /// Id of each row's item.
     pub ids: &'a [String],
+    /// Names of the categories, by which points are coloured.
     pub categories: &'a [String],
-    /// Index of each row's category; see [`categories`].
+    /// The category of each row, as an index of `categories`; see [`categories()`].
     pub category: &'a [usize],
 }
 
-/// The names of the categories, and the index of each item's category: its class; with several
-/// labels, its only label, `several` or `none`.
+/// Categories of items by their true labels: the names of the categories, and for each item the
+/// index of its category. The category is the item's only true label. Items with several true
+/// labels have the category `several`, items without any `none`.
 pub fn categories(predictions: &Predictions) -> (Vec<String>, Vec<usize>) {
     let labels = predictions.labels().len();
     match predictions.truth() {
@@ -76,7 +84,7 @@ pub fn categories(predictions: &Predictions) -> (Vec<String>, Vec<usize>) {
 }
 
 impl Projection {
-    /// Projection onto the first two principal components. The same rows give the same picture.
+    /// Projects the rows onto their first two principal components. Equal rows give equal results.
     pub fn pca(rows: &Rows<'_>) -> Projection {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -93,12 +101,13 @@ impl Projection {
                 .unwrap_or(0.0)
                 .into()
         };
-        rows.picture(&kept, method, |point| [at(point, 0), at(point, 1)])
+        rows.projection(&kept, method, |point| [at(point, 0), at(point, 1)])
     }
 
-    /// t-SNE (Barnes-Hut, perplexity 30) of the first 32 principal components, initialised with the
-    /// first two, so the same rows give the same picture. Distances between clusters have no
-    /// meaning. `None` for fewer than 100 rows.
+    /// Projects the first 32 principal components of the rows by t-SNE (Barnes-Hut, perplexity 30).
+    /// The first two components are the initial positions, so equal rows give equal results.
+    /// Distances between clusters have no meaning. `None`: there are fewer than 100 rows, or t-SNE
+    /// failed.
     pub fn tsne(rows: &Rows<'_>) -> Option<Projection> {
         let kept = thinned(rows.ids.len());
         let components = Components::find(rows, &kept);
@@ -124,7 +133,7 @@ impl Projection {
             .collect();
         let neighbours: Vec<Vec<Neighbor<f32>>> =
             (0..count).map(|i| nearest(&samples, i)).collect();
-        // A single thread: the crate's sums depend on the number of threads.
+        // One thread, because the sums of the crate depend on the number of threads.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1)
             .thread_name(|_| "tsne".into())
@@ -144,14 +153,15 @@ impl Projection {
         let method = "t-SNE, perplexity 30, initialised with the principal components. Distances \
                       between clusters have no meaning."
             .to_owned();
-        Some(rows.picture(&kept, method, |point| {
+        Some(rows.projection(&kept, method, |point| {
             [plane[2 * point].into(), plane[2 * point + 1].into()]
         }))
     }
 }
 
 impl Rows<'_> {
-    fn picture(
+    /// The projection of the rows with the indices `kept`. `at`: coordinates by index in `kept`.
+    fn projection(
         &self,
         kept: &[usize],
         method: String,
@@ -176,14 +186,14 @@ impl Rows<'_> {
     }
 }
 
-/// Indices of the kept rows: all, or evenly spaced ones.
+/// Indices of the rows that are shown: all of them, or evenly spaced ones if there are too many.
 fn thinned(rows: usize) -> Vec<usize> {
     let kept = rows.min(POINTS_AT_MOST);
     (0..kept).map(|i| i * rows / kept).collect()
 }
 
-/// The nearest other samples, three times the perplexity of them. The crate's own search is
-/// randomised, and pages would differ.
+/// The samples nearest to the one with index `of`, which are three times the perplexity in number.
+/// The own search of the crate `bhtsne` is randomised, so equal reports would get different pages.
 fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
     let distance = |other: usize| {
         samples[of]
@@ -209,20 +219,22 @@ fn nearest(samples: &[Vec<f32>], of: usize) -> Vec<Neighbor<f32>> {
     found
 }
 
+/// Principal components of rows.
 struct Components {
-    /// `[rows, directions]`, ordered by decreasing variance.
+    /// Coordinates of the rows, `[rows, components]`, by decreasing variance of the components.
     coordinates: DMatrix<f32>,
-    /// Share of the variance of each direction.
+    /// Share of each component in the total variance, 0..1.
     shares: Vec<f64>,
 }
 
 impl Components {
-    /// By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4): the covariance of
-    /// 12,288 dimensions is never formed.
+    /// Principal components of the rows with the indices `kept`, by subspace iteration (Halko,
+    /// Martinsson and Tropp 2011, algorithm 4.4). It needs no covariance matrix, which would have
+    /// 12,288 x 12,288 values for the representations of three modalities.
     fn find(rows: &Rows<'_>, kept: &[usize]) -> Components {
         assert_eq!(rows.values.len(), rows.ids.len() * rows.dim);
         assert_eq!(rows.category.len(), rows.ids.len());
-        // A column per kept row.
+        // The centred rows as columns.
         let mut centred = DMatrix::from_fn(rows.dim, kept.len(), |i, point| {
             rows.values[kept[point] * rows.dim + i]
         });
@@ -252,7 +264,7 @@ impl Components {
         order.sort_by(|a, b| inner.eigenvalues[*b].total_cmp(&inner.eigenvalues[*a]));
         let turned = DMatrix::from_fn(width, width, |i, j| inner.eigenvectors[(i, order[j])]);
         let mut coordinates = coordinates * turned;
-        // A direction has two ends: the furthest point goes to the positive side.
+        // The sign of a component is arbitrary. The point furthest from 0 is made positive.
         for mut column in coordinates.column_iter_mut() {
             if column
                 .iter()
@@ -279,7 +291,8 @@ impl Components {
 mod tests {
     use super::*;
 
-    /// Three clusters in 40 dimensions along two known directions, and noise.
+    /// `count` noisy vectors of 40 dimensions in three clusters, which differ in dimensions 7 and
+    /// 21. Returns the vectors row by row, their ids and the index of each vector's cluster.
     fn clusters(count: usize) -> (Vec<f32>, Vec<String>, Vec<usize>) {
         let mut generator = StdRng::seed_from_u64(5);
         let category: Vec<usize> = (0..count).map(|i| i % 3).collect();
@@ -308,6 +321,7 @@ mod tests {
         )
     }
 
+    /// Share of the points that are nearest to the centre of their own category, 0..1.
     fn separation(projection: &Projection) -> f64 {
         let mean = |c: usize| {
             let of: Vec<_> = projection
@@ -329,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_widest_directions_are_found() {
+    fn pca_finds_the_two_directions_of_largest_variance() {
         let (values, ids, category) = clusters(300);
         let names = ["a", "b", "c"].map(String::from);
         let rows = Rows {
@@ -342,8 +356,8 @@ mod tests {
         };
         let pca = Projection::pca(&rows);
         assert_eq!(separation(&pca), 1.0);
-        // Direction 7 has a variance of (81 + 25 + 16) / 3 = 40.7 and a bit, and the picture keeps
-        // the lengths.
+        // Without noise, dimension 7 has a variance of (81 + 25 + 16) / 3 = 40.7. Coordinates are
+        // not rescaled.
         let variance = pca.points.iter().map(|p| p.x * p.x).sum::<f64>() / 300.0;
         assert!((variance - 40.75).abs() < 0.5, "{variance}");
         assert!(
@@ -354,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn tsne_keeps_clusters_and_repeats_itself() {
+    fn tsne_keeps_clusters_apart_and_is_reproducible() {
         let (values, ids, category) = clusters(300);
         let names = ["a", "b", "c"].map(String::from);
         let rows = Rows {
@@ -381,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_and_many_are_shown() {
+    fn pca_accepts_no_rows_or_one_and_many_rows_are_thinned_evenly() {
         let names = ["a".to_owned()];
         let rows = |values, ids, category| Rows {
             title: "",
@@ -399,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn several_labels_have_two_more_colours() {
+    fn items_with_several_labels_or_none_have_categories_of_their_own() {
         let labels = ["a", "b"].map(String::from).to_vec();
         let truth = Truth::Labels(vec![true, false, true, true, false, false]);
         let predictions = Predictions::new(labels, vec![0.5; 6], None, truth).unwrap();

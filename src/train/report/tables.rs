@@ -1,4 +1,5 @@
-//! The report's tables: metrics by subset, confusion matrix, labels, definitions, examples.
+//! The tables of a report: metrics by subset of modalities, confusion matrix, metrics by label,
+//! definitions, examples.
 
 use maud::{Markup, html};
 
@@ -8,10 +9,10 @@ use crate::train::metrics::measure::{Estimate, Measurement};
 use crate::train::report::chart::whisker;
 use crate::train::report::examples::Example;
 
-/// A heading, and a predicate for the names of its metrics.
+/// A heading, and whether the metric with a given name belongs under it.
 type Group = (&'static str, fn(&str) -> bool);
 
-/// The groups of columns in the summary, in order.
+/// The tables of the summary, in order.
 const GROUPS: [Group; 3] = [
     ("The literature's", |name| {
         !is_calibration(name) && !is_reference(name)
@@ -20,16 +21,18 @@ const GROUPS: [Group; 3] = [
     ("Calibration and abstention", is_calibration),
 ];
 
+/// Whether the metric is one of ConCluGen's.
 fn is_reference(name: &str) -> bool {
     name.starts_with("reference_")
 }
 
+/// Whether the metric belongs to calibration and abstention.
 fn is_calibration(name: &str) -> bool {
     ["ece", "brier", "nll", "answered", "answered_accuracy"].contains(&name)
 }
 
-/// Summary table: a row per subset, a column per metric. Each cell has value and interval, in full
-/// as a tooltip.
+/// The summary: tables with a row per subset of modalities and a column per metric. Each cell shows
+/// the value and its bootstrap interval; the definition of a metric is the tooltip of its column.
 pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     html! {
         @for (title, belongs) in GROUPS {
@@ -67,11 +70,12 @@ pub fn summary(task: Task, measured: &[Measurement]) -> Markup {
     }
 }
 
-/// A name that may break after its underscores.
+/// The name of a metric, with possible line breaks after its underscores.
 fn parts(name: &str) -> Markup {
     html! { @for part in name.split_inclusive('_') { span class="part" { (part) } } }
 }
 
+/// The arrow after a metric's name: whether higher or lower values are better.
 fn arrow(better: Better) -> &'static str {
     match better {
         Better::Higher => " ↑",
@@ -80,6 +84,7 @@ fn arrow(better: Better) -> &'static str {
     }
 }
 
+/// The cell of the summary for one metric of one subset.
 fn cell(row: &Measurement, metric: &Metric) -> Markup {
     let figure = row.figure(metric.name);
     let value = figure.and_then(|f| f.value);
@@ -101,15 +106,17 @@ fn cell(row: &Measurement, metric: &Metric) -> Markup {
     }
 }
 
-/// A value as pages show it.
+/// A value with three decimals; a dash for an undefined value.
 pub fn number(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.3}"))
 }
 
+/// An interval as text.
 fn span([low, high]: [f64; 2]) -> String {
     format!("{low:.3} to {high:.3}")
 }
 
+/// A cell with a value and its interval.
 fn figure_cell(figure: &Estimate) -> Markup {
     html! {
         td class="number" {
@@ -119,8 +126,9 @@ fn figure_cell(figure: &Estimate) -> Markup {
     }
 }
 
-/// Confusion matrix with counts and shares of the row; with several labels, a row of four counts
-/// per label.
+/// The confusion matrix with counts and shares of each row. `rows`: counts `[truth][predicted]`.
+/// With several labels per item: `[label][true negatives, false positives, false negatives, true
+/// positives]`.
 pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     let heads: Vec<&str> = if task == Task::Single {
         labels.iter().map(String::as_str).collect()
@@ -173,7 +181,7 @@ pub fn confusion(task: Task, labels: &[String], rows: &[Vec<u64>]) -> Markup {
     }
 }
 
-/// Support and metrics of each label.
+/// The table of the labels: number of items with the label (support), number predicted, metrics.
 pub fn labels(task: Task, measured: &Measurement) -> Markup {
     html! {
         div class="wide" {
@@ -209,7 +217,7 @@ pub fn labels(task: Task, measured: &Measurement) -> Markup {
     }
 }
 
-/// All metrics of a subset.
+/// The list of all metrics of one subset of modalities, with intervals.
 pub fn figures(measured: &Measurement) -> Markup {
     html! {
         dl class="figures" {
@@ -226,7 +234,7 @@ pub fn figures(measured: &Measurement) -> Markup {
     }
 }
 
-/// The definition of each metric.
+/// The list of the definitions of all metrics of `task`.
 pub fn definitions(task: Task) -> Markup {
     html! {
         dl {
@@ -245,7 +253,7 @@ pub fn definitions(task: Task) -> Markup {
     }
 }
 
-/// One list of examples.
+/// The table of one list of example items, under the heading `title`.
 pub fn examples(title: &str, list: &[Example]) -> Markup {
     let names = |labels: &[String]| {
         if labels.is_empty() {

@@ -1,4 +1,4 @@
-//! A page is read back by a parser and compared with the metrics.
+//! Tests of the report: the page is parsed and its numbers are compared with the metrics.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -8,14 +8,15 @@ use crate::train::metrics::figure::TallyCounts;
 use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{Bootstrap, MeasureOptions, Predictions, Truth, measure};
 
-/// A name that breaks a page that does not escape it.
+/// A label name that ends a table cell and loads a script, if the page does not escape it.
 const NASTY: &str = "</td><script src='http://x.test/a.js'>&\"";
 
+/// Three label names, one of which must be escaped.
 fn labels() -> Vec<String> {
     ["neutral", "joy", NASTY].map(String::from).to_vec()
 }
 
-/// 90 items of 9 speakers, with a label that is likelier to be predicted where it is true.
+/// Random predictions for 90 items and three labels; true labels have higher logits on average.
 fn predictions(task: Task, seed: u64) -> Predictions {
     let mut generator = StdRng::seed_from_u64(seed);
     let holds: Vec<bool> = (0..90)
@@ -32,6 +33,7 @@ fn predictions(task: Task, seed: u64) -> Predictions {
     Predictions::from_logits(labels(), logits, 1.3, truth).unwrap()
 }
 
+/// A report with every section: three subsets of modalities, curves, a projection, examples.
 fn report(task: Task) -> Report {
     let groups: Vec<String> = (0..90)
         .map(|item| format!("speaker {}", item % 9))
@@ -93,7 +95,8 @@ fn report(task: Task) -> Report {
     }
 }
 
-/// The page as a tree. HTML closes `meta` implicitly; an XML parser needs an explicit close.
+/// Checks that `page` is well-formed, and returns it as XML. HTML closes `meta` elements
+/// implicitly; an XML parser needs an explicit end.
 fn parse(page: &str) -> String {
     let closed = page
         .replace("<meta charset=\"utf-8\">", "<meta charset=\"utf-8\"/>")
@@ -108,7 +111,7 @@ fn parse(page: &str) -> String {
 }
 
 #[test]
-fn every_number_of_the_summary_is_the_metrics() {
+fn every_number_of_the_summary_equals_its_metric() {
     for task in [Task::Single, Task::Multi] {
         let text = parse(&render(&report(task)));
         let document = roxmltree::Document::parse_with_options(
@@ -151,7 +154,7 @@ fn every_number_of_the_summary_is_the_metrics() {
 }
 
 #[test]
-fn nothing_is_loaded_and_nothing_breaks_out() {
+fn the_page_loads_nothing_and_escapes_all_names() {
     for task in [Task::Single, Task::Multi] {
         let text = parse(&render(&report(task)));
         let document = roxmltree::Document::parse_with_options(
@@ -187,7 +190,7 @@ fn nothing_is_loaded_and_nothing_breaks_out() {
             .collect();
         assert!(style.contains("prefers-color-scheme: dark") && style.contains("@media print"));
         assert!(!style.contains("url(") && !style.contains("@import"));
-        // Names arrive as they are.
+        // The escaped name is shown unchanged.
         assert!(
             document
                 .descendants()
@@ -199,7 +202,7 @@ fn nothing_is_loaded_and_nothing_breaks_out() {
 }
 
 #[test]
-fn the_same_report_gives_the_same_bytes_and_all_numbers() {
+fn equal_reports_give_equal_files_and_json_contains_all_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.html");
     let report = report(Task::Single);
@@ -229,7 +232,7 @@ fn the_same_report_gives_the_same_bytes_and_all_numbers() {
             .contains("recall")
     );
     assert_eq!(numbers["origin"]["skipped"]["no face"], 3);
-    // A folder that is not there is made; one that is a file cannot be.
+    // A missing folder is created. A file in the place of the folder is an error.
     write(&folder.path().join("new/report.html"), &report).unwrap();
     assert!(matches!(
         write(&path.join("report.html"), &report),

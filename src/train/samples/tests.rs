@@ -1,8 +1,12 @@
+//! Tests of the training batches of the encoders: windows, targets, mixup, augmentation.
+
 use super::*;
 use crate::model::golden::golden_samples;
 use crate::train::data::Part;
 use crate::train::data::votes::Votes;
 
+/// A clip of `length` samples at 16 kHz, with speech between the samples `speech[0]` and
+/// `speech[1]`.
 fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
     LabelledClip {
         samples: golden_samples(1, length),
@@ -15,7 +19,7 @@ fn clip(length: usize, speech: [usize; 2]) -> LabelledClip {
 }
 
 #[test]
-fn windows_lie_on_speech() {
+fn evaluation_windows_lie_within_speech() {
     let starts = |clip: &LabelledClip| {
         let base = clip.samples.as_ptr() as usize;
         windows(clip, 32_000, 8_000)
@@ -32,7 +36,7 @@ fn windows_lie_on_speech() {
 }
 
 #[test]
-fn live_windows_come_every_hop_while_there_is_speech() {
+fn live_windows_end_every_hop_during_speech() {
     let spans = |clip: &LabelledClip, least| {
         let base = clip.samples.as_ptr() as usize;
         live_windows(clip, 32_000, 3_200, least)
@@ -48,7 +52,7 @@ fn live_windows_come_every_hop_while_there_is_speech() {
         ([0, 20_800], [0, 24_000], 9)
     );
     assert_eq!(early[8], [14_400, 46_400]);
-    // Little speech: all of it.
+    // Speech that is shorter than the minimum gives one window, which contains all of it.
     assert_eq!(
         spans(&clip(64_000, [40_000, 42_000]), 4_800),
         [[10_000, 42_000]]
@@ -56,7 +60,7 @@ fn live_windows_come_every_hop_while_there_is_speech() {
 }
 
 #[test]
-fn random_windows_hold_speech() {
+fn random_windows_contain_at_least_600_ms_of_speech() {
     let clip = clip(64_000, [16_000, 48_000]);
     let mut rng = generator(1, 0, 0);
     for _ in 0..200 {
@@ -70,7 +74,7 @@ fn random_windows_hold_speech() {
 }
 
 #[test]
-fn smoothed_targets_and_mixtures_sum_to_one() {
+fn smoothed_and_mixed_targets_sum_to_one() {
     let mut targets: Vec<f32> = smoothed(1, 4, 0.1).chain(smoothed(3, 4, 0.1)).collect();
     assert!((targets[1] - 0.925).abs() < 1e-6);
     mix_with_next(&mut targets, 2, 0.7);
@@ -81,7 +85,7 @@ fn smoothed_targets_and_mixtures_sum_to_one() {
 }
 
 #[test]
-fn targets_mix_labels_and_teacher_predictions() {
+fn distillation_targets_mix_labels_and_teacher_predictions() {
     let mut recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
@@ -104,7 +108,7 @@ fn targets_mix_labels_and_teacher_predictions() {
         votes: Votes::single(i as usize % 7),
     };
     let crops: Vec<_> = (0..2 * round.fit.batch as u64).map(picture).collect();
-    // The generation before is certain of the label after the right one, for every picture.
+    // For every picture, the teacher is certain of the label after the right one.
     let probabilities: Vec<f32> = crops
         .iter()
         .flat_map(|c| {
@@ -143,12 +147,12 @@ fn targets_mix_labels_and_teacher_predictions() {
                 && (after[(class + 1) % 7] - 0.25 - 0.75 * smoothing / 7.0).abs() < 1e-6
         );
     }
-    // Later epochs see whole pictures.
+    // Later epochs have pictures of the full size.
     assert_eq!(second.batch(round.early.unwrap().epochs, 0).shape[2], 48);
 }
 
 #[test]
-fn targets_are_the_votes_weighted_by_agreement() {
+fn face_targets_are_the_votes_weighted_by_agreement() {
     let mut recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
@@ -161,7 +165,8 @@ fn targets_are_the_votes_weighted_by_agreement() {
         crop: crate::model::golden::golden_crop(i, 0, 48, 1),
         votes: Votes::new(counts, 0, neither).unwrap(),
     };
-    // Ten votes for 1; then four of ten for 2, one for 0, and five undecided.
+    // The first picture has ten votes for label 1. The second has four votes for label 2, one for
+    // label 0, and five for none of the labels.
     let crops = [
         picture(0, [0, 10, 0, 0, 0, 0, 0], 0),
         picture(1, [1, 0, 4, 0, 0, 0, 0], 5),
@@ -194,7 +199,7 @@ fn targets_are_the_votes_weighted_by_agreement() {
         let alike = row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(alike, "{row:?}, expected {expected:?}");
     }
-    // Mixed pictures have mixed targets, mostly their own.
+    // With mixup, targets are mixed too, with the larger share for the own target.
     recipe.face.mixup = 5.0;
     let mixed = targets(&recipe.face);
     assert!(mixed[1][1] >= 0.5 * sure && mixed[1][1] < sure && mixed[0][1] > 0.0);
@@ -202,7 +207,7 @@ fn targets_are_the_votes_weighted_by_agreement() {
 }
 
 #[test]
-fn voice_batches_are_the_recipes_and_repeat() {
+fn voice_batches_have_the_shape_of_the_recipe_and_are_reproducible() {
     let recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
@@ -228,7 +233,7 @@ fn voice_batches_are_the_recipes_and_repeat() {
 }
 
 #[test]
-fn without_camera_variation_pictures_are_only_moved() {
+fn without_camera_variation_pictures_are_only_moved_and_with_it_the_requested_share_changes() {
     let recipe =
         crate::train::recipe::Recipe::read(&crate::testing::project("config/train/default.toml"))
             .unwrap();
@@ -236,7 +241,7 @@ fn without_camera_variation_pictures_are_only_moved() {
         batch: 400,
         ..recipe.face.fit.clone()
     };
-    // All of one shade: only light, noise, glare and occlusion change it.
+    // Pictures of one shade, which only changes of light, noise, glare and erasing can alter.
     let crops: Vec<VotedCrop> = (0..400)
         .map(|_| VotedCrop {
             crop: crate::clip::Crop {

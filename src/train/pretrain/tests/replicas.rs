@@ -1,3 +1,5 @@
+//! Tests of training on several devices: one device is used as if it were several.
+
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 
@@ -8,7 +10,7 @@ use crate::train::fit::values;
 use crate::train::objective::{FeatureBatch, PretextModel, Queue};
 use crate::train::pretrain::{PretrainRecipe, train_step};
 
-/// All weights, one after the other.
+/// Collects the values of all weights of a network.
 struct Weights(Vec<f32>);
 
 impl burn::module::ModuleVisitor for Weights {
@@ -20,13 +22,15 @@ impl burn::module::ModuleVisitor for Weights {
     }
 }
 
+/// The values of all weights of `net`, one weight after another.
 fn weights(net: &PretextModel) -> Vec<f32> {
     let mut weights = Weights(Vec::new());
     net.visit(&mut weights);
     weights.0
 }
 
-/// One step of plain gradient descent: the weights' change is the gradient.
+/// The gradient of each weight, and the total loss, with `replicas` devices. They are found by one
+/// step of gradient descent at rate 1, which changes each weight by its gradient.
 fn gradients(
     recipe: &PretrainRecipe,
     net: &PretextModel,
@@ -61,14 +65,14 @@ fn gradients(
 }
 
 #[test]
-fn replicas_have_the_gradients_of_one_device() {
+fn several_devices_compute_the_gradients_and_loss_of_one_device() {
     let _turn = GENERATOR.lock();
     let (recipe, features) = (recipe(1), small());
     device().seed(3);
     let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device());
     let whole = features.batch(&(0..31).collect::<Vec<_>>()).unwrap();
-    // Clips without face or voice, so that parts have other modalities than the batch; the first
-    // third has no words.
+    // Some clips lack a face or a voice, and the first third has no text, so that parts of the
+    // batch have other modalities than the whole batch.
     let gaps = FeatureBatch {
         count: 31,
         modalities: whole
@@ -105,7 +109,7 @@ fn replicas_have_the_gradients_of_one_device() {
                 .zip(&expected)
                 .map(|(a, b)| (a - b).abs())
                 .fold(0.0, f32::max);
-            // Only the order of sums and the weights' rounding differ.
+            // The results differ only by the order of sums and the rounding of the weights.
             assert!(
                 largest < 1e-5 * size,
                 "{replicas} replicas: {largest} of {size}"
