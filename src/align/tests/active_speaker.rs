@@ -1,4 +1,4 @@
-//! Attribution of voices to subjects, and off-camera voices.
+//! Tests of the attribution of voices to subjects, and of off-camera voices.
 
 use super::*;
 
