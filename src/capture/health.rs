@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::event::{SourceState, SourceStatus, Sources};
 use crate::time::MediaTime;
 
-/// The two sources and a counter of their changes. A waiting reader can send a `status` at once.
+/// State and counters of the video source and of the audio source. A reader can wait for a change,
+/// to send a `status` event at once.
 #[derive(Debug, Default)]
 pub struct SourceHealth {
     pub video: SourceGauge,
@@ -16,7 +17,7 @@ pub struct SourceHealth {
     changed: Condvar,
 }
 
-/// The reason of a source that is off because capture is paused.
+/// Reason in the status of a source that is off because capture is paused.
 const PAUSED: &str = "paused";
 
 /// The state and the counters of one source.
@@ -50,8 +51,8 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Largest usable absolute value of a sample. Sound lies within -1..1; overshoot of decoders, and
-/// devices with a wrong scale, stay far below.
+/// Largest usable absolute value of a sample. Sound lies in [-1,1]; overshoot of decoders, and
+/// devices with a wrong scale, stay far below the limit.
 const LOUDEST: f32 = 1e6;
 
 impl Default for SourceGauge {
@@ -78,15 +79,15 @@ impl Default for SourceGauge {
 }
 
 impl SourceCounters {
-    /// Stamp of the newest frame, or of the newest block's end.
+    /// Stamp of the newest frame, or end of the newest audio block; `None` before the first one.
     pub fn newest(&self) -> Option<MediaTime> {
         let nanos = self.newest_nanos.load(Ordering::Acquire);
         (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
     }
 
     /// Silences and counts samples that are not finite, or so large that sums over them could
-    /// overflow. All sound passes here: a single such sample would persist in every filter and
-    /// recurrent network after it.
+    /// overflow. All sound passes here, because a single such sample would persist in every filter
+    /// and recurrent network after it.
     pub(super) fn silence_unusable(&self, samples: &mut [f32]) {
         let mut silenced = 0;
         for sample in samples
@@ -99,7 +100,8 @@ impl SourceCounters {
         self.silenced.fetch_add(silenced, Ordering::Relaxed);
     }
 
-    /// Counts one delivered frame or block. `newest`: its stamp.
+    /// Counts one delivered frame or block. `samples`: its samples of sound. `newest`: stamp of the
+    /// frame, or end of the block.
     pub(super) fn count(&self, samples: usize, newest: MediaTime) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
         self.samples.fetch_add(samples as u64, Ordering::Relaxed);
@@ -123,12 +125,13 @@ impl SourceHealth {
         }
     }
 
-    /// Number of changes of state, reason or origin.
+    /// Number of changes of the state, reason or origin of a source so far.
     pub fn changes(&self) -> u64 {
         *self.changes.lock().expect("health lock")
     }
 
-    /// Waits at most `timeout` until there are more changes than `seen`. Returns their number.
+    /// Waits at most `timeout` until the number of changes exceeds `seen`. Returns the number of
+    /// changes.
     pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
         let changes = self.changes.lock().expect("health lock");
         *self
@@ -159,7 +162,8 @@ impl SourceHealth {
         self.notify_change();
     }
 
-    /// Sets the media time at which the current pass over a recording starts, and notifies.
+    /// Sets the media time at which the current pass over a recording starts (`None`: no
+    /// recording), and notifies waiting readers.
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
         self.notify_change();

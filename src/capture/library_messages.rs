@@ -1,4 +1,4 @@
-//! Redirection of the messages that sound libraries write to standard error, several lines for each
+//! Redirection of the messages that sound libraries write to standard error: several lines for each
 //! device that does not open. They go to the log at debug level.
 
 use std::cell::RefCell;
@@ -42,7 +42,9 @@ impl Drop for AlsaMessages {
 /// elsewhere.
 pub(super) struct CapturedStderr(Option<Redirection>);
 
+/// Standard error of the process, redirected into a file.
 struct Redirection {
+    /// The original standard error.
     before: OwnedFd,
     messages: File,
 }

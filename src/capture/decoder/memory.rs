@@ -13,13 +13,15 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 
 use super::wire::Slot;
 
-/// Slots begin and end on pages.
+/// Size of a memory page in bytes; slots begin and end on pages.
 const PAGE: usize = 4096;
-/// The first page holds one state word for each slot.
+/// Largest number of slots: the first page holds one state word of four bytes for each slot.
 const MOST_SLOTS: usize = PAGE / 4;
-/// Largest slot, bytes: a picture of 16k by 16k.
+/// Size in bytes of the largest slot, enough for a picture of 16,384 by 16,384 pixels.
 const LARGEST: usize = 1 << 30;
+/// State of a slot into which the child may write.
 const FREE: u32 = 0;
+/// State of a slot that holds a picture for the parent.
 const TAKEN: u32 = 1;
 
 /// The state words of the slots: [`FREE`] or [`TAKEN`].
@@ -27,11 +29,12 @@ const TAKEN: u32 = 1;
 struct SlotStates(MmapRaw);
 
 impl SlotStates {
+    /// Maps the first page of the shared memory.
     fn map(file: &File) -> io::Result<SlotStates> {
         Ok(SlotStates(MmapOptions::new().len(PAGE).map_raw(file)?))
     }
 
-    /// The state word of a slot.
+    /// The state word of slot `index`.
     fn word(&self, index: usize) -> &AtomicU32 {
         assert!(index < MOST_SLOTS);
         // SAFETY: the mapping is one page, aligned, and lives as long as `self`; all accesses in
@@ -40,7 +43,7 @@ impl SlotStates {
     }
 }
 
-/// The child's end of the shared memory.
+/// The child's end of the shared memory, which writes pictures.
 #[derive(Debug)]
 pub(super) struct Writer {
     file: File,
@@ -60,8 +63,8 @@ impl Writer {
         })
     }
 
-    /// Copies `bytes` into a free slot. Slots are added as needed, as many as pictures that the
-    /// parent holds at a time. Blocks while all slots are taken.
+    /// Copies `bytes` into a free slot and returns the slot. Slots are added if none is free; at
+    /// the limit of [`MOST_SLOTS`] the call blocks until the parent frees one.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Slot> {
         let at = loop {
             let free = self.slots.iter().position(|(slot, _)| {
@@ -85,6 +88,7 @@ impl Writer {
         Ok(*slot)
     }
 
+    /// Adds a slot of at least `length` bytes at the end of the memory, and returns its index.
     fn add(&mut self, length: usize) -> io::Result<usize> {
         let capacity = length.next_multiple_of(PAGE);
         let slot = Slot {
@@ -100,7 +104,7 @@ impl Writer {
     }
 }
 
-/// The parent's end of the shared memory.
+/// The parent's end of the shared memory, which reads pictures.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
@@ -109,7 +113,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// New memory without slots.
+    /// Creates shared memory without slots.
     pub fn new() -> io::Result<Reader> {
         let memory = memfd_create(
             "expressd pictures",
@@ -131,7 +135,7 @@ impl Reader {
         self.file.as_fd()
     }
 
-    /// The first `length` bytes of `slot`, which is freed when the guard is dropped. Fails with
+    /// The first `length` bytes of `slot`, which is freed when the guard is dropped. The error is
     /// `InvalidData` for a slot outside the memory.
     pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<SlotGuard> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
@@ -160,6 +164,7 @@ impl Reader {
     }
 }
 
+/// Maps the memory of one slot.
 fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
     MmapOptions::new()
         .offset(slot.offset)
@@ -167,7 +172,7 @@ fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
         .map_raw(file)
 }
 
-/// A slot in use by the parent.
+/// A picture in a slot. The slot is freed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct SlotGuard {
     mapping: Arc<MmapRaw>,

@@ -27,14 +27,15 @@ use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
 /// The command that starts this program as a decoder process.
 pub(super) const VERB: &str = "decoder-process";
-/// Pictures that may be sent before the parent has taken them.
+/// Number of pictures that may be sent before the parent has taken them.
 const MAX_AHEAD: usize = 2;
 /// Requests that may be queued; the parent sends them one by one.
 const REQUEST_CAPACITY: usize = 8;
 /// How often the decoder of a playing recording is checked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
-/// Whether this program can be started as a decoder process.
+/// Whether this program calls [`decoder_process`] and can therefore be started as a decoder
+/// process.
 static IS_DECODER: AtomicBool = AtomicBool::new(false);
 
 /// Whether recordings can be decoded in child processes of this program.
@@ -55,6 +56,7 @@ pub fn decoder_process() -> Option<ExitCode> {
     })
 }
 
+/// Runs as a decoder process until the parent closes the socket `control`.
 fn serve(control: UnixStream) -> ExitCode {
     if control.peer_addr().is_err() {
         eprintln!("`{VERB}` is internal: expressd starts it to decode recordings");
@@ -115,6 +117,7 @@ fn ignore_signals() {
 }
 
 #[derive(Clone)]
+/// Sends reports to the parent, from any thread.
 struct Reports(Arc<Mutex<UnixStream>>);
 
 impl Reports {
@@ -126,9 +129,10 @@ impl Reports {
     }
 }
 
+/// A request, and the file descriptors that were sent with it.
 type RequestWithFiles = (Request, Vec<OwnedFd>);
 
-/// Queues requests until the parent closes its end.
+/// Queues the requests from `control` until the parent closes its end.
 fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
@@ -169,7 +173,8 @@ fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) 
     }
 }
 
-/// Decodes one recording until the parent stops it.
+/// Decodes one recording until the parent stops it. `files`: the sockets of the video and of the
+/// audio track, and the shared memory for pictures.
 fn play(
     path: &Path,
     choice: TrackChoice,
@@ -226,11 +231,11 @@ fn play(
     reports.send(&Report::Stopped);
 }
 
-/// Sends pictures to the parent.
+/// Sends decoded pictures to the parent.
 struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Number of pictures that were sent and not yet taken.
+    /// Number of pictures that were sent and that the parent has not taken yet.
     ahead: usize,
 }
 
@@ -266,7 +271,7 @@ impl Sink<DecodedPicture> for PictureSender {
     }
 }
 
-/// Sends sound to the parent.
+/// Sends decoded sound to the parent.
 struct SoundSender(UnixStream);
 
 impl Sink<DecodedSound> for SoundSender {
