@@ -35,7 +35,7 @@ pub(super) struct BlockStamp {
 /// Signals from the callbacks of an input stream to the microphone's thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    /// Number of overruns and underruns of the device.
+    /// Number of overruns and underruns of the device, and of blocks lost to a full ring.
     pub xruns: AtomicU64,
     /// Whether the stream has failed and must be opened again.
     pub broken: AtomicBool,

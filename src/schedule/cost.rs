@@ -1,8 +1,8 @@
 //! Estimated cost of a clip, and the batch size that follows from it.
 
-/// Weight of the newest batch in the estimate.
+/// Weight of the newest batch in the moving average.
 const NEWEST: f64 = 0.3;
-/// A batch takes at most `1 / SHARE` of the time left to its most urgent clip.
+/// A batch may take at most `1 / SHARE` of the time that is left to its most urgent clip.
 const SHARE: i64 = 2;
 
 /// Moving average of the encoders' time per clip.
@@ -13,8 +13,8 @@ pub(super) struct ClipCost {
 }
 
 impl ClipCost {
-    /// Notes that a batch of `clips` clips took `nanos` nanoseconds. The fixed cost of a batch is
-    /// counted as cost of its clips, so the estimate errs towards small batches.
+    /// Adds the measurement that a batch of `clips` clips took `nanos` nanoseconds. The fixed cost
+    /// of a batch is counted as cost of its clips, so the estimate errs towards small batches.
     pub fn note(&mut self, clips: usize, nanos: i64) {
         let per_clip = nanos.max(0) as f64 / clips.max(1) as f64;
         if self.nanos == 0.0 {
@@ -24,8 +24,8 @@ impl ClipCost {
         }
     }
 
-    /// Largest number of clips in a batch whose most urgent clip has `left_nanos` left. At least 1,
-    /// and exactly 1 before the first measured batch.
+    /// Largest number of clips in a batch whose most urgent clip has `left_nanos` nanoseconds left.
+    /// At least 1, and exactly 1 before the first measured batch.
     pub fn most_clips(&self, left_nanos: i64) -> usize {
         if self.nanos == 0.0 {
             return 1;

@@ -18,8 +18,9 @@ use crate::time::{MediaTime, Span};
 pub struct SpeechStage {
     detector: VoiceDetector,
     turns: Turns,
+    /// Samples after the last classified window.
     pending: Vec<f32>,
-    /// End of the last block.
+    /// End of the last block; `None` before the first block.
     received_until: Option<MediaTime>,
     /// End of the last classified window. Spans do not overlap, although stamps are slewed.
     classified_until: MediaTime,
@@ -39,18 +40,21 @@ impl SpeechStage {
         }
     }
 
-    /// The detector with cleared state, for another stage.
+    /// Returns the detector, with cleared state, for use in another stage.
     pub fn into_detector(mut self) -> VoiceDetector {
         self.detector.reset();
         self.detector
     }
 
-    /// Number of blocks whose stamps went back.
+    /// Number of blocks whose stamps went back by more than [`SLIP_NANOS`].
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Adds a block, and returns it with the windows that it completes.
+    /// Adds a block, and returns it with the voice activity of the windows that it completes.
+    ///
+    /// # Errors
+    /// The voice-activity graph fails.
     pub fn push(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
         let mut activity = Vec::new();
         if let Some(received_until) = self.received_until {
@@ -83,7 +87,10 @@ impl SpeechStage {
     }
 
     /// Ends the audio: pads the incomplete last window with zeros and classifies it. Returns its
-    /// voice activity with a block without samples; `None` if no window is pending.
+    /// voice activity in a block without samples; `None` if no window is pending.
+    ///
+    /// # Errors
+    /// The voice-activity graph fails.
     pub fn finish(&mut self) -> Result<Option<VadBlock>, EncodeError> {
         let Some(received_until) = self.received_until else {
             return Ok(None);
@@ -99,6 +106,7 @@ impl SpeechStage {
         }))
     }
 
+    /// Classifies the pending samples as the last window of continuous audio that ended at `end`.
     fn classify_rest(&mut self, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
         if self.pending.is_empty() {
             return Ok(None);
@@ -107,6 +115,8 @@ impl SpeechStage {
         self.classify_pending(start, end)
     }
 
+    /// Pads the pending samples to a window and classifies it. `None`: classified windows already
+    /// cover the time up to `end`.
     fn classify_pending(
         &mut self,
         start: MediaTime,

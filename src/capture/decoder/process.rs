@@ -116,8 +116,8 @@ fn ignore_signals() {
     let _ = setrlimit(Resource::Core, none);
 }
 
-#[derive(Clone)]
 /// Sends reports to the parent, from any thread.
+#[derive(Clone)]
 struct Reports(Arc<Mutex<UnixStream>>);
 
 impl Reports {
