@@ -83,16 +83,16 @@ pub struct Clip {
     pub faces: Vec<Arc<Face>>,
     /// Number of slots within the subject's presence without a usable face.
     pub faces_missing: u32,
-    /// Why the clip has no faces; `None` if it has some.
+    /// The reason why the clip has no faces; `None` if it has some.
     pub face_absence: Option<Absence>,
-    /// The voice, or why it is absent.
+    /// The voice, or the reason for its absence.
     pub voice: Result<ClipVoice, Absence>,
-    /// The text, or why it is absent.
+    /// The text, or the reason for its absence.
     pub text: Result<ClipText, Absence>,
-    /// Stamp of the newest audio minus that of the newest video, in nanoseconds; `None` unless both
-    /// modalities are present.
+    /// Time of the newest sound in the clip minus the time of its newest face, in nanoseconds;
+    /// `None` unless the clip contains both.
     pub skew_nanos: Option<i64>,
-    /// Time of output by the aligner, on the clock that drives it.
+    /// Time at which the aligner returned the clip, on the clock that drives the aligner.
     pub aligned_at: MediaTime,
 }
 
@@ -117,12 +117,12 @@ impl Clip {
 /// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
-    /// One score per label of the manifest, in its order, [0,1]. They sum to 1 for a single-label
+    /// One score per label of the manifest, in its order, 0 to 1. They sum to 1 for a single-label
     /// task.
     pub scores: Vec<f32>,
     /// Index of the highest score in `scores`.
     pub top: usize,
-    /// Calibrated probability that `top` is correct, [0,1].
+    /// Calibrated probability that `top` is correct, 0 to 1.
     pub confidence: f32,
     /// Whether the confidence is below the bundle's threshold, so that the recogniser abstains.
     pub abstain: bool,

@@ -37,6 +37,7 @@ pub struct LaneCounters {
     pub depth: AtomicU64,
 }
 
+/// The state that the senders and the receiver of a lane share.
 #[derive(Debug)]
 struct Shared<T> {
     state: Mutex<State<T>>,
@@ -47,6 +48,7 @@ struct Shared<T> {
     counters: Arc<LaneCounters>,
 }
 
+/// The part of a lane's state that its lock protects.
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
@@ -54,8 +56,8 @@ struct State<T> {
     receiver_alive: bool,
 }
 
-/// Creates a bounded lane of `capacity` items. `name`: its name in `/metrics`; `when_full`: the
-/// policy of the full lane.
+/// Creates a bounded lane of `capacity` items. `name` identifies it in `/metrics`; `when_full` is
+/// its policy when it is full.
 pub fn lane<T>(
     name: &'static str,
     capacity: usize,
@@ -101,7 +103,7 @@ pub fn lane_with_control<T>(
     )
 }
 
-/// Error of sending to a lane whose receiver is gone. It contains the item.
+/// Error of sending to a lane whose receiver is gone; it contains the item.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed<T>(pub T);
 

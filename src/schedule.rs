@@ -80,6 +80,7 @@ enum Next {
 }
 
 impl Schedule {
+    /// Creates a schedule without items.
     pub fn new(mode: Mode) -> Self {
         Schedule {
             mode,
@@ -227,6 +228,7 @@ impl Schedule {
             .map(|(subject, _)| Next::Slot(*subject))
     }
 
+    /// Whether the item at this location is a clip.
     fn is_clip(&self, next: &Next) -> bool {
         match next {
             Next::Slot(_) => true,
@@ -248,9 +250,9 @@ impl Schedule {
     }
 }
 
-/// Deadline of a clip: the time at which its newest evidence is older than the budget. Evidence may
-/// be old already at the aligner's output (a slow camera, a hidden face). The deadline is therefore
-/// at least half of the budget after that output.
+/// Deadline of a clip: the time at which its newest evidence is older than `budget_nanos`. It is at
+/// least half of the budget after the clip's output by the aligner, because the evidence may be old
+/// already at that time (a slow camera, a hidden face).
 pub fn deadline(clip: &Clip, budget_nanos: i64) -> MediaTime {
     clip.newest()
         .unwrap_or(clip.span.end)

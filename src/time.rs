@@ -114,6 +114,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
+    /// Creates a clock whose media time 0 is now.
     #[expect(clippy::new_without_default, reason = "construction starts the clock")]
     pub fn new() -> Self {
         SystemClock {

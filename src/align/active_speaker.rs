@@ -50,7 +50,7 @@ const STILL: f32 = 1e-3;
 pub(super) struct Attribution {
     /// The subject with the highest probability.
     pub owner: SubjectId,
-    /// Probability that `owner` is speaking, [0,1].
+    /// Probability that `owner` is speaking, 0 to 1.
     pub confidence: f32,
     /// Whether `owner` is the only subject that was seen in the attribution window.
     pub alone: bool,
@@ -191,7 +191,7 @@ fn motion(subject: SubjectId, presence: &Presence, sound: &AudioHistory, window:
     }
 }
 
-/// Weight of lip motion in [0,1), growing with the number of observations during speech.
+/// Weight of lip motion from 0 to below 1, growing with the number of observations during speech.
 fn weight_of(observations: usize) -> f32 {
     observations as f32 / (observations as f32 + HALF_WEIGHT)
 }

@@ -8,8 +8,8 @@ use crate::time::MediaTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     /// Whether the source is expected to deliver.
-    /// Whether the source has ended for good.
     pub delivering: bool,
+    /// Whether the source has ended for good.
     pub ended: bool,
     /// Time of the newest frame, or end of the newest audio block. For the transcriber: the time up
     /// to which its transcripts are known.
@@ -23,6 +23,7 @@ pub(super) struct Source {
 pub(super) const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
 
 impl Source {
+    /// A source without data; `enabled`: whether it is expected to deliver.
     pub fn new(enabled: bool) -> Self {
         Source {
             delivering: enabled,

@@ -26,6 +26,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
+    /// Starts a presence at `since`, without observations.
     pub fn new(since: MediaTime) -> Self {
         Presence {
             since,

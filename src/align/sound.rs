@@ -96,9 +96,9 @@ impl AudioHistory {
     }
 
     /// The samples of `span`; `None` if none was captured.
+    ///
     /// The newest block is placed by its stamp. Contiguous earlier blocks are placed directly
     /// before it, so that slewed stamps cause neither gaps nor overlaps.
-    /// slewed stamps cause neither gaps nor overlaps.
     pub fn cut(&self, span: Span) -> Option<Cut> {
         let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS)
             .expect("a span does not end before it starts");

@@ -113,6 +113,7 @@ impl Transcripts {
     }
 }
 
+/// The first [`MAX_LETTERS`] characters of `word`.
 fn first_letters(word: &str) -> &str {
     let end = word.char_indices().nth(MAX_LETTERS);
     end.map_or(word, |(end, _)| &word[..end])

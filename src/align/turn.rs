@@ -9,6 +9,7 @@ use crate::time::{MediaTime, Span};
 /// The open speech turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
+    /// Start of the turn's first window with speech.
     pub start: MediaTime,
     /// End of the newest window with speech in the turn.
     pub last_speech: MediaTime,

@@ -43,7 +43,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
 /// Time for which video may stall, while sound continues, before the source is opened again.
 const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(10);
-/// Upper limit of that time, which doubles after each such reopening.
+/// Longest time for which video may stall, while sound continues, before the source is opened
+/// again. The time doubles from [`FIRST_REOPEN_DELAY`] with each such reopening.
 const LONGEST_REOPEN_DELAY: Duration = Duration::from_secs(300);
 
 /// A video source, with its sound track if wanted, that is reopened after each loss.
@@ -95,6 +96,7 @@ impl TrackMonitor<'_> {
 }
 
 impl Camera {
+    /// Prepares the capture of `spec`, which [`Camera::run`] starts.
     pub fn new(
         spec: VideoSpec,
         frames: Option<FrameDelivery>,

@@ -16,9 +16,9 @@ use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Pictures that are later than this, in nanoseconds, are dropped: a whole window of the usual
-/// length has passed without them. A decoder this far behind hardly catches up while later stages
-/// work on stale pictures, and the reason for missing faces would not be visible.
+/// Lateness in nanoseconds above which pictures are dropped: a whole window of the usual length has
+/// passed without them. A decoder this far behind hardly catches up while later stages work on
+/// stale pictures, and the reason for missing faces would not be visible.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
 /// Lateness in nanoseconds below which delivery resumes. The hysteresis keeps a source at the limit
 /// from alternating.
@@ -48,9 +48,9 @@ pub(super) struct FrameDelivery {
     last_gap_nanos: i64,
     /// Running time of the last picture, in nanoseconds.
     last_running: Option<i64>,
-    /// The first picture of the pass, while it is the only one.
+    /// The first picture of the current pass, as long as the pass has no other one.
     still: Option<Arc<Picture>>,
-    /// Index of the first frame of the pass.
+    /// Index of the first frame of the current pass over the source.
     pass_began: u64,
     stamps: PictureStamps,
     outliers: OutlierFilter<DecodedPicture>,

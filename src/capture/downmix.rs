@@ -5,7 +5,7 @@ use super::tracks::ChannelSelection;
 
 /// Number of analysed blocks per second.
 const BLOCKS_HZ: u32 = 50;
-/// Mean square of a channel (samples in [-1,1]) above which a block is audible: -60 dB.
+/// Mean square of a channel (samples from -1 to 1) above which a block is audible: -60 dB.
 const AUDIBLE: f64 = 1e-6;
 /// The channels cancel if the energy of their mix is below this share of the energy of a mix of
 /// uncorrelated channels: 9 dB less.
@@ -78,9 +78,9 @@ pub(super) struct CancellationDetector {
     blocks: u64,
     /// Number of consecutive audible blocks that call for a change.
     run: u32,
-    /// Index of the first block of the run.
+    /// Index of the first block in the current run of blocks that call for a change.
     run_began: u64,
-    /// Sum of squares of each channel over the run.
+    /// Sum of squares of each channel over the current run of blocks that call for a change.
     run_energy: Vec<f64>,
 }
 
@@ -99,7 +99,7 @@ impl CancellationDetector {
         }
     }
 
-    /// Adds one sample of each channel, [-1,1]. Returns the change of the downmix if the sample
+    /// Adds one sample of each channel, -1 to 1. Returns the change of the downmix if the sample
     /// decides one. It does not allocate, so that a sound callback can call it.
     pub fn take(&mut self, frame: impl Iterator<Item = f32>) -> Option<Switch> {
         let mut sum = 0.0;
@@ -173,8 +173,8 @@ impl CancellationDetector {
         }
     }
 
-    /// Index of the channel with the most energy in the run. A later channel needs more than 1.25
-    /// times the energy of an earlier one.
+    /// Index of the channel with the most energy in the current run of blocks. A later channel
+    /// needs more than 1.25 times the energy of an earlier one.
     fn best(&self) -> usize {
         let mut best = 0;
         for (channel, energy) in self.run_energy.iter().enumerate() {

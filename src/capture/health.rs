@@ -51,7 +51,7 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Largest usable absolute value of a sample. Sound lies in [-1,1]; overshoot of decoders, and
+/// Largest usable absolute value of a sample. Sound lies within -1 to 1; overshoot of decoders, and
 /// devices with a wrong scale, stay far below the limit.
 const LOUDEST: f32 = 1e6;
 
@@ -110,7 +110,7 @@ impl SourceCounters {
 }
 
 impl SourceGauge {
-    /// The current state and its reason.
+    /// The current state of the source and its reason.
     pub fn status(&self) -> SourceStatus {
         self.status.lock().expect("health lock").clone()
     }
@@ -142,7 +142,7 @@ impl SourceHealth {
     }
 
     /// Marks the configured sources (`video`, `audio`) as off because capture is paused. Must be
-    /// called after they are closed: closing sets the state without a reason.
+    /// called after the sources are closed: closing sets the state without a reason.
     pub fn pause(&self, video: bool, audio: bool) {
         for (gauge, configured) in [(&self.video, video), (&self.audio, audio)] {
             if configured {
@@ -151,7 +151,8 @@ impl SourceHealth {
         }
     }
 
-    /// Sets the state of a source and its reason, and notifies if one of them changed.
+    /// Sets the state of a source and its reason, and notifies waiting readers if the state or the
+    /// reason changed.
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
         let mut status = gauge.status.lock().expect("health lock");
         if status.state == state && status.reason == reason {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::stdio::dup2_stderr;
 
+/// Logs the messages of `library`, line by line, at debug level.
 fn log(library: &str, text: &[u8]) {
     for line in String::from_utf8_lossy(text).lines() {
         tracing::debug!("{library}: {line}");

@@ -31,6 +31,7 @@ use crate::time::{Clock, SystemClock};
 
 /// Time limit for the end of all source threads.
 const CLOSING: Duration = Duration::from_secs(1);
+/// Interval at which the end of the source threads is checked.
 const CLOSING_STEP: Duration = Duration::from_millis(5);
 
 /// If a recording played this long before it failed, in nanoseconds, it is opened again after the
@@ -55,6 +56,7 @@ impl LiveCapture {
         self.end();
     }
 
+    /// Stops the threads and closes the lanes.
     fn end(&mut self) {
         self.stop.store(true, Ordering::Release);
         let mut left = CLOSING;

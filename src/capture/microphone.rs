@@ -292,8 +292,8 @@ impl Microphone {
 }
 
 /// A running stream. It is closed on a separate thread: libpulse 16 sometimes deadlocks when its
-/// server was killed, and that must not block the reconnection. (libpulse's thread waits in
-/// `pa_memimport_free`, and ALSA's thread for a lock that the former holds.)
+/// server was killed, and that must not block the reconnection. (libpulse's thread then waits in
+/// `pa_memimport_free`, and ALSA's thread for a lock that libpulse's thread holds.)
 struct OpenStream(Option<cpal::Stream>);
 
 impl OpenStream {

@@ -289,7 +289,7 @@ impl Format {
         }
     }
 
-    /// The first sample in `bytes`, scaled to [-1,1].
+    /// The first sample in `bytes`, scaled to -1 to 1.
     fn sample(self, bytes: &[u8]) -> f32 {
         let low = |count: usize| <[u8; 4]>::try_from(&bytes[..count.min(4)]).unwrap_or_default();
         match self {

@@ -112,9 +112,9 @@ impl fmt::Display for ChannelSelection {
 pub(super) struct TrackFacts {
     /// Media type of the encoded stream, such as `video/x-h264`; empty if unknown.
     pub media_type: String,
-    /// Whether the container flags it as a default track.
+    /// Whether the container flags the track as a default track.
     pub is_default: bool,
-    /// Whether it is a single picture, such as a cover.
+    /// Whether the track is a single picture, such as a cover.
     pub is_still: bool,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::SubjectId;
 use crate::time::{MediaTime, Span};
 
-/// Sample rate, in Hz, of all audio after `capture`: mono, samples in [-1,1].
+/// Sample rate, in Hz, of all audio after `capture`: mono, samples from -1 to 1.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
 
 /// A block of captured sound: mono samples at [`SAMPLE_RATE_HZ`].
@@ -39,7 +39,7 @@ pub const fn samples_to_nanos(samples: i64) -> i64 {
 pub struct VoiceActivity {
     /// The time that the window covers.
     pub span: Span,
-    /// Probability of speech in the window, [0,1].
+    /// Probability of speech in the window, 0 to 1.
     pub probability: f32,
     /// Whether the window is speech: whether `probability` exceeds a threshold with hysteresis.
     pub speech: bool,
@@ -75,11 +75,11 @@ pub struct ClipVoice {
     /// The samples of the clip's span at [`SAMPLE_RATE_HZ`]. Samples that were not captured are
     /// zero.
     pub samples: Arc<[f32]>,
-    /// Share of the window that is speech, [0,1].
+    /// Share of the window that is speech, 0 to 1.
     pub speech: f32,
     /// Total duration within the span that was not captured, in nanoseconds.
     pub missing_nanos: i64,
-    /// Probability that the voice is this subject's, [0,1].
+    /// Probability that the voice belongs to the clip's subject, 0 to 1.
     pub owner_confidence: f32,
     /// End of the newest captured sample.
     pub newest: MediaTime,

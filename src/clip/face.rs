@@ -26,7 +26,7 @@ impl Rect {
     pub fn center(&self) -> [f32; 2] {
         [self.x + self.w / 2.0, self.y + self.h / 2.0]
     }
-    /// Intersection over union with `other`, [0,1].
+    /// Intersection over union with `other`, 0 to 1.
     pub fn iou(&self, other: &Rect) -> f32 {
         let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
         let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
@@ -70,9 +70,9 @@ pub struct Face {
     /// Face box in pixels of the frame.
     pub rect: Rect,
     pub landmarks: Landmarks,
-    /// Score of the detection, [0,1].
+    /// Score of the detection, 0 to 1.
     pub score: f32,
-    /// Quality from size, blur and pose, [0,1]. A face below the configured quality gate is
+    /// Quality from size, blur and pose, 0 to 1. A face below the configured quality gate is
     /// tracked, but is not used as evidence.
     pub quality: f32,
     /// Change of the mouth region since the subject's previous frame, minus the change of the rest
@@ -127,8 +127,8 @@ pub struct SubjectChange {
     pub phase: SubjectPhase,
     /// The surviving track, for the phase `Merged`; otherwise `None`.
     pub into: Option<SubjectId>,
-    /// Face box `x, y, w, h` as fractions of the picture's width and height, [0,1].
+    /// Face box `x, y, w, h` as fractions of the picture's width and height, 0 to 1.
     pub rect: [f32; 4],
-    /// Quality of the face, [0,1].
+    /// Quality of the face, 0 to 1.
     pub quality: f32,
 }

@@ -10,7 +10,7 @@ use crate::time::{MediaTime, Span};
 pub struct Word {
     pub text: String,
     pub span: Span,
-    /// Posterior probability of the word, [0,1]; `None` if the transcriber gives none.
+    /// Posterior probability of the word, 0 to 1; `None` if the transcriber gives none.
     pub confidence: Option<f32>,
 }
 

@@ -47,6 +47,7 @@ impl TranscriptSpan {
         self.source == old.source && (self.subject == old.subject || self.overlaps(old))
     }
 
+    /// Whether the spans of this and `other` overlap.
     fn overlaps(&self, other: &TranscriptSpan) -> bool {
         self.span.intersection(&other.span).is_some()
     }

@@ -13,9 +13,9 @@ const STATE_VALUES: usize = 128;
 
 /// Silero VAD v6 (MIT), the variant `silero_vad_16k_sequence.onnx`.
 ///
-/// Inputs: `[windows, 576]` samples, hidden and cell state `[1, 1, 128]`. Outputs: `[windows]`
-/// probabilities and both states. It runs on one window at a time, so that its outputs do not
-/// depend on the block lengths.
+/// The graph's inputs are `[windows, 576]` samples, and hidden and cell state `[1, 1, 128]`; its
+/// outputs are `[windows]` probabilities and both states. The detector runs it on one window at a
+/// time, so that the probabilities do not depend on the block lengths.
 #[derive(Debug)]
 pub struct VoiceDetector {
     graph: Graph,
@@ -62,7 +62,7 @@ impl VoiceDetector {
         Ok(detector)
     }
 
-    /// Probability of speech, [0,1], in the next window of mono samples at 16 kHz.
+    /// Probability of speech, 0 to 1, in the next window of mono samples at 16 kHz.
     ///
     /// # Errors
     /// The graph fails, or returns outputs of another shape.

@@ -11,9 +11,9 @@ use crate::time::{MediaTime, Span};
 ///
 /// Windows are contiguous from the first sample on, independent of the block lengths. A block more
 /// than [`SLIP_NANOS`] after the end of the previous one marks a gap. At a gap the pending window
-/// is padded with zeros and classified, the detector is reset, and windows restart: none straddles
-/// a gap. A block more than [`SLIP_NANOS`] before the end of the previous one is a fault of its
-/// source. It is passed on without voice activity, and counted.
+/// is padded with zeros and classified, the detector is reset, and windows restart, so that no
+/// window straddles a gap. A block more than [`SLIP_NANOS`] before the end of the previous one is a
+/// fault of the source. Such a block is passed on without voice activity, and counted.
 #[derive(Debug)]
 pub struct SpeechStage {
     detector: VoiceDetector,
@@ -28,6 +28,7 @@ pub struct SpeechStage {
 }
 
 impl SpeechStage {
+    /// Creates a stage without audio; `rule` defines the turns.
     pub fn new(rule: TurnRule, detector: VoiceDetector) -> Self {
         let pending = Vec::with_capacity(WINDOW_SAMPLES);
         SpeechStage {

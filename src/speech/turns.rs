@@ -5,9 +5,9 @@ use crate::time::{MediaTime, Span};
 /// Thresholds and minimum durations that define speech turns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TurnRule {
-    /// Outside turns, a window is speech if its probability, [0,1], is at least this.
+    /// Outside turns, a window is speech if its probability, 0 to 1, is at least this.
     pub start_probability: f32,
-    /// After an onset, a window is speech if its probability, [0,1], is at least this lower value.
+    /// After an onset, a window is speech if its probability, 0 to 1, is at least this lower value.
     pub end_probability: f32,
     /// Duration of speech that confirms a turn, in nanoseconds.
     pub min_speech_nanos: i64,
@@ -55,6 +55,7 @@ enum State {
 }
 
 impl Turns {
+    /// Starts in silence, before the first window.
     pub fn new(rule: TurnRule) -> Self {
         Turns {
             rule,
@@ -62,7 +63,7 @@ impl Turns {
         }
     }
 
-    /// Adds the next window with its probability of speech, [0,1]. Returns whether the window is
+    /// Adds the next window with its probability of speech, 0 to 1. Returns whether the window is
     /// speech, and the start of the turn that is open at its end, if there is one. Spans must be in
     /// order; gaps between them count as silence.
     pub fn update(&mut self, span: Span, probability: f32) -> (bool, Option<MediaTime>) {

@@ -25,10 +25,10 @@ const LATE_FOR_NANOS: i64 = 1_000_000_000;
 /// at a limited rate, and the output is monotonic.
 #[derive(Debug, Default)]
 pub struct ClockMap {
-    /// Readings of the window with an offset below that of all later ones: (media time, offset), by
-    /// ascending offset.
+    /// Readings in the window whose offset is below the offsets of all later readings, as (media
+    /// time, offset) in nanoseconds. The offsets ascend.
     lowest: VecDeque<(i64, i64)>,
-    /// Difference of media time and device time that is in use, in nanoseconds.
+    /// Offset that is added to device time to get media time, in nanoseconds.
     offset: i64,
     /// Device time of the first reading, in nanoseconds.
     first: Option<i64>,
@@ -39,7 +39,7 @@ pub struct ClockMap {
     late: Option<(i64, i64)>,
     /// The newest result of `place`, in nanoseconds of media time.
     last: i64,
-    /// Device time, in nanoseconds, that is not converted to a change of the offset yet.
+    /// Device time, in nanoseconds, that has not yet been converted to a change of `offset`.
     slew_rest: i64,
 }
 

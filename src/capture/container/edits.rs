@@ -21,11 +21,11 @@ const ROUNDING_NANOS: i64 = 500_000;
 /// One edit: a part of the media and the time of its presentation, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Edit {
-    /// Start of the part, in media time.
+    /// Start of the presented part, in media time.
     pub media_start: i64,
-    /// End of the part, in media time.
+    /// End of the presented part, in media time.
     pub media_end: i64,
-    /// Presentation time of the start of the part.
+    /// Time at which the presented part starts, in presentation time.
     pub presented: i64,
 }
 

@@ -31,8 +31,8 @@ use patch::Patch;
 pub(super) use still::photo;
 pub(super) use wav::Wave;
 
-/// Largest tolerated difference between the end of a track and the end that is stated, in
-/// nanoseconds.
+/// Largest tolerated difference between the actual end of a track and the end that the container
+/// states, in nanoseconds.
 const TOLERANCE_NANOS: i64 = 500_000_000;
 
 /// The tracks of one file as its container states them, and corrections for their playback.
@@ -41,8 +41,8 @@ pub(super) struct Tables {
     pub tracks: Vec<ContainerTrack>,
     /// Presentation time at which the recording's timeline starts, in nanoseconds.
     pub origin_nanos: i64,
-    /// Whether the file ends before its container does; `None` if this cannot be detected in its
-    /// format.
+    /// Whether the file ends before the end that its container states; `None` if this cannot be
+    /// detected for the format.
     pub is_truncated: Option<bool>,
     /// Replacements for bytes of the file, so that the demuxer plays all media.
     pub patches: Vec<Patch>,
@@ -79,9 +79,9 @@ pub(super) struct ContainerTrack {
     pub end_nanos: Option<i64>,
     /// Number of coded samples: pictures, or packets of sound. `None` if it is unknown.
     pub samples: Option<u64>,
-    /// Whether the container flags it as a default track.
+    /// Whether the container flags the track as a default track.
     pub default: bool,
-    /// Whether it is a single picture, such as a cover or a thumbnail.
+    /// Whether the track is a single picture, such as a cover or a thumbnail.
     pub still: bool,
     /// The edit list, if it is hidden from the demuxer and applied to the decoded media.
     pub edits: Option<Edits>,

@@ -6,6 +6,7 @@ use gstreamer::prelude::*;
 /// Bytes that replace the bytes of a file from byte `offset` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Patch {
+    /// Byte offset in the file of the first replaced byte.
     pub offset: u64,
     pub bytes: Vec<u8>,
 }

@@ -29,8 +29,8 @@ use crate::clip::Picture;
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::time::MediaTime;
 
-/// Time limit for a decoder process to open a recording. Unless it hangs, it gives up earlier by
-/// itself.
+/// Time limit for a decoder process to open a recording. Unless the process hangs, it gives up
+/// earlier by itself.
 const OPENING: Duration = Duration::from_secs(45);
 /// Time limit for a decoder process to close a recording, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -61,7 +61,8 @@ impl Process {
             .arg(VERB)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // In a group of its own: an interrupt from the terminal reaches only this process.
+            // The child is in a process group of its own: an interrupt from the terminal reaches
+            // only the parent.
             .process_group(0)
             .spawn()?;
         cost::began(child.id());
@@ -454,6 +455,7 @@ fn take_sound(mut socket: UnixStream, sinks: &TrackSinks) {
     sinks.ended(Kind::Audio);
 }
 
+/// The name of a signal, as a text for messages.
 fn signal_name(signal: i32) -> String {
     use rustix::process::Signal;
     let known = [

@@ -31,7 +31,7 @@ pub(super) struct ExposedTracks<F, S> {
     refusal: Mutex<Option<Refusal>>,
 }
 
-/// A configured track or channel that this recording does not have.
+/// A configured track or channel that the recording does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     what: String,

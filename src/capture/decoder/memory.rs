@@ -53,6 +53,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Uses the shared memory behind a descriptor from the parent.
     pub fn new(memory: OwnedFd) -> io::Result<Writer> {
         let file = File::from(memory);
         Ok(Writer {

@@ -136,6 +136,7 @@ pub(super) fn open(
     })
 }
 
+/// Logs a note of a decoder as a warning, with the name of the recording.
 fn log_note(recording: &str, text: &str) {
     tracing::warn!("{recording}: {text}");
 }

@@ -43,10 +43,12 @@ pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
 
-/// Enables decoder processes. To be called at the beginning of `main`, before arguments are parsed
-/// and threads are started. Recordings are then decoded in child processes of this program; in such
-/// a process the result is its exit code. A program that does not call this decodes in its own
-/// process.
+/// Enables decoder processes: recordings are then decoded in child processes of this program. Must
+/// be called at the beginning of `main`, before arguments are parsed and threads are started.
+///
+/// In a decoder process, the call decodes until the parent closes the connection, and returns the
+/// exit code. In the program itself it returns `None` at once. A program that does not call it
+/// decodes in its own process.
 pub fn decoder_process() -> Option<ExitCode> {
     IS_DECODER.store(true, Ordering::Release);
     let is_decoder = std::env::args_os().nth(1).is_some_and(|verb| verb == VERB);
@@ -121,6 +123,7 @@ fn ignore_signals() {
 struct Reports(Arc<Mutex<UnixStream>>);
 
 impl Reports {
+    /// Sends one report to the parent.
     fn send(&self, report: &Report) {
         let mut line = serde_json::to_vec(report).expect("reports are JSON");
         line.push(b'\n');

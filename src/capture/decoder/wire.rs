@@ -1,8 +1,8 @@
 //! The protocol between a decoder process and its parent.
 //!
 //! Requests and reports are lines of JSON on the control socket. Each track has its own stream
-//! socket, so that one blocked track does not block the other. It carries items with a fixed head
-//! and, from the parent, one byte for each picture taken.
+//! socket, so that one blocked track does not block the other. A stream socket carries items with
+//! a fixed head and, from the parent, one byte for each picture taken.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};

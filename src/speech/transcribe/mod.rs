@@ -63,7 +63,7 @@ pub struct WordHypothesis {
     pub text: String,
     /// Range of the word's samples in the utterance, at 16 kHz.
     pub samples: Range<usize>,
-    /// Posterior probability of the word, [0,1]; `None` if it is not available (yet).
+    /// Posterior probability of the word, 0 to 1; `None` if it is not available (yet).
     pub confidence: Option<f32>,
 }
 
@@ -85,7 +85,7 @@ pub trait Transcriber: Send {
     /// Starts a new utterance.
     fn begin(&mut self) -> Result<(), TranscribeError>;
     /// Adds the next samples of the utterance: mono at
-    /// [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in [-1,1].
+    /// [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), from -1 to 1.
     fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
     /// Returns the words recognised so far, each of which may still change.
     fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;

@@ -13,14 +13,14 @@ use crate::time::{MediaTime, Span};
 /// accepts music, and a transcriber always recognises some word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordRule {
-    /// Least posterior probability of a word, [0,1].
+    /// Least posterior probability of a word, 0 to 1.
     pub min_confidence: f32,
-    /// Least share of a word's time that is speech by voice-activity detection, [0,1].
+    /// Least share of a word's time that is speech by voice-activity detection, 0 to 1.
     pub min_speech_share: f32,
-    /// Least mean probability of speech over an utterance's speech windows, [0,1]. Below it the
+    /// Least mean probability of speech over an utterance's speech windows, 0 to 1. Below it the
     /// utterance is probably noise and has no words.
     pub min_voice_probability: f32,
-    /// Least mean posterior of the words that pass the other thresholds, [0,1].
+    /// Least mean posterior of the words that pass the other thresholds, 0 to 1.
     pub min_mean_confidence: f32,
     /// Time between two partials, and from an utterance's start to its first partial, in
     /// nanoseconds.
@@ -359,6 +359,7 @@ impl TranscribeStage {
 }
 
 impl Utterance {
+    /// Time from the first window to the last one; `None` without windows.
     fn span(&self) -> Option<Span> {
         Some(Span::new(
             self.windows.first()?.1.span.start,
@@ -427,7 +428,7 @@ impl Utterance {
         )
     }
 
-    /// Share of `span` that is speech, [0,1].
+    /// Share of `span` that is speech, 0 to 1.
     fn speech_share(&self, span: Span) -> f32 {
         let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
         let nanos: i64 = speech

@@ -8,14 +8,14 @@ use super::track::{Media, StatedDuration, add_runs, track_media};
 use crate::capture::container::bytes::{be32, nanos};
 use crate::capture::container::{ContainerTrack, Edit, Edits, Patch, Tables, TrackKind};
 
-/// Longest trim at the start of sound, in nanoseconds, that is left to GStreamer 1.22. For a list
-/// of one edit it also cuts this length at the end; only an encoder's priming is short enough.
+/// Longest trim at the start of a sound track, in nanoseconds, for which GStreamer 1.22 applies the
+/// edit list. GStreamer also cuts as much at the end, so only an encoder's priming is short enough.
 const PRIMING_NANOS: i64 = 150_000_000;
-/// Longest trim at the start of pictures, in nanoseconds from the composition offset of the first
-/// picture, that is left to GStreamer 1.22.
+/// Longest trim at the start of a picture track, in nanoseconds after the composition offset of the
+/// first picture, for which GStreamer 1.22 applies the edit list.
 const FIRST_PICTURE_NANOS: i64 = 150_000_000;
-/// Longest delay of a track, in nanoseconds, that is left to GStreamer 1.22. It loses a track with
-/// a longer delay.
+/// Longest delay of a track, in nanoseconds, for which GStreamer 1.22 applies the edit list.
+/// GStreamer loses a track with a longer delay.
 const DELAY_NANOS: i64 = 10_000_000_000;
 
 /// The tracks of a movie, and patches for its headers.

@@ -7,8 +7,11 @@ use crate::capture::container::{Patch, TrackKind};
 /// The samples, durations and edits of a track, before its presentation is computed.
 pub(super) struct Media {
     pub kind: TrackKind,
+    /// Track number that the header `tkhd` states.
     pub number: u64,
+    /// Four-character code of the coding.
     pub codec: String,
+    /// Whether the header flags the track as enabled.
     pub enabled: bool,
     /// Ticks per second of the media's time scale.
     pub scale: u32,

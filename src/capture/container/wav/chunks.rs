@@ -32,6 +32,7 @@ const WAVE64_RIFF: [u8; 12] = [
 pub(super) struct Layout {
     pub coding: Coding,
     pub channels: usize,
+    /// Sample frames per second.
     pub rate_hz: u32,
     /// Positions of the channels as GStreamer's channel mask; 0 for channels without positions.
     channel_mask: u64,
@@ -69,9 +70,9 @@ impl Layout {
 /// Kind and place of one chunk.
 struct Chunk {
     kind: [u8; 4],
-    /// Byte offset of its content in the file.
+    /// Byte offset of the chunk's content in the file.
     start: u64,
-    /// Size of its content in bytes, as the chunk states it.
+    /// Size of the content in bytes, as the chunk states it.
     size: u64,
 }
 

@@ -10,6 +10,7 @@ pub(super) const REMEDY: &str = "name the unpacked folder of a streaming model f
 
 /// A model file with its metadata.
 pub(super) struct ModelFile<'a> {
+    /// Path of the file.
     pub path: &'a Path,
     pub header: Header,
 }

@@ -54,7 +54,7 @@ fn every_family_places_its_words_in_time() {
         let hypotheses = transcribe(&mut engine, &samples, 512);
         println!("{family}: {hypotheses:?} {:?}", texts(&hypotheses));
         if family == "paraformer" {
-            // Paraformer gives no token times: they are known to a chunk of 600 ms.
+            // Paraformer gives no token times: words are located to a chunk of 600 ms.
             assert!(
                 !hypotheses.is_empty()
                     && hypotheses
