@@ -43,7 +43,7 @@ const HALF_WEIGHT: f32 = 3.0;
 const MIN_REST_OBSERVATIONS: usize = 3;
 /// Negligible lip motion, in the unit of `Face::lip_motion` (standard deviations of the face's
 /// luma). It is added to denominators so that none is 0.
-const STILL: f32 = 1e-3;
+const NEGLIGIBLE_MOTION: f32 = 1e-3;
 
 /// The attribution of a voice to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,7 +123,7 @@ impl ActiveSpeaker {
             .map(|m| (m.talk + m.rest.unwrap_or(usual_rest)) / 2.0)
             .sum::<f32>()
             / motions.len() as f32
-            + STILL;
+            + NEGLIGIBLE_MOTION;
         let logits: Vec<f32> = motions
             .iter()
             .map(|m| {
@@ -201,7 +201,8 @@ fn weight_of(observations: usize) -> f32 {
 fn confidence_alone(motion: &Motion) -> f32 {
     const WITHOUT_LIPS: f32 = 0.8;
     let rest = motion.rest.unwrap_or(0.0);
-    let target = 0.5 + 0.5 * ((motion.talk - rest) / (motion.talk + rest + STILL)).max(0.0);
+    let target =
+        0.5 + 0.5 * ((motion.talk - rest) / (motion.talk + rest + NEGLIGIBLE_MOTION)).max(0.0);
     WITHOUT_LIPS + (target - WITHOUT_LIPS) * weight_of(motion.talk_observations)
 }
 

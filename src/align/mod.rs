@@ -40,7 +40,7 @@ mod transcripts;
 mod turn;
 
 use active_speaker::{ActiveSpeaker, KEPT_NANOS, window_before};
-use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
+use moment::{AudioMoment, MomentKind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::AudioHistory;
 use transcripts::Transcripts;
@@ -236,7 +236,7 @@ impl Aligner {
                 if let AudioMoment::Window(time, kind, _) = moment
                     && *time > until
                 {
-                    (*time, *kind) = (until, Kind::AudioEnd);
+                    (*time, *kind) = (until, MomentKind::AudioEnd);
                 }
             }
             self.audio_moments.push_back(AudioMoment::End(until));
@@ -285,14 +285,17 @@ impl Aligner {
     }
 
     /// Time and kind of the earliest moment that is not processed yet.
-    fn next_moment(&self) -> Option<(MediaTime, Kind)> {
+    fn next_moment(&self) -> Option<(MediaTime, MomentKind)> {
         let audio = self.audio_moments.front().map(AudioMoment::time);
-        let video = self.video_moments.front().map(|m| (m.time(), Kind::Video));
-        let boundary = (!self.is_idle()).then(|| (self.boundary(), Kind::Boundary));
+        let video = self
+            .video_moments
+            .front()
+            .map(|m| (m.time(), MomentKind::Video));
+        let boundary = (!self.is_idle()).then(|| (self.boundary(), MomentKind::Boundary));
         let transcripts = self
             .transcript_moments
             .front()
-            .map(|transcript| (transcript.known_at, Kind::Transcript));
+            .map(|transcript| (transcript.known_at, MomentKind::Transcript));
         [audio, transcripts, boundary, video]
             .into_iter()
             .flatten()
@@ -316,19 +319,19 @@ impl Aligner {
 
     /// Processes the moment of this `kind` at `time`. `now` is the current time of the driving
     /// clock.
-    fn take(&mut self, time: MediaTime, kind: Kind, now: MediaTime) {
+    fn take(&mut self, time: MediaTime, kind: MomentKind, now: MediaTime) {
         self.pass_idle_boundaries(time);
         match kind {
-            Kind::Boundary => {
+            MomentKind::Boundary => {
                 self.next_hop += 1;
                 self.cut_at(time, now);
             }
-            Kind::Audio | Kind::AudioEnd => match self.audio_moments.pop_front() {
+            MomentKind::Audio | MomentKind::AudioEnd => match self.audio_moments.pop_front() {
                 Some(AudioMoment::Window(_, _, activity)) => self.take_activity(activity, time),
                 Some(AudioMoment::End(end)) => self.end_audio(end, now),
                 None => {}
             },
-            Kind::Video => match self.video_moments.pop_front() {
+            MomentKind::Video => match self.video_moments.pop_front() {
                 Some(VideoMoment::Frame(frame, frame_nanos)) => {
                     self.frame_nanos = frame_nanos;
                     self.take_frame(frame, now);
@@ -336,7 +339,7 @@ impl Aligner {
                 Some(VideoMoment::End(end)) => self.end_video(end, now),
                 None => {}
             },
-            Kind::Transcript => {
+            MomentKind::Transcript => {
                 if let Some(transcript) = self.transcript_moments.pop_front() {
                     self.take_transcript(transcript);
                 }

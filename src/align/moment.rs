@@ -57,7 +57,7 @@ pub(super) enum VideoMoment {
 pub(super) enum AudioMoment {
     /// A voice-activity window: the time at which it is due, its rank at that time, and its
     /// activity.
-    Window(MediaTime, Kind, VoiceActivity),
+    Window(MediaTime, MomentKind, VoiceActivity),
     /// The source ended or was lost; the time is the end of its last block.
     End(MediaTime),
 }
@@ -81,20 +81,20 @@ impl AudioMoment {
             .span
             .start
             .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
-        AudioMoment::Window(activity.span.end.max(full), Kind::Audio, activity)
+        AudioMoment::Window(activity.span.end.max(full), MomentKind::Audio, activity)
     }
     /// The time at which the moment is due, and its rank among moments of equal time.
-    pub fn time(&self) -> (MediaTime, Kind) {
+    pub fn time(&self) -> (MediaTime, MomentKind) {
         match self {
             AudioMoment::Window(time, kind, _) => (*time, *kind),
-            AudioMoment::End(time) => (*time, Kind::AudioEnd),
+            AudioMoment::End(time) => (*time, MomentKind::AudioEnd),
         }
     }
 }
 
 /// The kinds of moments, in the order in which moments of equal time are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum MomentKind {
     Audio,
     Transcript,
     Boundary,

@@ -292,7 +292,7 @@ impl Camera {
             );
             match message.as_ref().map(|message| (message, message.view())) {
                 Some((message, gst::MessageView::Error(error))) => {
-                    let loss = Loss::of_error(error, missing.as_deref(), &self.spec);
+                    let loss = Loss::from_error(error, missing.as_deref(), &self.spec);
                     let kind = linker.broken_track(message);
                     match monitors.iter_mut().find(|track| Some(track.kind) == kind) {
                         Some(track) => track.broken = Some(loss.reason),

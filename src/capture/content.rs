@@ -10,7 +10,7 @@ use super::container::photo;
 use super::pipeline::init;
 
 /// Number of bytes that are examined: as many as GStreamer's own type finding reads of most files.
-const HEAD_BYTES: u64 = 1 << 16;
+const EXAMINED_BYTES: u64 = 1 << 16;
 /// File name extensions of video and sound files.
 const EXTENSIONS: [&str; 24] = [
     "aac", "aif", "aiff", "asf", "avi", "flac", "flv", "m2ts", "m4a", "m4v", "mka", "mkv", "mov",
@@ -21,7 +21,7 @@ const EXTENSIONS: [&str; 24] = [
 /// and for files that cannot be read.
 pub fn is_recording(path: &Path) -> bool {
     let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    let read = File::open(path).and_then(|file| file.take(EXAMINED_BYTES).read_to_end(&mut head));
     if read.is_err() || photo(&head).is_some() {
         return false;
     }

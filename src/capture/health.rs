@@ -53,7 +53,7 @@ pub struct SourceCounters {
 
 /// Largest usable absolute value of a sample. Sound lies within -1 to 1; overshoot of decoders, and
 /// devices with a wrong scale, stay far below the limit.
-const LOUDEST: f32 = 1e6;
+const MAX_AMPLITUDE: f32 = 1e6;
 
 impl Default for SourceGauge {
     fn default() -> Self {
@@ -92,7 +92,7 @@ impl SourceCounters {
         let mut silenced = 0;
         for sample in samples
             .iter_mut()
-            .filter(|sample| sample.is_nan() || sample.abs() > LOUDEST)
+            .filter(|sample| sample.is_nan() || sample.abs() > MAX_AMPLITUDE)
         {
             *sample = 0.0;
             silenced += 1;

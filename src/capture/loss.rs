@@ -46,7 +46,11 @@ impl Loss {
 
     /// The loss that an error of GStreamer causes. `missing`: name of a decoder that is not
     /// installed, if the pipeline reported one.
-    pub fn of_error(error: &gst::message::Error, missing: Option<&str>, spec: &VideoSpec) -> Loss {
+    pub fn from_error(
+        error: &gst::message::Error,
+        missing: Option<&str>,
+        spec: &VideoSpec,
+    ) -> Loss {
         let debug = error.debug().unwrap_or_default();
         let factory = error
             .src()
@@ -55,10 +59,10 @@ impl Loss {
             .map(|factory| factory.name().to_string());
         let mut loss = match http_status(&debug) {
             Some(status) if error.error().is::<gst::ResourceError>() => {
-                Loss::of_status(status, spec)
+                Loss::from_status(status, spec)
             }
             _ if error.error().matches(gst::ResourceError::NotAuthorized) => {
-                Loss::of_status(401, spec)
+                Loss::from_status(401, spec)
             }
             _ => Loss::unavailable(match (missing, factory.as_deref()) {
                 (Some(missing), _) => format!(
@@ -85,7 +89,7 @@ impl Loss {
     }
 
     /// The loss that an HTTP or RTSP response with this error status causes.
-    fn of_status(status: u16, spec: &VideoSpec) -> Loss {
+    fn from_status(status: u16, spec: &VideoSpec) -> Loss {
         let (cause, reason) = match status {
             401 | 407 if names_user(spec) => (
                 Cause::Unauthorised,

@@ -14,7 +14,7 @@ const INTERVALS: i64 = 3;
 /// Number of intervals that are remembered.
 const RECENT: usize = 16;
 /// Number of intervals after which the rate of the source is known.
-const KNOWN: usize = 3;
+const RATE_KNOWN_AFTER: usize = 3;
 
 /// Detects stalls of one track. It reads no clock: counts and times are arguments.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl StallDetector {
         if self.delivered == 0 {
             return self.opening_nanos;
         }
-        if self.intervals < KNOWN {
+        if self.intervals < RATE_KNOWN_AFTER {
             return UNKNOWN_NANOS;
         }
         let longest = self.recent.iter().copied().max().unwrap_or(0);

@@ -1,9 +1,10 @@
 //! Estimated cost of a clip, and the batch size that follows from it.
 
 /// Weight of the newest batch in the moving average.
-const NEWEST: f64 = 0.3;
-/// A batch may take at most `1 / SHARE` of the time that is left to its most urgent clip.
-const SHARE: i64 = 2;
+const NEWEST_WEIGHT: f64 = 0.3;
+/// A batch may take at most `1 / BATCH_TIME_DIVISOR` of the time that is left to the most urgent
+/// clip of the batch.
+const BATCH_TIME_DIVISOR: i64 = 2;
 
 /// Moving average of the encoders' time per clip.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ impl ClipCost {
         if self.nanos == 0.0 {
             self.nanos = per_clip;
         } else {
-            self.nanos += NEWEST * (per_clip - self.nanos);
+            self.nanos += NEWEST_WEIGHT * (per_clip - self.nanos);
         }
     }
 
@@ -30,7 +31,7 @@ impl ClipCost {
         if self.nanos == 0.0 {
             return 1;
         }
-        let most = (left_nanos.max(0) / SHARE) as f64 / self.nanos;
+        let most = (left_nanos.max(0) / BATCH_TIME_DIVISOR) as f64 / self.nanos;
         (most as usize).max(1)
     }
 }

@@ -251,7 +251,7 @@ proptest! {
     /// At up to 3.5 times the possible load, encoded clips are fresh, the queue is bounded, every
     /// clip is accounted for, and a fair share of clips is encoded.
     #[test]
-    fn overload_makes_gaps_and_no_delay(
+    fn overload_drops_clips_and_does_not_delay_them(
         subjects in 1u32..9,
         load in 1.0f64..3.5,
         jitter in prop::collection::vec(-40i64..40, 1..20),

@@ -8,7 +8,7 @@ use super::bytes::{array, code, le32};
 use super::{ContainerTrack, Tables, TrackKind};
 
 /// Size in bytes of the largest list of headers that is read.
-const HEADER_BYTES: u64 = 1 << 24;
+const MAX_HEADER_BYTES: u64 = 1 << 24;
 
 /// Whether a file with the first bytes `head` is AVI.
 pub(super) fn is_avi(head: &[u8]) -> bool {
@@ -36,7 +36,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
         return None;
     }
     let size = u64::from(le32(&head, 16)?).checked_sub(4)?;
-    if size > HEADER_BYTES || size > length {
+    if size > MAX_HEADER_BYTES || size > length {
         return None;
     }
     let mut headers = vec![0; size as usize];

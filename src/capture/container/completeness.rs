@@ -27,7 +27,7 @@ struct Shortfall {
     /// The delivered part as text, such as `delivered nothing`.
     outcome: String,
     /// Whether nothing was delivered.
-    is_silent: bool,
+    delivered_nothing: bool,
 }
 
 impl Tables {
@@ -68,7 +68,7 @@ impl Tables {
         if let Some(reason) = reason {
             what.push_str(&format!(" ({reason})"));
         }
-        let remedy = if shortfalls.iter().any(|short| short.is_silent) {
+        let remedy = if shortfalls.iter().any(|short| short.delivered_nothing) {
             INSTALL_DECODERS
         } else {
             "convert it, for example to H.264 and AAC in MP4"
@@ -123,7 +123,7 @@ impl Tables {
                     kind: name,
                     codec: first.codec.clone(),
                     outcome,
-                    is_silent: delivered.count == 0,
+                    delivered_nothing: delivered.count == 0,
                 })
             })
             .collect()

@@ -23,10 +23,10 @@ const DURATION: u32 = 0x4489;
 const TRACKS: u32 = 0x1654_ae6b;
 const TRACK_ENTRY: u32 = 0xae;
 /// Size in bytes of the largest element that is read.
-const TRACKS_BYTES: u64 = 1 << 26;
+const MAX_ELEMENT_BYTES: u64 = 1 << 26;
 /// Number of the last blocks of a track, in file order, from which the end of the track is
 /// estimated.
-const LAST: usize = 32;
+const LAST_BLOCKS: usize = 32;
 /// A block this many nanoseconds ahead of all others of its track has a wrong stamp.
 const FAR_NANOS: i64 = 60_000_000_000;
 
@@ -111,7 +111,7 @@ impl Blocks {
         self.count += 1;
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last.push_back((time, None));
-        if self.last.len() > LAST {
+        if self.last.len() > LAST_BLOCKS {
             self.last.pop_front();
         }
     }
@@ -271,9 +271,9 @@ fn head(file: &mut (impl BufRead + Seek), at: u64, length: u64) -> Option<Head> 
 }
 
 /// Reads `size` bytes from byte `at` on. `None` beyond the end of the file or above
-/// [`TRACKS_BYTES`].
+/// [`MAX_ELEMENT_BYTES`].
 fn read_body(file: &mut (impl Read + Seek), at: u64, size: u64) -> Option<Vec<u8>> {
-    if size > TRACKS_BYTES {
+    if size > MAX_ELEMENT_BYTES {
         return None;
     }
     let mut bytes = vec![0; size as usize];

@@ -8,7 +8,7 @@ use super::bytes::{be16, le16};
 use super::{ContainerTrack, Tables, TrackKind};
 
 /// Largest part of a JPEG file, in bytes, that is searched for the end of the picture.
-const PICTURE_BYTES: u64 = 1 << 26;
+const MAX_SEARCHED_BYTES: u64 = 1 << 26;
 
 /// The photo format of an ISO file with the first bytes `head`; `None` if it is not a photo.
 pub(in crate::capture) fn photo(head: &[u8]) -> Option<&'static str> {
@@ -31,7 +31,7 @@ pub(super) fn is_jpeg(head: &[u8]) -> bool {
 pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(PICTURE_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_SEARCHED_BYTES).read_to_end(&mut bytes).ok()?;
     let (mut at, mut orientation) = (2, None);
     // Segments up to the start of the scan.
     let scan = loop {
@@ -66,7 +66,7 @@ pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Ta
             still: true,
             edits: None,
         }],
-        is_truncated: Some(!ended && length <= PICTURE_BYTES),
+        is_truncated: Some(!ended && length <= MAX_SEARCHED_BYTES),
         direction: orientation.and_then(direction),
         ..Tables::default()
     })

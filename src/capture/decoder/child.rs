@@ -65,7 +65,7 @@ impl Process {
             // only the parent.
             .process_group(0)
             .spawn()?;
-        cost::began(child.id());
+        cost::register(child.id());
         let (sender, reports) = lane("decoder reports", REPORT_CAPACITY, WhenFull::Block);
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
@@ -120,7 +120,7 @@ impl Process {
         let step = Duration::from_millis(5);
         while !left.is_zero() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                cost::ends(self.child.id());
+                cost::unregister(self.child.id());
                 return Some(status);
             }
             std::thread::sleep(step);
@@ -133,7 +133,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        cost::ends(self.child.id());
+        cost::unregister(self.child.id());
         let _ = self.child.wait();
     }
 }

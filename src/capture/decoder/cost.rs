@@ -10,12 +10,12 @@ use rustix::param::clock_ticks_per_second;
 static PROCESSES: Mutex<(BTreeSet<u32>, i64)> = Mutex::new((BTreeSet::new(), 0));
 
 /// Registers a started decoder process by its id.
-pub(super) fn began(process: u32) {
+pub(super) fn register(process: u32) {
     PROCESSES.lock().expect("cost lock").0.insert(process);
 }
 
 /// Adds the processor time of an ending process. Must be called just before it is reaped.
-pub(super) fn ends(process: u32) {
+pub(super) fn unregister(process: u32) {
     let mut processes = PROCESSES.lock().expect("cost lock");
     if processes.0.remove(&process) {
         processes.1 += cpu_nanos(process).unwrap_or(0);

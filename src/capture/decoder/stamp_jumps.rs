@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_kept() {
+    fn a_gap_in_the_stamps_is_kept() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, far, far + 40, far + 80]),

@@ -100,7 +100,7 @@ pub(super) fn path_of(bytes: Vec<u8>) -> PathBuf {
 }
 
 /// Number of 64-bit integers in the head of an item.
-const FIELDS: usize = 16;
+const HEAD_FIELDS: usize = 16;
 /// The integer that stands for `None`.
 const NOTHING: i64 = i64::MIN;
 /// First field of the head of a picture or of a buffer of sound.
@@ -113,8 +113,8 @@ fn optional(value: i64) -> Option<i64> {
     (value != NOTHING).then_some(value)
 }
 
-fn write_fields(out: &mut impl Write, fields: [i64; FIELDS]) -> io::Result<()> {
-    let mut bytes = [0u8; FIELDS * 8];
+fn write_fields(out: &mut impl Write, fields: [i64; HEAD_FIELDS]) -> io::Result<()> {
+    let mut bytes = [0u8; HEAD_FIELDS * 8];
     for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
         place.copy_from_slice(&field.to_le_bytes());
     }
@@ -122,10 +122,10 @@ fn write_fields(out: &mut impl Write, fields: [i64; FIELDS]) -> io::Result<()> {
 }
 
 /// Reads the head of an item; `None` at the end of the track.
-fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
-    let mut bytes = [0u8; FIELDS * 8];
+fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; HEAD_FIELDS]>> {
+    let mut bytes = [0u8; HEAD_FIELDS * 8];
     from.read_exact(&mut bytes)?;
-    let mut fields = [0i64; FIELDS];
+    let mut fields = [0i64; HEAD_FIELDS];
     for (field, place) in fields.iter_mut().zip(bytes.chunks_exact(8)) {
         *field = i64::from_le_bytes(place.try_into().expect("eight bytes"));
     }
@@ -138,7 +138,7 @@ fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
 
 /// Writes the head that marks the end of a track.
 pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
-    let mut fields = [0; FIELDS];
+    let mut fields = [0; HEAD_FIELDS];
     fields[0] = END;
     write_fields(out, fields)
 }
@@ -268,7 +268,7 @@ impl PictureHead {
 }
 
 /// Largest number of samples in one buffer: an hour at 16 kHz.
-const MOST_SAMPLES: usize = 3600 * 16_000;
+const MAX_SAMPLES: usize = 3600 * 16_000;
 
 /// Writes one buffer of mono sound at 16 kHz. `running_nanos`: time of its first sample.
 pub(super) fn write_sound(
@@ -276,8 +276,8 @@ pub(super) fn write_sound(
     running_nanos: Option<i64>,
     samples: &[f32],
 ) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(FIELDS * 8 + samples.len() * 4);
-    let mut fields = [0; FIELDS];
+    let mut bytes = Vec::with_capacity(HEAD_FIELDS * 8 + samples.len() * 4);
+    let mut fields = [0; HEAD_FIELDS];
     (fields[0], fields[1], fields[2]) =
         (ITEM, running_nanos.unwrap_or(NOTHING), samples.len() as i64);
     write_fields(&mut bytes, fields)?;
@@ -293,7 +293,7 @@ pub(super) fn read_sound(from: &mut impl Read) -> io::Result<Option<(Option<i64>
     };
     let count = usize::try_from(fields[2])
         .ok()
-        .filter(|count| *count <= MOST_SAMPLES)
+        .filter(|count| *count <= MAX_SAMPLES)
         .ok_or(io::ErrorKind::InvalidData)?;
     let mut bytes = vec![0; count * 4];
     from.read_exact(&mut bytes)?;

@@ -14,9 +14,9 @@ use super::bytes::{array, be32, be64};
 use movie::movie_tables;
 
 /// Size in bytes of the largest index that is read.
-const INDEX_BYTES: u64 = 1 << 30;
+const MAX_INDEX_BYTES: u64 = 1 << 30;
 /// Kinds of the boxes that may be at the top level of a file.
-const KNOWN: [&[u8]; 18] = [
+const TOP_LEVEL_BOXES: [&[u8]; 18] = [
     b"ftyp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix",
     b"styp", b"mfra", b"meta", b"prft", b"emsg", b"pdin", b"pnot", b"udta",
 ];
@@ -109,12 +109,12 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
             size => u64::from(size),
         };
         // Data after the last box, such as a tag, is not a box.
-        if size < 8 || !KNOWN.contains(&&head[4..8]) {
+        if size < 8 || !TOP_LEVEL_BOXES.contains(&&head[4..8]) {
             break;
         }
         let end = offset.checked_add(size)?;
         known_end = end;
-        let whole = end <= length && size <= INDEX_BYTES;
+        let whole = end <= length && size <= MAX_INDEX_BYTES;
         match &head[4..8] {
             b"moov" if whole && index.is_none() => {
                 index = Some((read_box(file, offset, size)?, offset));

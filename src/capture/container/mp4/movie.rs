@@ -91,12 +91,13 @@ impl Movie {
     /// The tables of the file. `length`: its size in bytes. `known_end`: byte offset of the end of
     /// its last box, which may lie beyond the end of the file.
     pub fn finish(mut self, length: u64, known_end: u64) -> Tables {
-        let by_hand = self.media.iter().any(|media| self.needs_patch(media));
+        let hides_edit_lists = self.media.iter().any(|media| self.needs_patch(media));
         let (scale, fragmented) = (self.scale, self.fragmented);
         let mut tables = Tables::default();
         for media in &self.media {
-            let list = list_of(media, scale);
-            let own = by_hand && media.edits_at.is_some() && media.kind != TrackKind::Other;
+            let list = edits_of(media, scale);
+            let own =
+                hides_edit_lists && media.edits_at.is_some() && media.kind != TrackKind::Other;
             if own && !in_order(media, &list) {
                 tables.unsupported = Some(format!(
                     "the edit list of its {} track plays parts of it out of order or at another \
@@ -140,7 +141,7 @@ impl Movie {
             });
         }
         if !fragmented {
-            self.raise_durations(&tables, by_hand);
+            self.raise_durations(&tables, hides_edit_lists);
         }
         tables.patches = self.patches;
         let played = self
@@ -156,11 +157,11 @@ impl Movie {
     }
 
     /// Adds patches that raise stated durations that are too short. GStreamer 1.22 drops media
-    /// after the stated end, and tracks that are shorter than a fifth of the movie. `by_hand`: edit
-    /// lists are hidden from GStreamer.
-    fn raise_durations(&mut self, tables: &Tables, by_hand: bool) {
+    /// after the stated end, and tracks that are shorter than a fifth of the movie.
+    /// `hides_edit_lists`: the edit lists of the file are hidden from GStreamer.
+    fn raise_durations(&mut self, tables: &Tables, hides_edit_lists: bool) {
         // Stamps of pictures include their composition offset unless an edit removes it.
-        let whole = |media: &Media| match by_hand {
+        let whole = |media: &Media| match hides_edit_lists {
             true => nanos(media.ticks + media.first_offset + media.shift, media.scale),
             false => nanos(media.ticks, media.scale),
         };
@@ -170,13 +171,13 @@ impl Movie {
             .filter(|track| track.kind != TrackKind::Other);
         let presented = presented.filter_map(|track| track.end_nanos).max();
         let played = |media: &&Media| media.kind != TrackKind::Other;
-        let needed = match by_hand {
+        let needed = match hides_edit_lists {
             true => self.media.iter().filter(played).map(whole).max(),
             false => presented,
         };
         let needed = needed.unwrap_or(0);
         // Durations that GStreamer handles correctly stay unchanged.
-        let tolerated = |wanted: i64| if by_hand { 0 } else { wanted / 20 };
+        let tolerated = |wanted: i64| if hides_edit_lists { 0 } else { wanted / 20 };
         self.patches
             .extend(self.duration.raise(needed, tolerated(needed), self.scale));
         let film = self.duration.nanos(self.scale);
@@ -223,7 +224,7 @@ impl Movie {
 
 /// The edits of a track in nanoseconds, clipped to its media. Their media times are those that
 /// GStreamer stamps without an edit list.
-fn list_of(media: &Media, movie_scale: u32) -> Edits {
+fn edits_of(media: &Media, movie_scale: u32) -> Edits {
     let mut presented = 0i64;
     let mut list = Vec::new();
     let media_nanos = |ticks: i64| nanos(ticks, media.scale);

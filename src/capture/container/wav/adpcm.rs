@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_ima_block_follows_its_codes() {
+    fn an_ima_block_is_decoded_code_by_code() {
         // One channel with the start value 100 and step 7: up by 15/8 of the step, then by 1/8 of
         // step 16.
         let samples = decode_ima_block(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_microsoft_block_begins_with_its_header() {
+    fn a_microsoft_block_decodes_to_its_header_samples_and_codes() {
         // The header selects pair 0 (repeats the newest sample), scale 16, newest 50 and older 40.
         // The codes are +1 and -1.
         let samples = decode_microsoft_block(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &DEFAULT_PAIRS);

@@ -11,12 +11,12 @@ use super::coding::Coding;
 use crate::capture::container::bytes::{array, le16, le32, le64};
 
 /// Largest part of a header chunk that is read, in bytes.
-const CHUNK_BYTES: u64 = 1 << 16;
+const MAX_CHUNK_BYTES: u64 = 1 << 16;
 /// Data after the stated end is played as sound if it is not a chunk and lasts at least `1 /
 /// HIDDEN_PARTS` seconds.
 const HIDDEN_PARTS: u64 = 4;
 /// Largest number of channels of a valid header.
-const MOST_CHANNELS: u16 = 256;
+const MAX_CHANNELS: u16 = 256;
 
 /// The last twelve bytes of the identifiers of Wave64's chunks; the first four are the name.
 const WAVE64: [u8; 12] = [
@@ -83,17 +83,17 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout>
     let got = head.len().min(usize::try_from(length).ok()?);
     file.seek(SeekFrom::Start(0)).ok()?;
     file.read_exact(&mut head[..got]).ok()?;
-    let wide = head[..4] == *b"riff" && head[4..16] == WAVE64_RIFF && head[24..28] == *b"wave";
+    let is_wave64 = head[..4] == *b"riff" && head[4..16] == WAVE64_RIFF && head[24..28] == *b"wave";
     let long = [*b"RF64", *b"BW64"].contains(&array(&head, 0)?);
     let short = head[..4] == *b"RIFF" || long;
-    let is_wave = wide || short && head[8..12] == *b"WAVE";
+    let is_wave = is_wave64 || short && head[8..12] == *b"WAVE";
     if !is_wave {
         return None;
     }
-    let mut at = if wide { 40 } else { 12 };
+    let mut at = if is_wave64 { 40 } else { 12 };
     let (mut format, mut long_size, mut fact) = (None::<Vec<u8>>, None, None);
     loop {
-        let chunk = chunk(file, at, wide)?;
+        let chunk = chunk(file, at, is_wave64)?;
         match &chunk.kind {
             b"data" => {
                 let size = match long_size {
@@ -101,32 +101,32 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout>
                     _ => chunk.size,
                 };
                 let data = Chunk { size, ..chunk };
-                return layout(file, length, &format?, &data, fact, wide);
+                return layout(file, length, &format?, &data, fact, is_wave64);
             }
             b"fmt " => format = Some(content(file, &chunk, length)?),
             b"ds64" => long_size = le64(&content(file, &chunk, length)?, 8),
             b"fact" => fact = le32(&content(file, &chunk, length)?, 0).map(u64::from),
             _ => {}
         }
-        at = next(&chunk, wide)?;
+        at = next(&chunk, is_wave64)?;
         if at >= length {
             return None;
         }
     }
 }
 
-/// Reads the head of the chunk at byte `at`. `wide`: the file is Wave64.
-fn chunk(file: &mut (impl Read + Seek), at: u64, wide: bool) -> Option<Chunk> {
+/// Reads the head of the chunk at byte `at`. `is_wave64`: the file is Wave64.
+fn chunk(file: &mut (impl Read + Seek), at: u64, is_wave64: bool) -> Option<Chunk> {
     let mut head = [0u8; 24];
-    let bytes = if wide { 24 } else { 8 };
+    let bytes = if is_wave64 { 24 } else { 8 };
     file.seek(SeekFrom::Start(at)).ok()?;
     file.read_exact(&mut head[..bytes]).ok()?;
-    let size = if wide {
+    let size = if is_wave64 {
         le64(&head, 16)?.checked_sub(24)?
     } else {
         u64::from(le32(&head, 4)?)
     };
-    let known = !wide || head[4..16] == WAVE64;
+    let known = !is_wave64 || head[4..16] == WAVE64;
     Some(Chunk {
         kind: if known { array(&head, 0)? } else { [0; 4] },
         start: at + bytes as u64,
@@ -134,20 +134,20 @@ fn chunk(file: &mut (impl Read + Seek), at: u64, wide: bool) -> Option<Chunk> {
     })
 }
 
-/// Byte offset of the next chunk, after the padding. `wide`: the file is Wave64.
-fn next(chunk: &Chunk, wide: bool) -> Option<u64> {
-    let even = if wide { 8 } else { 2 };
+/// Byte offset of the next chunk, after the padding. `is_wave64`: the file is Wave64.
+fn next(chunk: &Chunk, is_wave64: bool) -> Option<u64> {
+    let even = if is_wave64 { 8 } else { 2 };
     chunk
         .start
         .checked_add(chunk.size)?
         .checked_next_multiple_of(even)
 }
 
-/// Reads the content of a header chunk, at most [`CHUNK_BYTES`].
+/// Reads the content of a header chunk, at most [`MAX_CHUNK_BYTES`].
 fn content(file: &mut (impl Read + Seek), chunk: &Chunk, length: u64) -> Option<Vec<u8>> {
     let size = chunk
         .size
-        .min(CHUNK_BYTES)
+        .min(MAX_CHUNK_BYTES)
         .min(length.saturating_sub(chunk.start));
     let mut bytes = vec![0; size as usize];
     file.seek(SeekFrom::Start(chunk.start)).ok()?;
@@ -156,16 +156,16 @@ fn content(file: &mut (impl Read + Seek), chunk: &Chunk, length: u64) -> Option<
 }
 
 /// The layout of the sound. `format`: content of the chunk `fmt `; `data`: chunk of the sound;
-/// `fact`: number of sample frames in the chunk `fact`; `wide`: the file is Wave64.
+/// `fact`: number of sample frames in the chunk `fact`; `is_wave64`: the file is Wave64.
 fn layout(
     file: &mut (impl Read + Seek),
     length: u64,
     format: &[u8],
     data: &Chunk,
     fact: Option<u64>,
-    wide: bool,
+    is_wave64: bool,
 ) -> Option<Layout> {
-    let channels = le16(format, 2).filter(|channels| (1..=MOST_CHANNELS).contains(channels))?;
+    let channels = le16(format, 2).filter(|channels| (1..=MAX_CHANNELS).contains(channels))?;
     let rate_hz = le32(format, 4).filter(|rate| (1..=1 << 24).contains(rate))?;
     let (coding, channel_mask) = coding(format, channels)?;
     let channels = usize::from(channels);
@@ -188,7 +188,7 @@ fn layout(
     let hidden = !placeholder
         && data.size < present
         && frames_in(present - data.size) >= u64::from(rate_hz) / HIDDEN_PARTS
-        && !leads_to_chunks(file, data, length, wide);
+        && !leads_to_chunks(file, data, length, is_wave64);
     let size = if placeholder || hidden {
         present
     } else {
@@ -222,18 +222,23 @@ fn is_placeholder(size: u64) -> bool {
 
 /// Whether `data` is followed by chunks up to the end of the file. Remaining bytes that are fewer
 /// than the head of a chunk are ignored.
-fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wide: bool) -> bool {
-    let Some(mut at) = next(data, wide) else {
+fn leads_to_chunks(
+    file: &mut (impl Read + Seek),
+    data: &Chunk,
+    length: u64,
+    is_wave64: bool,
+) -> bool {
+    let Some(mut at) = next(data, is_wave64) else {
         return false;
     };
     while at + 8 <= length {
-        let Some(found) = chunk(file, at, wide) else {
+        let Some(found) = chunk(file, at, is_wave64) else {
             return false;
         };
         if !found.kind.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return false;
         }
-        match next(&found, wide) {
+        match next(&found, is_wave64) {
             // The last pad byte is often missing, and the length of a tag often excludes its head.
             Some(end) if end <= length + 9 => at = end,
             _ => return false,

@@ -110,7 +110,7 @@ mod tests {
 
     /// The expected values are from the tables of G.711, scaled to 16 bits.
     #[test]
-    fn companded_codes_become_the_values_of_their_tables() {
+    fn a_law_and_mu_law_codes_decode_to_the_values_of_g711() {
         assert_eq!(
             [0xd5, 0x55, 0xaa, 0x2a].map(a_law),
             [8, -8, 32_256, -32_256]

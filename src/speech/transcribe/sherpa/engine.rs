@@ -49,7 +49,7 @@ unsafe impl Send for Sherpa {}
 
 /// The fields that are used of sherpa-onnx's JSON result.
 #[derive(Deserialize)]
-struct Answer {
+struct SherpaResult {
     text: String,
     tokens: Vec<String>,
     /// Time of each token in seconds; empty for a model without token times.
@@ -155,7 +155,7 @@ impl Sherpa {
             unsafe { sys::SherpaOnnxDecodeOnlineStream(self.recognizer, self.stream) };
             if self.spelling == Spelling::Joined {
                 let count = self.answer()?.tokens.len();
-                self.arrive(count);
+                self.distribute_tokens(count);
             }
         }
         Ok(())
@@ -163,7 +163,7 @@ impl Sherpa {
 
     /// Adds a decoded chunk, after which the utterance has `count` tokens. The new tokens are
     /// distributed over the time of the chunk.
-    fn arrive(&mut self, count: usize) {
+    fn distribute_tokens(&mut self, count: usize) {
         self.chunks += 1;
         let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;
         let new = count.saturating_sub(self.arrivals.len());
@@ -174,7 +174,7 @@ impl Sherpa {
     }
 
     /// The result of sherpa-onnx for the open utterance so far.
-    fn answer(&self) -> Result<Answer, TranscribeError> {
+    fn answer(&self) -> Result<SherpaResult, TranscribeError> {
         // SAFETY: recogniser and stream are open; the text is valid until it is destroyed.
         let answer = unsafe {
             let json = sys::SherpaOnnxGetOnlineStreamResultAsJson(self.recognizer, self.stream);
@@ -191,7 +191,7 @@ impl Sherpa {
 
     /// The words of the open utterance so far.
     fn hypotheses(&self) -> Result<Vec<WordHypothesis>, TranscribeError> {
-        let Answer {
+        let SherpaResult {
             text,
             tokens,
             timestamps,

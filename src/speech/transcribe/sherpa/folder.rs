@@ -101,7 +101,7 @@ impl Folder {
         for name in chosen.iter().filter(|name| part_of(name).is_none()) {
             let path = folder.join(name);
             let metadata = read_header(&path)?.metadata;
-            let Some(model) = Model::of_single_file(&path, &metadata) else {
+            let Some(model) = Model::from_single_file(&path, &metadata) else {
                 let kind = metadata
                     .get("model_type")
                     .map_or("no model_type".into(), |kind| format!("model_type {kind}"));

@@ -118,7 +118,10 @@ const TONE: [&str; 3] = ["frame_length_ms", "state_dim", "sample_rate"];
 
 impl Model {
     /// The family of the single-file model at `path`, by its metadata; `None` if it is unknown.
-    pub(super) fn of_single_file(path: &Path, metadata: &BTreeMap<String, String>) -> Option<Self> {
+    pub(super) fn from_single_file(
+        path: &Path,
+        metadata: &BTreeMap<String, String>,
+    ) -> Option<Self> {
         let has = |keys: &[&str]| keys.iter().all(|key| metadata.contains_key(*key));
         let path = path.to_owned();
         match () {

@@ -29,7 +29,7 @@ pub struct DecodedTokens<'a> {
 
 /// A word whose tokens are being joined.
 #[derive(Debug, Default)]
-struct Draft {
+struct WordDraft {
     /// UTF-8 text so far.
     bytes: Vec<u8>,
     /// Time of the first token, in seconds.
@@ -49,7 +49,7 @@ pub fn words(
     samples: usize,
 ) -> Vec<WordHypothesis> {
     let has_log_probs = decoded.log_probs.len() == decoded.tokens.len();
-    let mut drafts: Vec<Draft> = Vec::new();
+    let mut drafts: Vec<WordDraft> = Vec::new();
     let (mut starts_word, mut was_character) = (true, false);
     for (i, (token, seconds)) in decoded.tokens.iter().zip(decoded.seconds).enumerate() {
         let byte = byte_of(token);
@@ -69,9 +69,9 @@ pub fn words(
             continue;
         }
         if starts_word || drafts.is_empty() {
-            drafts.push(Draft {
+            drafts.push(WordDraft {
                 first: *seconds,
-                ..Draft::default()
+                ..WordDraft::default()
             });
         }
         let draft = drafts.last_mut().expect("pushed above");
@@ -111,7 +111,7 @@ pub fn words(
 
 /// The range of samples of each word: in order, not empty, and within the utterance where possible.
 /// `samples`: length of the utterance.
-fn spans(drafts: &[Draft], samples: usize) -> Vec<std::ops::Range<usize>> {
+fn spans(drafts: &[WordDraft], samples: usize) -> Vec<std::ops::Range<usize>> {
     let rate = SAMPLE_RATE_HZ as f32;
     // Tokens in the padding after the utterance belong to its end.
     let latest = (samples as f32 / rate - MARGIN_SECONDS).max(0.0);
