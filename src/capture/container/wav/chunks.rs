@@ -12,8 +12,8 @@ use crate::capture::container::bytes::{array, le16, le32, le64};
 
 /// Largest part of a header chunk that is read, in bytes.
 const MAX_CHUNK_BYTES: u64 = 1 << 16;
-/// Data after the stated end is played as sound if it is not a chunk and lasts at least `1 /
-/// HIDDEN_PARTS` seconds.
+/// Data after the stated end is played as sound if it is not a chunk and lasts at least
+/// `1 / HIDDEN_PARTS` seconds.
 const HIDDEN_PARTS: u64 = 4;
 /// Largest number of channels of a valid header.
 const MAX_CHANNELS: u16 = 256;
