@@ -24,7 +24,7 @@ mod tests {
     struct Stopped(#[source] std::io::Error);
 
     #[test]
-    fn causes_follow_on_the_same_line() {
+    fn an_error_and_its_source_are_on_one_line() {
         assert_eq!(
             one_line(&Stopped(std::io::Error::other("no space\nleft\n"))),
             "it stopped: no space left"

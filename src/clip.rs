@@ -23,11 +23,13 @@ pub use face::{Crop, Face, FramedFaces, Landmarks, Rect, SubjectChange, SubjectP
 pub use picture::{ColorMatrix, Colorimetry, Picture, Plane, VideoFrame};
 pub use transcript::{ClipText, OwnedTranscript, Transcript, TranscriptSource, Word};
 
-/// Id of a tracked person, stable within a session. `s<n>` on the wire; `voice` stands for speech
-/// without a face.
+/// Id of a tracked person or of the off-camera voice, stable within a session. It is serialised as
+/// `s<n>` or `voice`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubjectId {
+    /// A tracked person, by number: `s<n>`.
     Face(u32),
+    /// Speech without a visible face: `voice`.
     Voice,
 }
 
@@ -50,20 +52,21 @@ impl Serialize for SubjectId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Absence {
-    /// No source delivers it.
+    /// No source delivers data of the modality.
     NoSource,
     /// The subject has no face in the window.
     NoFace,
     /// No face in the window passes the quality gate.
     LowQuality,
+    /// There is too little speech in the window.
     NoSpeech,
     /// The voice is attributed to another subject.
     NotOwner,
     /// Transcription is off, or there is no word in the window.
     NoTranscript,
-    /// The bundle has no encoder for it.
+    /// The bundle has no encoder for the modality.
     NoEncoder,
-    /// Its encoding would have delayed the other modalities (live text only).
+    /// Encoding the modality would have delayed the others (live text only).
     Late,
     /// The encoder failed, or returned a number that is not finite.
     ModelFault,
@@ -72,27 +75,29 @@ pub enum Absence {
 /// One aligned window of all modalities for one subject.
 #[derive(Clone, Debug)]
 pub struct Clip {
+    /// The person, or the off-camera voice.
     pub subject: SubjectId,
+    /// The window, limited to the time since the subject appeared.
     pub span: Span,
     /// At most one face per slot of the manifest's face rate, oldest first; each has a crop.
     pub faces: Vec<Arc<Face>>,
     /// Number of slots within the subject's presence without a usable face.
     pub faces_missing: u32,
-    /// Why the clip has no faces; `None` if it has some.
+    /// The reason why the clip has no faces; `None` if it has some.
     pub face_absence: Option<Absence>,
-    /// The voice, or why it is absent.
+    /// The voice, or the reason for its absence.
     pub voice: Result<ClipVoice, Absence>,
-    /// The text, or why it is absent.
+    /// The text, or the reason for its absence.
     pub text: Result<ClipText, Absence>,
-    /// Stamp of the newest audio minus that of the newest video, in nanoseconds; `None` unless both
-    /// modalities are present.
+    /// Time of the newest sound in the clip minus the time of its newest face, in nanoseconds;
+    /// `None` unless the clip contains both.
     pub skew_nanos: Option<i64>,
-    /// Time of output by the aligner, on the clock that drives it.
+    /// Time at which the aligner returned the clip, on the clock that drives the aligner.
     pub aligned_at: MediaTime,
 }
 
 impl Clip {
-    /// The modalities that the clip contains.
+    /// Which modalities the clip contains.
     pub fn presence(&self) -> Presence {
         PerModality {
             face: !self.faces.is_empty(),
@@ -100,7 +105,7 @@ impl Clip {
             text: self.text.is_ok(),
         }
     }
-    /// Time of the newest evidence of any modality.
+    /// Time of the newest evidence of any modality; `None` if the clip has no evidence.
     pub fn newest(&self) -> Option<MediaTime> {
         let face = self.faces.last().map(|f| f.time);
         let voice = self.voice.as_ref().ok().map(|v| v.newest);
@@ -112,16 +117,17 @@ impl Clip {
 /// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
-    /// One score per label of the manifest, 0..1; they sum to 1 for a single-label task.
+    /// One score per label of the manifest, in its order, 0 to 1. They sum to 1 for a single-label
+    /// task.
     pub scores: Vec<f32>,
-    /// Index of the highest score.
+    /// Index of the highest score in `scores`.
     pub top: usize,
-    /// Calibrated probability that `top` is correct, 0..1.
+    /// Calibrated probability that `top` is correct, 0 to 1.
     pub confidence: f32,
     /// Whether the confidence is below the bundle's threshold, so that the recogniser abstains.
     pub abstain: bool,
-    /// The modalities that the head used.
+    /// Which modalities the head used.
     pub used: Presence,
-    /// The reason for each modality that was not used.
+    /// For each modality that was not used, the reason; `None` for a used one.
     pub absence: PerModality<Option<Absence>>,
 }

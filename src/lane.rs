@@ -27,25 +27,28 @@ pub enum WhenFull {
 pub struct LaneCounters {
     /// The lane's name in `/metrics`.
     pub name: &'static str,
+    /// Largest number of waiting items, control items aside.
     pub capacity: usize,
-    /// Number of sent items.
+    /// Number of items that were put into the lane.
     pub sent: AtomicU64,
-    /// Number of dropped items.
+    /// Number of items that were dropped because the lane was full, or counted as useless.
     pub lost: AtomicU64,
-    /// Number of waiting items.
+    /// Number of items that are waiting now.
     pub depth: AtomicU64,
 }
 
+/// The state that the senders and the receiver of a lane share.
 #[derive(Debug)]
 struct Shared<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
     when_full: WhenFull,
-    /// Marks items that are never dropped.
+    /// Whether an item is a control item, which is never dropped.
     is_control: fn(&T) -> bool,
     counters: Arc<LaneCounters>,
 }
 
+/// The part of a lane's state that its lock protects.
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
@@ -53,7 +56,8 @@ struct State<T> {
     receiver_alive: bool,
 }
 
-/// A bounded lane of `capacity` items, with a policy for a full lane.
+/// Creates a bounded lane of `capacity` items. `name` identifies it in `/metrics`; `when_full` is
+/// its policy when it is full.
 pub fn lane<T>(
     name: &'static str,
     capacity: usize,
@@ -62,8 +66,10 @@ pub fn lane<T>(
     lane_with_control(name, capacity, when_full, |_| false)
 }
 
-/// A lane that never drops control items. A full lane drops its oldest other item instead. If all
-/// waiting items are control items, the lane grows by another one, and drops any other new item.
+/// Creates a lane that never drops a control item: an item for which `is_control` is `true`. If the
+/// lane is full, [`WhenFull::DropOldest`] drops the oldest other item. If no item can be dropped, a
+/// new control item is added beyond `capacity`, and any other new item is dropped. With
+/// [`WhenFull::Block`] the sender waits.
 pub fn lane_with_control<T>(
     name: &'static str,
     capacity: usize,
@@ -97,7 +103,7 @@ pub fn lane_with_control<T>(
     )
 }
 
-/// The error of sending to a closed lane: the receiver is gone. It returns the item.
+/// Error of sending to a lane whose receiver is gone; it contains the item.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed<T>(pub T);
 
@@ -108,10 +114,10 @@ pub struct LaneSender<T> {
 }
 
 impl<T> LaneSender<T> {
-    /// Sends an item by the lane's policy. Returns `Ok(true)` if no item was dropped.
+    /// Sends an item; a full lane follows its policy. Returns `Ok(true)` if no item was dropped.
     ///
     /// # Errors
-    /// The lane is closed.
+    /// [`Closed`] with the item if the receiver is gone.
     pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
         let shared = &*self.shared;
         let mut state = shared.state.lock().expect("lane lock");
@@ -175,15 +181,15 @@ impl<T> Drop for LaneSender<T> {
     }
 }
 
-/// A sender that does not keep the lane open. After the last [`LaneSender`] is dropped, the lane is
-/// closed for it.
+/// A sender that does not keep the lane open. Once the last [`LaneSender`] is dropped, sending
+/// fails.
 #[derive(Debug)]
 pub struct WeakLaneSender<T> {
     shared: Arc<Shared<T>>,
 }
 
 impl<T> LaneSender<T> {
-    /// A sender that does not keep the lane open.
+    /// Creates a sender that does not keep the lane open.
     pub fn downgrade(&self) -> WeakLaneSender<T> {
         WeakLaneSender {
             shared: self.shared.clone(),
@@ -200,14 +206,17 @@ impl<T> Clone for WeakLaneSender<T> {
 }
 
 impl<T> WeakLaneSender<T> {
-    /// As [`LaneSender::send`].
+    /// Sends an item as [`LaneSender::send`] does.
+    ///
+    /// # Errors
+    /// [`Closed`] with the item if the receiver or the last [`LaneSender`] is gone.
     pub fn send(&self, item: T) -> Result<bool, Closed<T>> {
         {
             let mut state = self.shared.state.lock().expect("lane lock");
             if state.senders == 0 {
                 return Err(Closed(item));
             }
-            // Counts as a sender for the duration of the call.
+            // This call counts as a sender while it lasts.
             state.senders += 1;
         }
         LaneSender {
@@ -234,7 +243,7 @@ pub struct LaneReceiver<T> {
 }
 
 impl<T> LaneReceiver<T> {
-    /// Waits for the next item, at most `timeout` (`None`: without limit).
+    /// Waits for the next item, at most `timeout` (`None`: without a limit).
     pub fn recv(&self, timeout: Option<Duration>) -> Received<T> {
         let shared = &*self.shared;
         let until = timeout.map(|t| instant() + t);
@@ -269,8 +278,8 @@ impl<T> LaneReceiver<T> {
         }
     }
 
-    /// Counts received items as lost, because they are useless without earlier items that were
-    /// dropped.
+    /// Counts `items` received items as lost, because they are useless without earlier items that
+    /// were dropped.
     pub fn count_lost(&self, items: u64) {
         self.shared
             .counters
@@ -284,7 +293,8 @@ impl<T> LaneReceiver<T> {
     }
 }
 
-/// Timeouts are not media time. This is the only use of the system's clock outside `time.rs`.
+/// The current time for timeouts, which are not media time. This is the only use of the system's
+/// clock outside `time.rs`.
 #[expect(clippy::disallowed_methods)]
 fn instant() -> Instant {
     Instant::now()

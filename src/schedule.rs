@@ -19,20 +19,22 @@ use crate::align::Aligned;
 use crate::clip::{Clip, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
-/// What happens to clips that arrive faster than they are encoded.
+/// Policy for clips that arrive faster than they are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A clip's deadline is its newest evidence plus the budget; see [`deadline`].
+    /// Only the latest clip of each subject is kept, until its [`deadline`] passes. `budget_nanos`:
+    /// permitted age of the newest evidence, in nanoseconds.
     Live { budget_nanos: i64 },
-    /// No clip is lost: the schedule is full with `capacity` waiting items.
+    /// No clip is lost. The schedule is full when `capacity` items are waiting.
     Replay { capacity: usize },
 }
 
-/// Counters of clips: `pushed = superseded + late + taken + waiting`.
+/// Numbers of clips since the start: `pushed = superseded + late + taken + waiting`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleCounters {
+    /// Clips that were added.
     pub pushed: u64,
-    /// Clips that a newer clip of the same subject replaced.
+    /// Clips that were replaced by a newer clip of the same subject.
     pub superseded: u64,
     /// Clips that were dropped because their deadline passed before the encoders were free.
     pub late: u64,
@@ -44,20 +46,20 @@ pub struct ScheduleCounters {
 #[derive(Debug)]
 pub struct Schedule {
     mode: Mode,
-    /// Replaying: all items. Live: all items but clips.
+    /// Items with their number in the order of arrival. Replaying: all items. Live: all but clips.
     queue: VecDeque<(u64, Aligned)>,
-    /// Live: the latest clip of each subject.
+    /// Live: the latest clip of each subject, with its number in the order of arrival.
     slots: BTreeMap<SubjectId, (u64, Clip)>,
-    /// Number of items pushed so far; it orders items by arrival.
+    /// Number of items added so far.
     arrivals: u64,
     counters: ScheduleCounters,
     cost: ClipCost,
 }
 
-/// The items due at one time, in the order of repeated calls of [`Schedule::pop`].
+/// The items that are due at one time, in the order in which [`Schedule::pop`] would return them.
 #[derive(Debug, Default)]
 pub struct Due {
-    /// Subject changes, turns and transcripts, all before the clips.
+    /// Subject changes, turns and transcripts, which are published before the clips.
     pub before: Vec<Aligned>,
     /// One batch of clips; no other item is published between them.
     pub clips: Vec<Clip>,
@@ -69,15 +71,16 @@ impl Due {
     }
 }
 
-/// Location of the next item.
+/// Location of the next item in a [`Schedule`].
 enum Next {
     /// The front of the queue.
     Queue,
-    /// The subject's clip.
+    /// The waiting clip of this subject.
     Slot(SubjectId),
 }
 
 impl Schedule {
+    /// Creates a schedule without items.
     pub fn new(mode: Mode) -> Self {
         Schedule {
             mode,
@@ -89,7 +92,7 @@ impl Schedule {
         }
     }
 
-    /// The counters so far.
+    /// The numbers of clips so far.
     pub fn counters(&self) -> ScheduleCounters {
         self.counters
     }
@@ -103,7 +106,7 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// Whether the caller must wait before the next push (replaying only).
+    /// Whether the caller must wait before the next push; always `false` when live.
     pub fn is_full(&self) -> bool {
         match self.mode {
             Mode::Live { .. } => false,
@@ -139,15 +142,15 @@ impl Schedule {
         }
     }
 
-    /// The next item at `now`, after late clips are dropped.
+    /// The next item at `now`, after late clips are dropped; `None` if no item is waiting.
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
         self.drop_late(now);
         let next = self.next()?;
         self.take(next)
     }
 
-    /// All items due at `now`, up to the first one that must be published after one of the clips;
-    /// at most `max` clips.
+    /// All items that are due at `now`, with at most `max` clips. The batch ends before an item
+    /// that must be published after one of its clips.
     ///
     /// Live, the estimated cost bounds a batch ([`Schedule::note_encoded`]), so that it does not
     /// make its most urgent clip late. Replaying, a batch is one clip: the number of waiting clips
@@ -175,12 +178,13 @@ impl Schedule {
         due
     }
 
-    /// Notes that the encoders took `nanos` nanoseconds for a batch of `clips` clips.
+    /// Adds a measurement to the cost estimate: the encoders took `nanos` nanoseconds for a batch
+    /// of `clips` clips.
     pub fn note_encoded(&mut self, clips: usize, nanos: i64) {
         self.cost.note(clips, nanos);
     }
 
-    /// Largest number of clips in a batch with `first` as its most urgent clip.
+    /// Largest number of clips in a batch at `now` whose most urgent clip is `first`.
     fn most_clips(&self, first: &Clip, now: MediaTime) -> usize {
         match self.mode {
             Mode::Replay { .. } => 1,
@@ -191,6 +195,7 @@ impl Schedule {
         }
     }
 
+    /// Drops and counts the clips whose deadline is before `now`.
     fn drop_late(&mut self, now: MediaTime) {
         if let Mode::Live { budget_nanos } = self.mode {
             let waiting = self.slots.len();
@@ -200,6 +205,7 @@ impl Schedule {
         }
     }
 
+    /// Location of the next item; `None` if no item is waiting.
     fn next(&self) -> Option<Next> {
         let Mode::Live { budget_nanos } = self.mode else {
             return (!self.queue.is_empty()).then_some(Next::Queue);
@@ -222,6 +228,7 @@ impl Schedule {
             .map(|(subject, _)| Next::Slot(*subject))
     }
 
+    /// Whether the item at this location is a clip.
     fn is_clip(&self, next: &Next) -> bool {
         match next {
             Next::Slot(_) => true,
@@ -229,6 +236,7 @@ impl Schedule {
         }
     }
 
+    /// Removes an item from its location, and counts a clip as taken.
     fn take(&mut self, next: Next) -> Option<Aligned> {
         let item = match next {
             Next::Queue => self.queue.pop_front().map(|(_, item)| item),
@@ -242,9 +250,9 @@ impl Schedule {
     }
 }
 
-/// Deadline of a clip: the time at which its newest evidence is older than the budget. Evidence may
-/// be old already at the aligner's output (a slow camera, a hidden face). The deadline is therefore
-/// at least half of the budget after that output.
+/// Deadline of a clip: the time at which its newest evidence is older than `budget_nanos`. It is at
+/// least half of the budget after the clip's output by the aligner, because the evidence may be old
+/// already at that time (a slow camera, a hidden face).
 pub fn deadline(clip: &Clip, budget_nanos: i64) -> MediaTime {
     clip.newest()
         .unwrap_or(clip.span.end)

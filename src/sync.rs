@@ -1,9 +1,10 @@
 //! Synchronisation primitives of the queues between threads: [`crate::lane`], the inference queue
 //! and the ring of events.
 //!
-//! They are those of `std::sync`; counters and `Arc` are not among them. The tests of the feature
-//! `shuttle` replace them by the primitives of the model checker Shuttle, which runs the threads of
-//! a test one at a time and chooses the order. No program contains Shuttle, with any feature.
+//! They are the primitives of `std::sync`; counters and `Arc` are not replaced. The tests of the
+//! feature `shuttle` use the primitives of the model checker Shuttle instead, which runs the
+//! threads of a test one at a time and chooses the order. No program contains Shuttle, with any
+//! feature.
 
 #[cfg(not(all(test, feature = "shuttle")))]
 mod primitives {
@@ -27,18 +28,20 @@ pub(crate) mod schedules {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     use shuttle::{Config, Runner};
 
-    /// Orders of threads for each of the two strategies; `EXPRESSD_SCHEDULES` sets another number.
+    /// Number of thread orders that each of the two strategies tries; `EXPRESSD_SCHEDULES`
+    /// overrides it.
     const SCHEDULES: usize = 5000;
-    /// The same orders in every run.
+    /// Seed of the strategies, so that every run tries the same orders.
     const SEED: u64 = 0x1234_5678_9abc_def1;
-    /// Depth of the strategy PCT (Burckhardt et al. 2010): preemptions of an order, and one. Most
-    /// known faults need three preemptions at most.
+    /// Depth of the strategy PCT (Burckhardt et al. 2010): the number of preemptions in an order,
+    /// plus 1. Most known faults need three preemptions at most.
     const DEPTH: usize = 4;
-    /// Serialisation of an event needs more than Shuttle's default of 32 KiB.
+    /// Stack size of a test thread. Serialisation of an event needs more than Shuttle's default of
+    /// 32 KiB.
     const STACK_BYTES: usize = 1 << 18;
 
-    /// Runs `test` in many orders of its threads. A failed order is printed, for
-    /// `shuttle::replay`. A deadlock fails too.
+    /// Runs `test` in many orders of its threads. It fails if `test` panics or deadlocks in one of
+    /// them, and prints this order for `shuttle::replay`.
     ///
     /// A wait with a timeout never times out here: each wake-up must come from a notification.
     pub(crate) fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {

@@ -75,6 +75,8 @@ pub struct Span {
 }
 
 impl Span {
+    /// The interval from `start` to `end`.
+    ///
     /// # Panics
     /// If `end` is before `start`.
     pub fn new(start: MediaTime, end: MediaTime) -> Self {
@@ -84,7 +86,7 @@ impl Span {
         );
         Span { start, end }
     }
-    /// Whether `time` is in the span; the end is not.
+    /// Whether `time` is in the span. The start is, the end is not.
     pub fn contains(&self, time: MediaTime) -> bool {
         self.start <= time && time < self.end
     }
@@ -92,25 +94,27 @@ impl Span {
     pub fn nanos(&self) -> i64 {
         self.end.nanos_since(self.start)
     }
-    /// The common part; `None` where it would be empty.
+    /// The part that both spans have in common; `None` if it is empty.
     pub fn intersection(&self, other: &Span) -> Option<Span> {
         let (start, end) = (self.start.max(other.start), self.end.min(other.end));
         (start < end).then_some(Span { start, end })
     }
 }
 
-/// A source of the current media time. Tests and replays implement their own.
+/// A source of the current media time. Tests and replays implement clocks of their own.
 pub trait Clock: Send + Sync {
+    /// The current media time.
     fn now(&self) -> MediaTime;
 }
 
-/// `CLOCK_MONOTONIC`, counted from the construction of this value.
+/// The clock of live capture: `CLOCK_MONOTONIC`, counted from the construction of this value.
 #[derive(Debug)]
 pub struct SystemClock {
     origin_nanos: i64,
 }
 
 impl SystemClock {
+    /// Creates a clock whose media time 0 is now.
     #[expect(clippy::new_without_default, reason = "construction starts the clock")]
     pub fn new() -> Self {
         SystemClock {
@@ -137,7 +141,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Advances to `time`; an earlier time has no effect.
+    /// Advances the clock to `time`; an earlier time has no effect.
     pub fn advance_to(&self, time: MediaTime) {
         self.nanos.fetch_max(time.0, Ordering::AcqRel);
     }
@@ -149,7 +153,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
+/// The current value of `CLOCK_MONOTONIC`, in nanoseconds.
 pub fn monotonic_nanos() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec * 1_000_000_000 + now.tv_nsec
@@ -161,7 +165,7 @@ pub fn thread_cpu_nanos() -> i64 {
     spent.tv_sec * 1_000_000_000 + spent.tv_nsec
 }
 
-/// CPU time of the whole process in nanoseconds, all threads.
+/// CPU time of all threads of the process, in nanoseconds.
 pub fn process_cpu_nanos() -> i64 {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     spent.tv_sec * 1_000_000_000 + spent.tv_nsec

@@ -1,4 +1,4 @@
-//! Cuts clips from the kept data.
+//! Cuts clips from the kept faces, audio and transcripts.
 
 use super::active_speaker::{Attribution, window_before};
 use super::{Aligned, Aligner};
@@ -6,8 +6,9 @@ use crate::clip::{Absence, Clip, ClipVoice, SubjectId};
 use crate::time::{MediaTime, Span};
 
 impl Aligner {
-    /// Cuts a clip of each of `subjects` that ends at `end`. The voice is attributed by the window
-    /// before `time`. `now`: the time on the driving clock, which the clips state as `aligned_at`.
+    /// Cuts one clip that ends at `end` for each of `subjects`. The voice is attributed by lip
+    /// motion in the window before `time`. `now` is the current time of the clock that drives the
+    /// aligner; the clips carry it as `aligned_at`.
     pub(super) fn cut_clips(
         &mut self,
         subjects: &[SubjectId],
@@ -29,6 +30,8 @@ impl Aligner {
         }
     }
 
+    /// Cuts the clip of one subject: the window before `end`, limited to the subject's presence.
+    /// Only the owner of `attribution` gets the sound.
     fn cut_clip(
         &mut self,
         subject: SubjectId,
@@ -83,8 +86,8 @@ impl Aligner {
         }));
     }
 
-    /// The clip of the off-camera voice over `span`, without faces. `now`: the time at which it is
-    /// aligned.
+    /// The clip of the off-camera voice over `span`, without faces. `now` is the current time of
+    /// the clock that drives the aligner, the clip's `aligned_at`.
     pub(super) fn voice_clip(&self, span: Span, now: MediaTime) -> Clip {
         let delivers = self.last_frame.is_some_and(|last| last >= span.start);
         let face_absence = Some(if delivers {
@@ -106,7 +109,8 @@ impl Aligner {
         }
     }
 
-    /// The voice in `span`, before attribution (`owner_confidence` 1).
+    /// The sound in `span` and its share of speech, not yet attributed (`owner_confidence` is 1).
+    /// The error is the reason why a clip of `span` has no voice.
     fn voice_in(&self, span: Span) -> Result<ClipVoice, Absence> {
         if !self.settings.audio || !self.sound.has(span) {
             return Err(Absence::NoSource);

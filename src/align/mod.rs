@@ -40,7 +40,7 @@ mod transcripts;
 mod turn;
 
 use active_speaker::{ActiveSpeaker, KEPT_NANOS, window_before};
-use moment::{AudioMoment, Kind, NEVER, Source, VideoMoment};
+use moment::{AudioMoment, MomentKind, NEVER, Source, VideoMoment};
 use presence::Presence;
 use sound::AudioHistory;
 use transcripts::Transcripts;
@@ -51,44 +51,54 @@ pub use streams::{AlignInput, AlignSettings, Aligned, NextInput};
 #[cfg(test)]
 mod tests;
 
-/// Joins the streams. The caller calls [`push`](Aligner::push) with each input, then
-/// [`pop`](Aligner::pop) until `None`, and again at [`next_deadline`](Aligner::next_deadline).
+/// Joins the streams of faces, audio and transcripts to clips. The caller calls
+/// [`push`](Aligner::push) with each input, then [`pop`](Aligner::pop) until `None`, and again at
+/// [`next_deadline`](Aligner::next_deadline).
 #[derive(Debug)]
 pub struct Aligner {
     settings: AlignSettings,
     video: Source,
     audio: Source,
-    /// The transcriber, if the aligner waits for it.
+    /// State of the transcriber; it delivers only if clips wait for its transcripts.
     transcriber: Source,
-    /// Waiting moments, each queue in the order of its stream.
+    /// Moments of the video stream that are not processed yet, in the order of the stream.
     video_moments: VecDeque<VideoMoment>,
+    /// Moments of the audio stream that are not processed yet, in the order of the stream.
     audio_moments: VecDeque<AudioMoment>,
+    /// Offline: transcripts that are not processed yet, in order of arrival.
     transcript_moments: VecDeque<Transcript>,
-    /// The next boundary is at `next_hop * hop`.
+    /// Index of the next boundary of the grid; its time is `next_hop * hop_nanos`.
     next_hop: i64,
 
+    /// The subjects that are present.
     presences: BTreeMap<SubjectId, Presence>,
-    /// Lost subjects. Late transcripts may still be attributed to them by their lip motion.
+    /// Lost subjects with their lip motion, to which late transcripts may still be attributed.
     departed: BTreeMap<SubjectId, Presence>,
-    /// Presence of the off-camera voice; `None` while a face is present.
+    /// Presence of the off-camera voice; `None` while a subject is present.
     voice: Option<Presence>,
     sound: AudioHistory,
     transcripts: Transcripts,
     active_speaker: ActiveSpeaker,
     turn: Option<Turn>,
-    /// Start of a turn that the end of its source closed; it is not reopened.
+    /// Start of the turn that was open when the audio stopped. The turn is not reopened.
     interrupted_turn: Option<MediaTime>,
+    /// End of the newest window with speech.
     last_speech: MediaTime,
+    /// Time of the newest processed frame; `None` before the first frame.
     last_frame: Option<MediaTime>,
-    /// The shortest distance between two frames so far, in nanoseconds: the least display time of a
-    /// frame.
+    /// Shortest distance between two consecutive frames so far, in nanoseconds: the assumed display
+    /// time of the newest frame. `None` before the second frame.
     frame_nanos: Option<i64>,
 
+    /// Outputs that are due, in order.
     ready: VecDeque<Aligned>,
+    /// Number of dropped inputs; see [`Aligner::refused`].
     refused: u64,
 }
 
 impl Aligner {
+    /// Creates an aligner without data.
+    ///
     /// # Panics
     /// If length, hop or rate is not positive.
     pub fn new(settings: AlignSettings) -> Self {
@@ -121,18 +131,21 @@ impl Aligner {
         }
     }
 
-    /// Declares a transcriber: offline, clips wait for its transcripts.
+    /// Makes clips wait for the transcripts of a transcriber. Only offline; a live aligner never
+    /// waits for transcripts.
     pub fn awaiting_transcripts(mut self) -> Self {
         self.transcriber = Source::new(self.settings.lateness_nanos.is_none());
         self
     }
 
-    /// Number of items with stamps that went back, a fault of their source.
+    /// Number of frames and audio blocks that were dropped because their stamps went back, a fault
+    /// of their source.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The source with the older watermark.
+    /// The source from which the caller should read next: the one with the older watermark, if it
+    /// has not ended.
     pub fn next_input(&self) -> NextInput {
         match (self.video.ended, self.audio.ended) {
             (true, true) => NextInput::Ended,
@@ -143,7 +156,8 @@ impl Aligner {
         }
     }
 
-    /// Takes the next input. Frames and blocks with stamps that went back are dropped and counted.
+    /// Adds an input. Frames and audio blocks whose stamps went back are dropped and counted by
+    /// [`Aligner::refused`].
     pub fn push(&mut self, input: AlignInput) {
         match input {
             AlignInput::Faces(frame) => {
@@ -200,6 +214,7 @@ impl Aligner {
         }
     }
 
+    /// Marks the video source as not delivering, and queues the end of its last frame as a moment.
     fn stop_video(&mut self) {
         if std::mem::replace(&mut self.video.delivering, false) && self.video.watermark != NEVER {
             self.video_moments.push_back(VideoMoment::End(
@@ -210,16 +225,18 @@ impl Aligner {
         }
     }
 
+    /// Marks the audio source as not delivering, and queues the end of its last block as a moment.
     fn stop_audio(&mut self) {
         if std::mem::replace(&mut self.audio.delivering, false)
             && let Some(until) = self.sound.until()
         {
-            // A last, incomplete window belongs to the end: no data follows it.
+            // The last, incomplete voice-activity window is processed at the end of the audio,
+            // because no data follows.
             for moment in &mut self.audio_moments {
                 if let AudioMoment::Window(time, kind, _) = moment
                     && *time > until
                 {
-                    (*time, *kind) = (until, Kind::AudioEnd);
+                    (*time, *kind) = (until, MomentKind::AudioEnd);
                 }
             }
             self.audio_moments.push_back(AudioMoment::End(until));
@@ -227,7 +244,8 @@ impl Aligner {
         }
     }
 
-    /// Moves transcripts of a last, incomplete window to the end of the audio.
+    /// Once the audio has stopped, limits `known_at` of the waiting transcripts to its end. It
+    /// could lie later, at the full length of a last, incomplete window.
     fn limit_known_times(&mut self) {
         if let Some(until) = self.sound.until().filter(|_| !self.audio.delivering) {
             for transcript in &mut self.transcript_moments {
@@ -236,8 +254,8 @@ impl Aligner {
         }
     }
 
-    /// The next output that is due. `now`: time on the clock that drives the aligner; offline it
-    /// has no effect on the order.
+    /// The next output that is due; `None` if none is due yet. `now` is the current time of the
+    /// clock that drives the aligner; offline it has no effect on the order.
     pub fn pop(&mut self, now: MediaTime) -> Option<Aligned> {
         let known = self
             .video
@@ -258,33 +276,39 @@ impl Aligner {
         self.ready.pop_front()
     }
 
-    /// Time of the next [`pop`](Aligner::pop) without further input; `None`: only input makes
-    /// outputs due.
+    /// Time at which the next [`pop`](Aligner::pop) may return an output without further input.
+    /// `None`: outputs become due only by further input.
     pub fn next_deadline(&self) -> Option<MediaTime> {
         let lateness = self.settings.lateness_nanos?;
         self.next_moment()
             .map(|(time, _)| time.plus_nanos(lateness))
     }
 
-    fn next_moment(&self) -> Option<(MediaTime, Kind)> {
+    /// Time and kind of the earliest moment that is not processed yet.
+    fn next_moment(&self) -> Option<(MediaTime, MomentKind)> {
         let audio = self.audio_moments.front().map(AudioMoment::time);
-        let video = self.video_moments.front().map(|m| (m.time(), Kind::Video));
-        let boundary = (!self.is_idle()).then(|| (self.boundary(), Kind::Boundary));
+        let video = self
+            .video_moments
+            .front()
+            .map(|m| (m.time(), MomentKind::Video));
+        let boundary = (!self.is_idle()).then(|| (self.boundary(), MomentKind::Boundary));
         let transcripts = self
             .transcript_moments
             .front()
-            .map(|transcript| (transcript.known_at, Kind::Transcript));
+            .map(|transcript| (transcript.known_at, MomentKind::Transcript));
         [audio, transcripts, boundary, video]
             .into_iter()
             .flatten()
             .min()
     }
 
+    /// Time of the next boundary of the grid.
     fn boundary(&self) -> MediaTime {
         MediaTime::from_nanos(self.next_hop.saturating_mul(self.settings.hop_nanos))
     }
 
-    /// Whether there is nothing to show at the grid's next boundary, unless earlier moments add it.
+    /// Whether no clip can be due at the next boundary of the grid, unless earlier moments add
+    /// data.
     fn is_idle(&self) -> bool {
         self.presences.is_empty()
             && self
@@ -293,19 +317,21 @@ impl Aligner {
                 .is_none_or(|voice| !self.has_new_speech(voice) && !self.has_new_transcript(voice))
     }
 
-    fn take(&mut self, time: MediaTime, kind: Kind, now: MediaTime) {
+    /// Processes the moment of this `kind` at `time`. `now` is the current time of the driving
+    /// clock.
+    fn take(&mut self, time: MediaTime, kind: MomentKind, now: MediaTime) {
         self.pass_idle_boundaries(time);
         match kind {
-            Kind::Boundary => {
+            MomentKind::Boundary => {
                 self.next_hop += 1;
                 self.cut_at(time, now);
             }
-            Kind::Audio | Kind::AudioEnd => match self.audio_moments.pop_front() {
+            MomentKind::Audio | MomentKind::AudioEnd => match self.audio_moments.pop_front() {
                 Some(AudioMoment::Window(_, _, activity)) => self.take_activity(activity, time),
                 Some(AudioMoment::End(end)) => self.end_audio(end, now),
                 None => {}
             },
-            Kind::Video => match self.video_moments.pop_front() {
+            MomentKind::Video => match self.video_moments.pop_front() {
                 Some(VideoMoment::Frame(frame, frame_nanos)) => {
                     self.frame_nanos = frame_nanos;
                     self.take_frame(frame, now);
@@ -313,7 +339,7 @@ impl Aligner {
                 Some(VideoMoment::End(end)) => self.end_video(end, now),
                 None => {}
             },
-            Kind::Transcript => {
+            MomentKind::Transcript => {
                 if let Some(transcript) = self.transcript_moments.pop_front() {
                     self.take_transcript(transcript);
                 }
@@ -322,7 +348,7 @@ impl Aligner {
         self.forget_before(time);
     }
 
-    /// If idle, skips to the first boundary at or after `time`.
+    /// If no clip can be due, skips all boundaries before `time`.
     fn pass_idle_boundaries(&mut self, time: MediaTime) {
         if self.is_idle() {
             let hop = self.settings.hop_nanos;
@@ -332,6 +358,7 @@ impl Aligner {
         }
     }
 
+    /// Processes a frame: appearances of subjects, then faces, then losses and merges.
     fn take_frame(&mut self, frame: FramedFaces, now: MediaTime) {
         let time = frame.time;
         self.last_frame = Some(time);
@@ -364,13 +391,13 @@ impl Aligner {
         }
     }
 
-    /// Cuts the clips of the boundary at `time`.
+    /// Cuts the clips that end at the boundary `time`.
     fn cut_at(&mut self, time: MediaTime, now: MediaTime) {
         let window = window_before(time, self.settings.length_nanos);
         if !self.presences.is_empty() && self.last_frame.is_none_or(|last| last < window.start) {
             // No frame for a whole window: no subject is visible any more.
             self.all_depart();
-            // Clips of the previous boundary hold the speech up to it.
+            // The speech before the previous boundary is in the clips of that boundary.
             self.note_absence(time.plus_nanos(-self.settings.hop_nanos));
         }
         let due: Vec<_> = self
@@ -395,8 +422,8 @@ impl Aligner {
                 } else if self.last_speech <= window.start
                     && !self.transcripts.has_off_camera_after(time)
                 {
-                    // A short burst that has left the window, or text from before the face left: no
-                    // clip will hold it.
+                    // The speech is a short burst that has left the window, or the text precedes
+                    // the loss of the face. No clip will contain it.
                     voice.clipped_until = Some(time);
                 }
             }
@@ -404,8 +431,8 @@ impl Aligner {
         }
     }
 
-    /// Drops data that no later clip needs: clips reach back at most a window and two hops before
-    /// `time`. Lip motion and voice activity are kept for [`KEPT_NANOS`].
+    /// Drops data that no later clip needs. Clips reach back at most a window and two hops before
+    /// `time`; lip motion and voice activity are kept for [`KEPT_NANOS`].
     fn forget_before(&mut self, time: MediaTime) {
         let clips_from = time.plus_nanos(-self.settings.length_nanos - 2 * self.settings.hop_nanos);
         let lips_from = clips_from.min(time.plus_nanos(-KEPT_NANOS));
@@ -420,7 +447,7 @@ impl Aligner {
         });
     }
 
-    /// Number of kept items; tests check that it is bounded.
+    /// Number of items in all queues and histories; tests check that it is bounded.
     #[cfg(test)]
     fn held(&self) -> usize {
         self.video_moments.len()
@@ -438,6 +465,7 @@ impl Aligner {
     }
 }
 
+/// Whether this phase ends the presence of a subject.
 fn is_end(phase: SubjectPhase) -> bool {
     matches!(phase, SubjectPhase::Lost | SubjectPhase::Merged)
 }

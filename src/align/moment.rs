@@ -4,15 +4,18 @@ use crate::clip::{FramedFaces, VoiceActivity, samples_to_nanos};
 use crate::speech::WINDOW_SAMPLES;
 use crate::time::MediaTime;
 
-/// The state of one source.
+/// State and watermark of one source: video, audio or the transcriber.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     /// Whether the source is expected to deliver.
     pub delivering: bool,
+    /// Whether the source has ended for good.
     pub ended: bool,
-    /// Time of the newest frame, or of the end of the newest block.
+    /// Time of the newest frame, or end of the newest audio block. For the transcriber: the time up
+    /// to which its transcripts are known.
     pub watermark: MediaTime,
-    /// The shortest distance between two frames so far, in nanoseconds.
+    /// Video: shortest distance between two consecutive frames so far, in nanoseconds. `None`
+    /// before the second frame, and for other sources.
     pub frame_nanos: Option<i64>,
 }
 
@@ -20,6 +23,7 @@ pub(super) struct Source {
 pub(super) const NEVER: MediaTime = MediaTime::from_nanos(i64::MIN);
 
 impl Source {
+    /// A source without data; `enabled`: whether it is expected to deliver.
     pub fn new(enabled: bool) -> Self {
         Source {
             delivering: enabled,
@@ -28,7 +32,8 @@ impl Source {
             frame_nanos: None,
         }
     }
-    /// Time up to which all moments of the source are known.
+    /// Time up to which all moments of the source are known; [`MediaTime::MAX`] if the source is
+    /// not expected to deliver.
     pub fn known_until(&self) -> MediaTime {
         if self.delivering {
             self.watermark
@@ -41,16 +46,19 @@ impl Source {
 /// A moment of the video stream.
 #[derive(Debug)]
 pub(super) enum VideoMoment {
+    /// A frame with its faces, and [`Source::frame_nanos`] at its arrival.
     Frame(FramedFaces, Option<i64>),
-    /// The source stops here.
+    /// The source ended or was lost; the time is the end of its last frame.
     End(MediaTime),
 }
 
 /// A moment of the audio stream.
 #[derive(Debug)]
 pub(super) enum AudioMoment {
-    Window(MediaTime, Kind, VoiceActivity),
-    /// The source stops here.
+    /// A voice-activity window: the time at which it is due, its rank at that time, and its
+    /// activity.
+    Window(MediaTime, MomentKind, VoiceActivity),
+    /// The source ended or was lost; the time is the end of its last block.
     End(MediaTime),
 }
 
@@ -66,26 +74,27 @@ impl VideoMoment {
 
 impl AudioMoment {
     /// A voice-activity window, due at its end. A window that a gap cut short is known only after
-    /// the gap. It is due at its full length, which no watermark passes before the window is known.
+    /// the gap. It is due at the end of its full length, which no watermark passes before the
+    /// window is known.
     pub fn window(activity: VoiceActivity) -> Self {
         let full = activity
             .span
             .start
             .plus_nanos(samples_to_nanos(WINDOW_SAMPLES as i64));
-        AudioMoment::Window(activity.span.end.max(full), Kind::Audio, activity)
+        AudioMoment::Window(activity.span.end.max(full), MomentKind::Audio, activity)
     }
-    /// The time at which the moment is due, and its rank among moments of the same time.
-    pub fn time(&self) -> (MediaTime, Kind) {
+    /// The time at which the moment is due, and its rank among moments of equal time.
+    pub fn time(&self) -> (MediaTime, MomentKind) {
         match self {
             AudioMoment::Window(time, kind, _) => (*time, *kind),
-            AudioMoment::End(time) => (*time, Kind::AudioEnd),
+            AudioMoment::End(time) => (*time, MomentKind::AudioEnd),
         }
     }
 }
 
-/// The kinds of moments, in the order in which those of the same time are processed.
+/// The kinds of moments, in the order in which moments of equal time are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum MomentKind {
     Audio,
     Transcript,
     Boundary,

@@ -12,19 +12,21 @@ use crate::time::{MediaTime, Span};
 pub(super) struct Presence {
     /// Time of the appearance.
     pub since: MediaTime,
-    /// End of the last clip that was cut.
+    /// End of the newest clip of this presence; `None` before the first clip.
     pub clipped_until: Option<MediaTime>,
-    /// Time of the newest observation, usable or not.
+    /// Time of the newest observation (a face in a frame), with or without a crop.
     pub seen: Option<MediaTime>,
-    /// Time of the newest usable observation.
+    /// Time of the newest usable observation: one with a crop.
     usable: Option<MediaTime>,
-    /// The first usable face of each slot. Clips that share a slot share its face and encoding.
+    /// The first usable face in each slot of the face rate, with the number of the slot. Clips that
+    /// share a slot share its face and its embedding.
     faces: VecDeque<(i64, Arc<Face>)>,
-    /// `lip_motion` of every observation.
+    /// Time and `Face::lip_motion` of every kept observation, oldest first.
     lips: VecDeque<(MediaTime, f32)>,
 }
 
 impl Presence {
+    /// Starts a presence at `since`, without observations.
     pub fn new(since: MediaTime) -> Self {
         Presence {
             since,
@@ -36,7 +38,7 @@ impl Presence {
         }
     }
 
-    /// Adds the face of a frame. `rate_hz`: the encoder's face rate.
+    /// Adds the subject's face in one frame. `rate_hz`: slots per second.
     pub fn observe(&mut self, face: Arc<Face>, rate_hz: f64) {
         self.seen = self.seen.max(Some(face.time));
         self.lips.push_back((face.time, face.lip_motion));
@@ -50,7 +52,7 @@ impl Presence {
         }
     }
 
-    /// Drops faces before `faces_from` and lip motion before `lips_from`.
+    /// Drops faces before `faces_from`, and lip motion before `lips_from`.
     pub fn forget(&mut self, faces_from: MediaTime, lips_from: MediaTime) {
         while self.faces.front().is_some_and(|(_, f)| f.time < faces_from) {
             self.faces.pop_front();
@@ -65,13 +67,13 @@ impl Presence {
         self.lips.iter().copied()
     }
 
-    /// Whether there is an observation in `span`, usable or not.
+    /// Whether there is an observation in `span`, with or without a crop.
     pub fn is_seen_in(&self, span: Span) -> bool {
         self.lips.iter().rev().any(|(time, _)| span.contains(*time))
     }
 
-    /// Duration of presence in `span`, in nanoseconds, up to the newest observation, which counts
-    /// for `frame_nanos`.
+    /// Duration of the presence within `span`, in nanoseconds. The presence lasts until
+    /// `frame_nanos` after the newest observation.
     fn present_nanos(&self, span: Span, frame_nanos: i64) -> i64 {
         let until = self
             .seen
@@ -81,13 +83,14 @@ impl Presence {
         until.nanos_since(self.since.max(span.start)).max(0)
     }
 
-    /// Adds the lip motion of a merged track of the same person.
+    /// Adds the lip motion of `other`, a merged track or an earlier presence of the same person.
     fn inherit(&mut self, other: Presence) {
         self.lips.extend(other.lips);
         self.lips.make_contiguous().sort_by_key(|(time, _)| *time);
     }
 
-    /// The faces of `span`, oldest first, and the number of slots without a face.
+    /// The faces in `span`, oldest first, and the number of its slots without a face. `rate_hz`:
+    /// slots per second.
     pub fn faces_in(&self, span: Span, rate_hz: f64) -> (Vec<Arc<Face>>, u32) {
         let slots = span.nanos() as f64 * 1e-9 * rate_hz;
         let mut faces: Vec<_> = self
@@ -105,8 +108,8 @@ impl Presence {
         (faces, u32::try_from(missing).unwrap_or(u32::MAX))
     }
 
-    /// Duration of usable observations that are in no clip, in nanoseconds. The newest one counts
-    /// for `frame_nanos`.
+    /// Time from the end of the newest clip (or the appearance) to the newest usable observation,
+    /// in nanoseconds. That observation lasts for `frame_nanos`.
     pub fn unclipped_nanos(&self, frame_nanos: i64) -> i64 {
         let clipped_until = self.clipped_until.unwrap_or(self.since).max(self.since);
         self.usable.map_or(0, |usable| {
@@ -117,7 +120,7 @@ impl Presence {
         })
     }
 
-    /// Number of kept observations and lip movements.
+    /// Number of kept faces and of kept lip motions, summed.
     #[cfg(test)]
     pub fn held(&self) -> usize {
         self.faces.len() + self.lips.len()
@@ -133,7 +136,8 @@ impl Aligner {
         }
     }
 
-    /// Starts the subject's presence at `time`, and ends that of the off-camera voice.
+    /// Starts the presence of `subject` at `time` if it is not present, and ends the presence of
+    /// the off-camera voice.
     pub(super) fn appear(&mut self, subject: SubjectId, time: MediaTime, now: MediaTime) {
         if self.presences.contains_key(&subject) {
             return;
@@ -148,7 +152,7 @@ impl Aligner {
         self.presences.insert(subject, presence);
     }
 
-    /// Ends the subject's presence at `end`; the frame at `time` reports it.
+    /// Ends the presence of `subject` at `end`. `time`: time of the frame that reports the loss.
     pub(super) fn lose(
         &mut self,
         subject: SubjectId,
@@ -169,7 +173,8 @@ impl Aligner {
         self.note_absence(time);
     }
 
-    /// Moves transcripts and lip motion of `from` to `into`, the surviving track of a merge.
+    /// Moves the transcripts and the lip motion of `from` to `into`, the surviving track of a
+    /// merge.
     pub(super) fn merge(&mut self, from: SubjectId, into: SubjectId) {
         self.transcripts.merge(from, into);
         let before = self.departed.remove(&from);
@@ -178,8 +183,8 @@ impl Aligner {
         }
     }
 
-    /// Whether the subject gets a last clip: at least half a hop of its observations is in no clip.
-    /// Without an earlier clip, a single observation is enough.
+    /// Whether a subject that leaves gets a last clip. At least half a hop of its usable
+    /// observations must be in no clip; without an earlier clip, a single observation is enough.
     fn is_worth_a_last_clip(&self, presence: &Presence) -> bool {
         let first = presence.clipped_until.is_none() && presence.seen.is_some();
         first
@@ -194,7 +199,8 @@ impl Aligner {
         }
     }
 
-    /// Ends every presence at the end of the video, with last clips for the subjects that get one.
+    /// Ends every presence at the end of the video, with last clips for the subjects that are worth
+    /// one.
     pub(super) fn end_video(&mut self, end: MediaTime, now: MediaTime) {
         let due: Vec<_> = self
             .presences
@@ -214,8 +220,9 @@ impl Aligner {
         }
     }
 
+    /// Moves the subject to `departed`, where late transcripts find its lip motion.
     fn depart(&mut self, subject: SubjectId, mut presence: Presence) {
-        // No later clip shows the faces.
+        // No later clip contains its faces.
         presence.faces.clear();
         self.departed.insert(subject, presence);
     }

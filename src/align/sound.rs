@@ -7,6 +7,7 @@ use crate::clip::{AudioBlock, SAMPLE_RATE_HZ, VoiceActivity, samples_to_nanos};
 use crate::speech::SLIP_NANOS;
 use crate::time::{MediaTime, Span};
 
+/// Duration of one sample at 16 kHz, in nanoseconds.
 const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
 /// The kept audio blocks in order of arrival, and the voice activity up to the current moment.
@@ -14,28 +15,29 @@ const SAMPLE_NANOS: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 pub(super) struct AudioHistory {
     blocks: VecDeque<AudioBlock>,
     activity: VecDeque<VoiceActivity>,
-    /// End of the newest block.
+    /// End of the newest block; `None` before the first block.
     until: Option<MediaTime>,
 }
 
-/// Samples of a span, on a 16 kHz grid that starts at the span.
+/// The samples of one span. The first sample is at the start of the span.
 #[derive(Debug)]
 pub(super) struct Cut {
     /// Mono samples at 16 kHz; zeros where no sound was captured.
     pub samples: Arc<[f32]>,
-    /// Length of the parts without sound.
+    /// Total length of the parts of the span without captured sound, in nanoseconds.
     pub missing_nanos: i64,
-    /// End of the newest sample that was captured.
+    /// End of the newest captured sample in the span.
     pub newest: MediaTime,
 }
 
 impl AudioHistory {
-    /// End of the newest block.
+    /// End of the newest block; `None` before the first block.
     pub fn until(&self) -> Option<MediaTime> {
         self.until
     }
 
-    /// Takes the next block. Returns `false`, and drops the block, if its stamp went back.
+    /// Adds the next block. Returns `false`, and drops the block, if it starts before the end of
+    /// the previous one by more than [`SLIP_NANOS`].
     pub fn push(&mut self, block: AudioBlock) -> bool {
         if self
             .until
@@ -86,7 +88,7 @@ impl AudioHistory {
             .sum()
     }
 
-    /// Whether there was speech at `time`; `None` without a voice-activity window.
+    /// Whether there was speech at `time`; `None` if no voice-activity window contains `time`.
     pub fn is_speech(&self, time: MediaTime) -> Option<bool> {
         let next = self.activity.partition_point(|a| a.span.start <= time);
         let window = &self.activity[next.checked_sub(1)?];
@@ -95,14 +97,15 @@ impl AudioHistory {
 
     /// The samples of `span`; `None` if none was captured.
     ///
-    /// The newest block is placed by its stamp, and contiguous blocks directly before it, so that
-    /// slewed stamps cause neither gaps nor overlaps.
+    /// The newest block is placed by its stamp. Contiguous earlier blocks are placed directly
+    /// before it, so that slewed stamps cause neither gaps nor overlaps.
     pub fn cut(&self, span: Span) -> Option<Cut> {
         let count = usize::try_from((span.nanos() + SAMPLE_NANOS / 2) / SAMPLE_NANOS)
             .expect("a span does not end before it starts");
         let mut samples = vec![0.0; count];
         let (mut captured, mut newest) = (0, None);
-        // Start of the following block: its stamp, and its place in samples from the span's start.
+        // The block that follows in time: its stamp, and its index in samples from the span's
+        // start.
         let mut after: Option<(MediaTime, i64)> = None;
         for block in self.blocks.iter().rev() {
             if block.time >= span.end {

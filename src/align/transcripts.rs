@@ -8,10 +8,10 @@ use crate::clip::{Absence, ClipText, OwnedTranscript, SubjectId, Transcript, Tra
 use crate::speech::TranscriptSpan;
 use crate::time::{MediaTime, Span};
 
-/// Most words per second of a clip, above any human rate. More words in a client's transcript are
-/// not speech; without a limit their encoding would delay all other work.
+/// Largest number of words per second in a clip, above any human rate. More words in a client's
+/// transcript are not speech; without a limit their encoding would delay all other work.
 const WORDS_PER_SECOND: i64 = 16;
-/// Letters of a word that are kept.
+/// Number of characters that are kept of each word.
 const MAX_LETTERS: usize = 64;
 
 /// Transcripts that later clips may contain.
@@ -23,8 +23,8 @@ pub(super) struct Transcripts {
 }
 
 impl Transcripts {
-    /// Adds a transcript and removes the partials that it supersedes. `off_camera`: it is
-    /// attributed to no visible subject.
+    /// Adds a transcript and removes the partials that it supersedes. `off_camera`: whether the
+    /// transcript is attributed to no visible subject.
     fn push(&mut self, owned: OwnedTranscript, off_camera: bool) {
         let transcript = &owned.transcript;
         let span = TranscriptSpan::from_transcript(transcript);
@@ -46,7 +46,7 @@ impl Transcripts {
         self.off_camera_at.is_some_and(|at| at > time)
     }
 
-    /// Assigns the transcripts of `from` to `into`.
+    /// Reassigns the transcripts of `from` to `into`.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
         for owned in &mut self.kept {
             for subject in [&mut owned.owner, &mut owned.transcript.subject] {
@@ -57,11 +57,13 @@ impl Transcripts {
         }
     }
 
-    /// The words of `span` with a `wanted` owner, in spoken order. A word belongs to the span that
-    /// contains its middle. Only the newest words are kept, up to [`WORDS_PER_SECOND`].
+    /// The words in `span` of transcripts with a `wanted` owner, in spoken order. A word is in the
+    /// span that contains its middle. Beyond [`WORDS_PER_SECOND`], only the newest words are
+    /// returned.
     ///
     /// # Errors
-    /// There is no word, or no word of a wanted owner.
+    /// [`Absence::NotOwner`] if all words in `span` have other owners, [`Absence::NoTranscript`] if
+    /// there are none.
     pub fn cut(
         &self,
         span: Span,
@@ -111,14 +113,15 @@ impl Transcripts {
     }
 }
 
+/// The first [`MAX_LETTERS`] characters of `word`.
 fn first_letters(word: &str) -> &str {
     let end = word.char_indices().nth(MAX_LETTERS);
     end.map_or(word, |(end, _)| &word[..end])
 }
 
-/// Whether the text modality may use the transcript. A partial of the daemon's own transcriber
-/// needs posteriors: without them no rule has filtered it, and noise must not yield words. Clients
-/// filter their own transcripts.
+/// Whether the text modality may use the transcript. Partials of the daemon's own transcriber need
+/// word confidences: without them, words that it heard in noise cannot be filtered. Clients filter
+/// their own transcripts.
 fn is_evidence(transcript: &Transcript) -> bool {
     transcript.is_final
         || transcript.source != TranscriptSource::Daemon
@@ -141,21 +144,21 @@ impl Aligner {
         self.ready.push_back(Aligned::Transcript(owned));
     }
 
-    /// Whether an off-camera transcript has arrived since the voice's last clip.
+    /// Whether an off-camera transcript became known since the last clip of the off-camera voice.
     pub(super) fn has_new_transcript(&self, voice: &Presence) -> bool {
         self.transcripts
             .off_camera_at
             .is_some_and(|at| at > voice.clipped_until.unwrap_or(voice.since).max(voice.since))
     }
 
-    /// The words of the off-camera voice in `span`.
+    /// The words of the off-camera voice in `span`. The error is the reason why there are none.
     pub(super) fn off_camera_text(&self, span: Span) -> Result<ClipText, Absence> {
         self.transcripts
             .cut(span, |owner| self.is_off_camera(owner))
     }
 
-    /// Whether the owner is not visible. A departed subject gets no clips: its words belong to the
-    /// off-camera voice.
+    /// Whether the owner of a transcript is not visible. A departed subject gets no clips, so its
+    /// words belong to the off-camera voice.
     fn is_off_camera(&self, owner: Option<SubjectId>) -> bool {
         owner.is_none_or(|owner| owner == SubjectId::Voice || !self.presences.contains_key(&owner))
     }

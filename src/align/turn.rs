@@ -9,13 +9,14 @@ use crate::time::{MediaTime, Span};
 /// The open speech turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
+    /// Start of the turn's first window with speech.
     pub start: MediaTime,
-    /// End of the newest speech.
+    /// End of the newest window with speech in the turn.
     pub last_speech: MediaTime,
 }
 
 impl Aligner {
-    /// Processes a voice-activity window at `time`: it starts, continues or ends the turn.
+    /// Adds a voice-activity window that is due at `time`. It starts, continues or ends the turn.
     pub(super) fn take_activity(&mut self, activity: VoiceActivity, time: MediaTime) {
         self.sound.push_activity(activity);
         if self
@@ -47,6 +48,7 @@ impl Aligner {
         }
     }
 
+    /// Closes the open turn, if there is one, and outputs its end with its owner at `time`.
     fn end_turn(&mut self, time: MediaTime) {
         if let Some(turn) = self.turn.take() {
             let owner = self.turn_owner(turn.start, time);
@@ -58,12 +60,12 @@ impl Aligner {
         }
     }
 
-    /// The speaker of a turn or transcript from `start` to `time`; `None` if it is unknown.
+    /// The owner of a turn or transcript from `start` to `time`; `None` if it is unknown.
     ///
-    /// A subject owns it if its probability exceeds that of all others together; the subject may
-    /// have left meanwhile. A subject that was seen alone owns it if it was present for at least
-    /// half of that time. Otherwise it belongs to the off-camera voice if no face is present. Of a
-    /// long turn only the newest part counts, for which all data is kept.
+    /// A subject owns the turn if its probability exceeds 0.5; it may have left meanwhile. A
+    /// subject that was the only one seen owns it if it was present for at least half of the time.
+    /// Otherwise the off-camera voice owns it if no face is present. Of a long turn only the newest
+    /// [`KEPT_NANOS`] count, for which all data is kept.
     pub(super) fn turn_owner(&self, start: MediaTime, time: MediaTime) -> Option<SubjectId> {
         let span = Span::new(start.min(time).max(time.plus_nanos(-KEPT_NANOS)), time);
         let candidates = self.candidates().chain(self.departed());
@@ -81,7 +83,7 @@ impl Aligner {
         owner.or_else(|| self.presences.is_empty().then_some(SubjectId::Voice))
     }
 
-    /// The subjects that are present, the possible speakers of a turn.
+    /// The subjects that are present: the candidates for the attribution of a voice.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (SubjectId, &Presence)> {
         self.presences
             .iter()
@@ -94,19 +96,21 @@ impl Aligner {
         self.end_turn(end);
         if let Some(mut voice) = self.voice.take() {
             self.flush_voice(&voice, end, true, now);
-            // Speech that is too short for a clip is not kept waiting: no more will follow.
+            // Speech that is too short for a clip does not stay pending, because no more will
+            // follow.
             voice.clipped_until = voice.clipped_until.max(Some(end));
             self.voice = Some(voice);
         }
     }
 
-    /// Whether there was speech since the voice's last clip.
+    /// Whether there was speech since the last clip of the off-camera voice.
     pub(super) fn has_new_speech(&self, voice: &Presence) -> bool {
         self.last_speech > voice.clipped_until.unwrap_or(voice.since).max(voice.since)
     }
 
-    /// Cuts a last clip of the off-camera voice at `end`, if there is enough speech since the clip
-    /// before it.
+    /// Cuts a last clip of the off-camera voice at `end` if there is enough new speech since its
+    /// previous clip. `source_ended`: whether the audio has ended, so that any first speech is
+    /// enough.
     pub(super) fn flush_voice(
         &mut self,
         voice: &Presence,

@@ -6,12 +6,15 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+/// Identifier of the EBML header, with which a Matroska file begins.
 const EBML: u32 = 0x1A45_DFA3;
+/// Identifier of the segment, which contains the media of a Matroska file.
 const SEGMENT: u32 = 0x1853_8067;
+/// Identifier of a cluster, a group of blocks in the segment.
 const CLUSTER: u32 = 0x1F43_B675;
 
-/// Byte offset of a second recording that a demuxer does not reach. `None`: there is none, or the
-/// file is neither Matroska nor Ogg.
+/// Byte offset of a second recording that a demuxer does not reach. `None` if there is none, or if
+/// the file is neither Matroska nor Ogg.
 pub(super) fn second_recording(path: &Path) -> Option<u64> {
     let file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -24,8 +27,8 @@ pub(super) fn second_recording(path: &Path) -> Option<u64> {
     }
 }
 
-/// Offset of the first chain that reuses the serial number of an earlier stream. A demuxer takes it
-/// for the same stream; chains with serial numbers of their own are played.
+/// Byte offset of the first Ogg chain that reuses the serial number of an earlier stream. A demuxer
+/// takes that chain for the earlier stream and stops; chains with new serial numbers are played.
 fn second_chain(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     let (mut numbers, mut is_among_data, mut at) = (BTreeSet::new(), false, 0);
     while at < length {
@@ -50,6 +53,7 @@ fn second_chain(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     None
 }
 
+/// Byte offset of a second EBML header in a Matroska file of `length` bytes.
 fn second_matroska(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     let mut at = 0;
     while at < length {
@@ -67,8 +71,8 @@ fn second_matroska(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     None
 }
 
-/// Identifier and size of an element, and the length of both in bytes. The size is `None` where it
-/// is unknown.
+/// Reads the head of a Matroska element: its identifier, the size of its content in bytes (`None`
+/// if unknown), and the length of the head in bytes.
 fn element(reader: &mut impl Read) -> Option<(u32, Option<u64>, u64)> {
     let (id, id_length, _) = number(reader, 4, true)?;
     let (size, size_length, is_unknown) = number(reader, 8, false)?;
@@ -76,8 +80,9 @@ fn element(reader: &mut impl Read) -> Option<(u32, Option<u64>, u64)> {
     Some((u32::try_from(id).ok()?, size, id_length + size_length))
 }
 
-/// A variable-length number of at most `longest` bytes, with or without its marker bit: its value,
-/// its length in bytes, and whether all its bits are ones.
+/// Reads a variable-length EBML number of at most `longest` bytes, with its marker bit if
+/// `keep_marker`. Returns its value, its length in bytes, and whether all its bits are ones (an
+/// unknown size).
 fn number(reader: &mut impl Read, longest: u32, keep_marker: bool) -> Option<(u64, u64, bool)> {
     let mut bytes = [0u8; 8];
     reader.read_exact(&mut bytes[..1]).ok()?;
@@ -100,7 +105,7 @@ fn number(reader: &mut impl Read, longest: u32, keep_marker: bool) -> Option<(u6
 mod tests {
     use super::*;
 
-    /// An EBML header and a segment of one cluster with six bytes.
+    /// A Matroska file: an EBML header, and a segment of one cluster with six bytes.
     fn recording(is_size_known: bool) -> Vec<u8> {
         let cluster = [&[0x1F, 0x43, 0xB6, 0x75, 0x86][..], &[7; 6]].concat();
         let size = if is_size_known {
@@ -120,7 +125,7 @@ mod tests {
         second_recording(file.path())
     }
 
-    /// Pages of a stream: the first page and one data page.
+    /// Two Ogg pages of the stream with serial number `number`: the first page and one data page.
     fn stream(number: u8) -> Vec<u8> {
         let page = |kind: u8| {
             let mut page = b"OggS".to_vec();

@@ -8,7 +8,7 @@ use gstreamer::prelude::*;
 use super::CaptureError;
 use super::pipeline::init;
 
-/// Whether this GStreamer element is installed.
+/// Whether the GStreamer element `name` is installed.
 pub fn has_element(name: &str) -> bool {
     init();
     gst::ElementFactory::find(name).is_some()
@@ -17,7 +17,7 @@ pub fn has_element(name: &str) -> bool {
 /// Decodes every picture and sample of the file as fast as GStreamer can, and discards them.
 ///
 /// # Errors
-/// [`CaptureError::Unreadable`].
+/// [`CaptureError::Unreadable`] if the file cannot be decoded.
 pub fn bare_decode(path: &Path) -> Result<(), CaptureError> {
     init();
     let unreadable = |reason: String| CaptureError::Unreadable {

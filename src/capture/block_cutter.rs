@@ -1,32 +1,33 @@
 //! Cutting of decoded sound into blocks of one size. Buffers are joined by their stamps into one
-//! count of samples.
+//! continuous count of samples.
 
 use std::sync::Arc;
 
 use crate::clip::{SAMPLE_RATE_HZ, samples_to_nanos};
 
-/// Samples of one block: 20 ms.
+/// Number of samples in one block: 20 ms.
 pub(super) const BLOCK_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 50;
 
-/// Largest difference between a stamp and the count of samples that is joined, in samples: it is
-/// rounding or jitter. A larger difference is a gap and is kept.
+/// Largest difference between a stamp and the count of samples, in samples (40 ms), that is treated
+/// as rounding or jitter. A larger difference is a gap and is kept.
 const JOIN_SAMPLES: i64 = SAMPLE_RATE_HZ as i64 * 40 / 1000;
 
 /// Cuts samples into blocks. Block boundaries depend on the sound alone, not on how the container
 /// packed it.
 #[derive(Debug, Default)]
 pub(super) struct BlockCutter {
-    /// Position of the first sample in `pending`, counted from time 0; `None` before the first.
+    /// Position of the first pending sample, in samples at 16 kHz since time 0; `None` before the
+    /// first buffer.
     start: Option<i64>,
     pending: Vec<f32>,
 }
 
-/// A block: the position of its first sample in samples, and its samples.
+/// A block: the position of its first sample, in samples at 16 kHz since time 0, and its samples.
 pub(super) type CutBlock = (i64, Arc<[f32]>);
 
 impl BlockCutter {
-    /// Adds samples that begin at `nanos`. Complete blocks go to `emit`, which returns whether to
-    /// continue.
+    /// Adds mono samples at 16 kHz that begin at `nanos`, and passes complete blocks to `emit`.
+    /// `emit` returns whether to continue; `push` returns `false` if it did not.
     pub fn push(
         &mut self,
         nanos: i64,
@@ -45,7 +46,7 @@ impl BlockCutter {
                 }
                 self.start = Some(stamped);
             }
-            // Overlapping samples were delivered before: time never goes back.
+            // Samples that overlap earlier ones were delivered before: time never goes back.
             Some(expected) => {
                 samples = &samples[samples.len().min((expected - stamped) as usize)..]
             }
@@ -63,7 +64,7 @@ impl BlockCutter {
         true
     }
 
-    /// Emits the remaining samples as a shorter block.
+    /// Passes the remaining samples to `emit` as a shorter block. Returns `false` if `emit` did.
     pub fn flush(&mut self, mut emit: impl FnMut(CutBlock) -> bool) -> bool {
         match self.start {
             Some(start) if !self.pending.is_empty() => {
@@ -75,7 +76,7 @@ impl BlockCutter {
     }
 }
 
-/// The sample nearest to `nanos`.
+/// Index of the sample at 16 kHz that is nearest to `nanos` nanoseconds.
 fn position(nanos: i64) -> i64 {
     let sample = samples_to_nanos(1);
     (nanos + sample / 2).div_euclid(sample)

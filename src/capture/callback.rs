@@ -13,54 +13,55 @@ use super::health::SourceCounters;
 use super::resample::nanos;
 use crate::time::monotonic_nanos;
 
-/// Smallest capacity of the ring, for a thread that drains it late.
+/// Smallest capacity of the ring, in milliseconds of sound, for a thread that drains it late.
 const RING_MILLIS: usize = 500;
-/// Smallest capacity of the ring in blocks of the device: a block larger than the ring would always
-/// be lost.
+/// Smallest capacity of the ring, in blocks of the device. A block larger than the ring would
+/// always be lost.
 const RING_BLOCKS: usize = 4;
-/// Largest block of a device that chooses the block size itself.
+/// Longest expected block, in milliseconds, of a device that chooses the block size itself.
 const LARGEST_BLOCK_MILLIS: usize = 2000;
 
-/// The stamp of one callback's block.
+/// The stamp of the samples that one callback wrote into the ring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BlockStamp {
-    /// Samples that were lost to a full ring since the previous block.
+    /// Number of samples that were lost to a full ring between the previous block and this one.
     pub lost_before: u32,
-    /// Number of samples in the ring.
+    /// Number of samples of the block in the ring.
     pub samples: u32,
     /// Capture time of the first sample, in nanoseconds of the monotonic clock.
     pub first_captured_nanos: i64,
 }
 
-/// Signals from the stream's callbacks to the thread.
+/// Signals from the callbacks of an input stream to the microphone's thread.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    /// Number of overruns and underruns of the device.
+    /// Number of overruns and underruns of the device, and of blocks lost to a full ring.
     pub xruns: AtomicU64,
     /// Whether the stream has failed and must be opened again.
     pub broken: AtomicBool,
-    /// The reason of the failure.
+    /// The reason of the failure, for `status`.
     pub reason: Mutex<Option<String>>,
-    /// The channel that replaced the mix, counted from 1; 0 for none.
+    /// Number of the channel that replaced the mix, counted from 1; 0: none since the last reading.
     pub selected_channel: AtomicU32,
 }
 
-/// Reduces several channels to one.
+/// Reduces the channels of a microphone to one.
 #[derive(Clone, Debug)]
 pub(super) struct ChannelMixer {
     pub downmix: Downmix,
-    /// Detector of phase cancellation, if `audio.channel` is `auto`.
+    /// Detector of phase cancellation; present only if `audio.channel` is `auto`.
     pub detector: Option<CancellationDetector>,
 }
 
-/// The thread's half of the ring: the consumer.
+/// The reading end of the ring, used by the microphone's thread.
 pub(super) struct RingReader {
     pub samples: HeapCons<f32>,
     pub stamps: HeapCons<BlockStamp>,
 }
 
 impl RingReader {
-    /// Appends the samples of the block `stamp` to `samples`, with unusable samples silenced.
+    /// Appends the samples of the block with this `stamp` to `samples`. Samples that are not finite
+    /// or too large are silenced and counted in `counters`.
     pub fn read_block(
         &mut self,
         stamp: BlockStamp,
@@ -74,6 +75,7 @@ impl RingReader {
     }
 }
 
+/// Creates the ring between the callback and the microphone's thread.
 fn split_ring(
     config: StreamConfig,
     mixer: ChannelMixer,
@@ -98,8 +100,8 @@ fn split_ring(
     (writer, RingReader { samples, stamps })
 }
 
-/// Opens the input stream of `device`, whose callback writes samples of `format` into the returned
-/// ring. The stream does not run yet.
+/// Opens the input stream of `device`, without starting it. Its callback converts samples of
+/// `format` to mono `f32` and writes them into the returned ring.
 pub(super) fn build(
     device: &cpal::Device,
     config: StreamConfig,
@@ -123,6 +125,7 @@ pub(super) fn build(
     Ok((stream, ring))
 }
 
+/// Opens the stream for the device's sample type `T`.
 fn stream<T: SizedSample>(
     device: &cpal::Device,
     config: StreamConfig,
@@ -148,7 +151,7 @@ where
     )
 }
 
-/// The callback's half of the ring: the producer. It never blocks, allocates or logs.
+/// The writing end of the ring, used by the callback. It never blocks, allocates or logs.
 pub(super) struct CallbackWriter {
     samples: HeapProd<f32>,
     stamps: HeapProd<BlockStamp>,
@@ -160,6 +163,8 @@ pub(super) struct CallbackWriter {
 }
 
 impl CallbackWriter {
+    /// Mixes the interleaved samples `data` to mono and writes them into the ring.
+    ///
     /// The last sample is assumed to be captured now. The age that the host reports is not used:
     /// PulseAudio's ALSA plugin reported 730 ms, falling to 13 ms within a second, for samples that
     /// arrived evenly. [`crate::time::ClockMap`] removes the varying delays.

@@ -32,43 +32,52 @@ use super::tracks::ChannelSelection;
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Time limit from the opening of a source to its first data. From there the first picture may take
-/// up to the longest stall limit: network cameras send a key frame only every few seconds.
+/// Time limit from the opening of a source to its first data, in nanoseconds. From then on, the
+/// first picture may take up to the longest stall limit: network cameras send a key frame only
+/// every few seconds.
 const OPENING_NANOS: i64 = 10_000_000_000;
+/// Longest pause between two attempts to open a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The same for `auto` before the first picture was delivered: each attempt queries every video
-/// device of the machine.
+/// Longest pause between two attempts for `auto` before its first picture. Each attempt queries
+/// every video device of the machine.
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(3);
-/// How long video may stall while sound continues.
+/// Time for which video may stall, while sound continues, before the source is opened again.
 const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(10);
+/// Longest time for which video may stall, while sound continues, before the source is opened
+/// again. The time doubles from [`FIRST_REOPEN_DELAY`] with each such reopening.
 const LONGEST_REOPEN_DELAY: Duration = Duration::from_secs(300);
 
-/// A video source that reconnects by itself.
+/// A video source, with its sound track if wanted, that is reopened after each loss.
 pub(super) struct Camera {
     spec: VideoSpec,
+    /// Delivery of the pictures; `None` if they are not wanted.
     frames: Option<FrameDelivery>,
+    /// Delivery of the sound track; `None` if it is not wanted.
     sound: Option<SoundDelivery>,
     clock: Arc<SystemClock>,
     health: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
     channel: ChannelSelection,
+    /// Time for which video may stall, while sound continues, before the next reopening.
     reopen_delay: Duration,
 }
 
-/// One wanted track of a running pipeline.
+/// State of one wanted track of a running pipeline.
 struct TrackMonitor<'a> {
     kind: Kind,
+    /// Name of the track's items in messages, such as `pictures`.
     what: &'static str,
     gauge: &'a SourceGauge,
     stall: StallDetector,
-    /// The decoder's error message.
+    /// Error message of the track's decoder, if the decoder failed.
     broken: Option<String>,
-    /// Reason and time of the loss.
+    /// Reason and time of the loss; `None` while the track is not lost.
     lost: Option<(String, MediaTime)>,
 }
 
 impl TrackMonitor<'_> {
-    /// Updates the stall state from the track's counters, and the source health on a loss.
+    /// Updates the stall state from the progress of the track, and sets the source health on a
+    /// loss.
     fn update(&mut self, track: Track, health: &SourceHealth, now: MediaTime) {
         self.stall.observe(track.samples, now);
         let why = self.broken.clone().or_else(|| {
@@ -87,6 +96,7 @@ impl TrackMonitor<'_> {
 }
 
 impl Camera {
+    /// Prepares the capture of `spec`, which [`Camera::run`] starts.
     pub fn new(
         spec: VideoSpec,
         frames: Option<FrameDelivery>,
@@ -107,7 +117,7 @@ impl Camera {
         }
     }
 
-    /// Selects the channel of its sound track.
+    /// Selects the channel of the source's sound track.
     pub fn with_channel(self, channel: ChannelSelection) -> Self {
         Camera { channel, ..self }
     }
@@ -148,6 +158,7 @@ impl Camera {
         }
     }
 
+    /// Sets the state and its reason for video, and for sound if it is wanted.
     fn report(&self, state: SourceState, reason: Option<String>) {
         if self.sound.is_some() {
             self.health.set(&self.health.audio, state, reason.clone());
@@ -155,7 +166,7 @@ impl Camera {
         self.health.set(&self.health.video, state, reason);
     }
 
-    /// Runs one pipeline from its opening to its end. Returns whether it delivered anything, and
+    /// Runs one pipeline from its opening to its end. Returns whether it delivered any data, and
     /// the reason of its end.
     fn attempt(&mut self) -> (bool, Loss) {
         let pipeline = gst::Pipeline::new();
@@ -176,8 +187,8 @@ impl Camera {
         if let Err(error) = source::build(&self.spec, &pipeline, &linker) {
             return (false, Loss::unavailable(error.to_string()));
         }
-        // GStreamer's system clock reads CLOCK_MONOTONIC, as ours does. Its base time is set here,
-        // so that stamps follow exactly.
+        // GStreamer's system clock and [`SystemClock`] both read CLOCK_MONOTONIC. The base time is
+        // set here, so that stamps follow exactly.
         let gst_clock = gst::SystemClock::obtain();
         pipeline.use_clock(Some(&gst_clock));
         pipeline.set_start_time(gst::ClockTime::NONE);
@@ -248,6 +259,7 @@ impl Camera {
         (delivered, loss)
     }
 
+    /// A map with offsets 0. `pacing`: the clock to which playback is paced, if it is.
     fn running_time(&self, pacing: Option<Arc<SystemClock>>) -> Arc<RunningTimeMap> {
         Arc::new(RunningTimeMap {
             stamp_offset: AtomicI64::new(0),
@@ -257,7 +269,8 @@ impl Camera {
         })
     }
 
-    /// Monitors a running pipeline until it has to be shut down.
+    /// Monitors a running pipeline until it has to be shut down, and returns the reason.
+    /// `has_failed`: whether the pipeline failed to start.
     fn monitor(
         &mut self,
         pipeline: &gst::Pipeline,
@@ -279,7 +292,7 @@ impl Camera {
             );
             match message.as_ref().map(|message| (message, message.view())) {
                 Some((message, gst::MessageView::Error(error))) => {
-                    let loss = Loss::of_error(error, missing.as_deref(), &self.spec);
+                    let loss = Loss::from_error(error, missing.as_deref(), &self.spec);
                     let kind = linker.broken_track(message);
                     match monitors.iter_mut().find(|track| Some(track.kind) == kind) {
                         Some(track) => track.broken = Some(loss.reason),
@@ -320,7 +333,8 @@ impl Camera {
         }
     }
 
-    /// The reason to open the source again, if there is one.
+    /// The reason to open the source again; `None` to keep it open. `has_pictures`: whether the
+    /// source has a video track.
     fn reopen_reason(
         &mut self,
         monitors: &[TrackMonitor<'_>],

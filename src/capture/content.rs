@@ -9,19 +9,19 @@ use gstreamer as gst;
 use super::container::photo;
 use super::pipeline::init;
 
-/// Bytes that are examined: as many as GStreamer's own type finding reads of most files.
-const HEAD_BYTES: u64 = 1 << 16;
+/// Number of bytes that are examined: as many as GStreamer's own type finding reads of most files.
+const EXAMINED_BYTES: u64 = 1 << 16;
 /// File name extensions of video and sound files.
 const EXTENSIONS: [&str; 24] = [
     "aac", "aif", "aiff", "asf", "avi", "flac", "flv", "m2ts", "m4a", "m4v", "mka", "mkv", "mov",
     "mp3", "mp4", "mpeg", "mpg", "mts", "oga", "ogg", "ogv", "ts", "wav", "webm",
 ];
 
-/// Whether the file holds moving pictures or sound. False for photos, for a camera's thumbnails and
-/// for files that cannot be read.
+/// Whether the file holds moving pictures or sound. `false` for photos, for a camera's thumbnails
+/// and for files that cannot be read.
 pub fn is_recording(path: &Path) -> bool {
     let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    let read = File::open(path).and_then(|file| file.take(EXAMINED_BYTES).read_to_end(&mut head));
     if read.is_err() || photo(&head).is_some() {
         return false;
     }
@@ -34,6 +34,8 @@ pub fn is_recording(path: &Path) -> bool {
     probability >= gst::TypeFindProbability::Likely && name.is_some_and(|name| is_media(name, path))
 }
 
+/// Whether the media type `name`, detected in the file at `path`, is one of moving pictures or
+/// sound.
 fn is_media(name: &str, path: &Path) -> bool {
     let with_sound_or_pictures = [
         "application/ogg",
@@ -46,15 +48,16 @@ fn is_media(name: &str, path: &Path) -> bool {
     name.starts_with("video/")
         || name.starts_with("audio/")
         || with_sound_or_pictures.contains(&name)
-        // A motion-JPEG dump begins as a photo does.
+        // A motion-JPEG dump begins like a photo and is detected by its extension.
         || name == "image/jpeg" && ["mjpeg", "mjpg"].contains(&&*extension(path))
 }
 
-/// Whether the extension of the file name is one of a recording.
+/// Whether the file name has the extension of a video or sound file.
 pub fn is_named_as_recording(path: &Path) -> bool {
     EXTENSIONS.contains(&&*extension(path))
 }
 
+/// The extension of the file name in lower case; empty if there is none.
 fn extension(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default();
     extension.to_string_lossy().to_lowercase()

@@ -15,9 +15,10 @@ pub(super) enum Kind {
 /// A decoded picture: I420, square pixels, upright.
 #[derive(Debug)]
 pub(super) struct DecodedPicture {
-    /// Nanoseconds since the start of the recording or of the pipeline; `None`: the stream has no
-    /// stamp for it.
+    /// Time of the picture, in nanoseconds since the start of the recording or of the pipeline;
+    /// `None` if the stream has no stamp for it.
     pub running_nanos: Option<i64>,
+    /// Display time in nanoseconds; `None` if it is unknown.
     pub duration_nanos: Option<i64>,
     pub picture: Picture,
 }
@@ -25,22 +26,23 @@ pub(super) struct DecodedPicture {
 /// Decoded sound: mono samples at 16 kHz.
 #[derive(Debug)]
 pub(super) struct DecodedSound {
-    /// Nanoseconds of the first sample, as in [`DecodedPicture::running_nanos`].
+    /// Time of the first sample, in nanoseconds as in [`DecodedPicture::running_nanos`].
     pub running_nanos: Option<i64>,
     pub samples: Vec<f32>,
 }
 
-/// The error of a sink whose receiver is gone, or which has to stop.
+/// Error of a [`Sink`]: its receiver is gone, or capture is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 /// Receives the decoded media of one track, on a decoder's thread. A call blocks for backpressure.
 pub(super) trait Sink<T>: Send + 'static {
+    /// Sends one item on; an error ends the track.
     fn deliver(&mut self, item: T) -> Result<(), Closed>;
 
-    /// Sends items that are held back, at the end of the track.
+    /// Sends the items that are held back. Called at the end of the track.
     fn flush(&mut self) {}
 
-    /// Closes the receiver's end of the stream.
+    /// Ends the stream for the receiver.
     fn close(&mut self);
 }

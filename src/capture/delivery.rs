@@ -16,43 +16,48 @@ use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// Pictures later than this are dropped, nanoseconds. By then a whole window of the usual length
-/// has passed without them. A decoder this far behind hardly catches up while later stages work on
+/// Lateness in nanoseconds above which pictures are dropped: a whole window of the usual length has
+/// passed without them. A decoder this far behind hardly catches up while later stages work on
 /// stale pictures, and the reason for missing faces would not be visible.
 const TOO_LATE_NANOS: i64 = 2_000_000_000;
-/// Below this lateness delivery resumes, nanoseconds. The hysteresis keeps a source at the limit
+/// Lateness in nanoseconds below which delivery resumes. The hysteresis keeps a source at the limit
 /// from alternating.
 const CAUGHT_UP_NANOS: i64 = 1_000_000_000;
 
-/// Sends frames. It outlives a pipeline: its count continues when a source is opened again or a
-/// recording is looped.
+/// Stamps, paces and sends the frames of one source. It outlives a pipeline: the numbering of
+/// frames continues when the source is opened again or the recording is looped.
 #[derive(Debug)]
 pub(super) struct FrameDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<VideoFrame>>,
     pub running_time: Arc<RunningTimeMap>,
     pub health: Arc<SourceHealth>,
-    /// Upper limit of stamps: a camera's clock that runs ahead is not trusted.
+    /// Clock whose current time is the upper limit of stamps, because a camera's clock may run
+    /// ahead.
     pub live_clock: Option<Arc<SystemClock>>,
     /// Clock against which lateness is measured, for live playback of any source. `None`: no
     /// picture is late.
     pub lateness_clock: Option<Arc<SystemClock>>,
+    /// Whether pictures are being dropped because they are too late.
     is_late: bool,
     next_index: u64,
     last: Option<MediaTime>,
-    /// End of the newest frame in running time: the recording's length.
+    /// End of the newest frame of the pass, in nanoseconds of running time: the recording's length.
     pub end_nanos: i64,
+    /// Interval between the last two pictures, in nanoseconds.
     last_gap_nanos: i64,
+    /// Running time of the last picture, in nanoseconds.
     last_running: Option<i64>,
-    /// The picture of the pass, while it is the only one.
+    /// The first picture of the current pass, as long as the pass has no other one.
     still: Option<Arc<Picture>>,
+    /// Index of the first frame of the current pass over the source.
     pass_began: u64,
     stamps: PictureStamps,
     outliers: OutlierFilter<DecodedPicture>,
     has_warned_of_stamps: bool,
 }
 
-/// Rate at which a still picture is repeated.
+/// Rate at which a still picture is repeated, in Hz.
 const STILL_HZ: u64 = 15;
 
 impl FrameDelivery {
@@ -81,8 +86,8 @@ impl FrameDelivery {
         }
     }
 
-    /// Prepares for the next pass over the source: stamps start anew, the numbering of frames goes
-    /// on.
+    /// Prepares for the next pass over the source: stamps start anew, the numbering of frames
+    /// continues.
     pub fn begin_pass(&mut self, running_time: Arc<RunningTimeMap>) {
         (self.still, self.pass_began) = (None, self.next_index);
         (
@@ -94,13 +99,13 @@ impl FrameDelivery {
         (self.stamps, self.outliers) = (PictureStamps::default(), OutlierFilter::default());
     }
 
-    /// Number of frames delivered so far.
+    /// Number of frames delivered so far, in all passes: the index of the next frame.
     pub fn count(&self) -> u64 {
         self.next_index
     }
 
     /// Repeats the picture of a pass that had exactly one, until capture is to stop or the receiver
-    /// is gone. `false` for a pass with no picture or with several.
+    /// is gone. Returns `false` at once for a pass with no picture or with several.
     pub fn repeat_still(&mut self, clock: &SystemClock) -> bool {
         let Some(picture) = self.still.clone() else {
             return false;
@@ -114,7 +119,8 @@ impl FrameDelivery {
         true
     }
 
-    /// The latest stamp that was rejected as an outlier, nanoseconds of running time.
+    /// The latest stamp that was rejected as an outlier, in nanoseconds of running time; `None` if
+    /// no stamp was.
     pub fn outlier_nanos(&self) -> Option<i64> {
         self.outliers.latest
     }
@@ -128,7 +134,7 @@ impl Sink<DecodedPicture> for FrameDelivery {
     /// Stamps and sends one picture.
     fn deliver(&mut self, decoded: DecodedPicture) -> Result<(), Closed> {
         if let Some(clock) = &self.live_clock {
-            // A live picture without a stamp was captured about now.
+            // A live picture without a stamp is assumed to be captured now.
             let running = decoded.running_nanos.unwrap_or_else(|| {
                 clock.now().nanos() - self.running_time.stamp_offset.load(Ordering::Acquire)
             });
@@ -167,6 +173,8 @@ impl Sink<DecodedPicture> for FrameDelivery {
 }
 
 impl FrameDelivery {
+    /// Drops a picture that is too late; otherwise waits for its release time and sends it.
+    /// `running`: running time of the picture in nanoseconds.
     fn pace(&mut self, running: i64, decoded: DecodedPicture) -> Result<(), Closed> {
         let DecodedPicture {
             duration_nanos,
@@ -236,8 +244,8 @@ impl FrameDelivery {
             picture,
         };
         self.next_index += 1;
-        // The state is set before the frame is sent: a reader of the frame then finds its
-        // recording's origin.
+        // The state is set before the frame is sent, so that a reader of the frame finds the origin
+        // of its recording.
         self.health
             .set(&self.health.video, SourceState::Delivering, None);
         self.lane
@@ -250,18 +258,21 @@ impl FrameDelivery {
     }
 }
 
-/// Sends blocks of sound.
+/// Cuts sound into blocks, and stamps, paces and sends them.
 #[derive(Debug)]
 pub(super) struct SoundDelivery {
     /// `None` once the track has ended.
     lane: Option<LaneSender<AudioBlock>>,
     pub running_time: Arc<RunningTimeMap>,
     pub health: Arc<SourceHealth>,
+    /// Clock whose current time is the upper limit of stamps, because a source's clock may run
+    /// ahead.
     pub live_clock: Option<Arc<SystemClock>>,
     cutter: BlockCutter,
     outliers: OutlierFilter<Vec<f32>>,
     last_end: Option<MediaTime>,
     samples: u64,
+    /// End of the newest block of the pass, in nanoseconds of running time: the recording's length.
     pub end_nanos: i64,
 }
 
@@ -291,16 +302,19 @@ impl SoundDelivery {
         self.outliers = OutlierFilter::default();
     }
 
-    /// Number of samples delivered so far.
+    /// Number of samples at 16 kHz delivered so far, in all passes.
     pub fn count(&self) -> u64 {
         self.samples
     }
 
-    /// As [`FrameDelivery::outlier_nanos`].
+    /// The latest stamp that was rejected as an outlier, in nanoseconds of running time; `None` if
+    /// no stamp was.
     pub fn outlier_nanos(&self) -> Option<i64> {
         self.outliers.latest
     }
 
+    /// Cuts samples that begin at running time `running`, in nanoseconds, into blocks and sends
+    /// them.
     fn cut(&mut self, running: i64, values: &[f32]) -> Result<(), Closed> {
         let mut cutter = std::mem::take(&mut self.cutter);
         let going = cutter.push(running, values, |block| self.send(block));
@@ -308,12 +322,14 @@ impl SoundDelivery {
         if going { Ok(()) } else { Err(Closed) }
     }
 
+    /// Sends a block, given the position of its first sample. Returns `false` if capture is to stop
+    /// or the receiver is gone.
     fn send(&mut self, (position, samples): (i64, Arc<[f32]>)) -> bool {
         let length = samples_to_nanos(samples.len() as i64);
         let end = samples_to_nanos(position) + length;
         self.end_nanos = self.end_nanos.max(end);
-        // A microphone delivers a block once its last sample is captured; so does a paced
-        // recording.
+        // A microphone delivers a block once its last sample is captured; a paced recording does
+        // the same.
         if !self.running_time.wait_until_release(end) {
             return false;
         }
@@ -369,7 +385,7 @@ impl Sink<DecodedSound> for SoundDelivery {
             .try_for_each(|(running, values)| self.cut(running, &values))
     }
 
-    /// Sends the rest of the pass.
+    /// Sends the sound that is held back at the end of the pass.
     fn flush(&mut self) {
         for (running, values) in self.outliers.finish() {
             if self.cut(running, &values).is_err() {
@@ -382,6 +398,7 @@ impl Sink<DecodedSound> for SoundDelivery {
     }
 }
 
+/// Counts the outliers between the counts `before` and `now`, and warns about the first one.
 fn count_outliers(counters: &SourceCounters, what: &str, before: u64, now: u64) {
     if now == before {
         return;
@@ -465,7 +482,8 @@ mod tests {
         assert_eq!(health.video.counters.too_late.load(Ordering::Relaxed), 9);
         assert!(delivery.deliver(decoded(9500)).is_ok());
         assert_eq!(health.video.status().state, SourceState::Delivering);
-        // A lateness of about 1.5 s does not stop the delivery; the latency of the events shows it.
+        // A lateness of about 1.5 s does not stop the delivery; it shows in the latency of the
+        // events.
         delivery
             .running_time
             .release_offset

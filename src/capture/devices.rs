@@ -15,20 +15,20 @@ pub enum DeviceKind {
     Audio,
 }
 
-/// One device and its configuration string.
+/// A capture device and the configuration value that selects it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceEntry {
     pub kind: DeviceKind,
     /// Name for display.
     pub name: String,
-    /// Value for `video.source` or `audio.source`.
+    /// The value of `video.source` or `audio.source` that selects the device.
     pub config: String,
-    /// The reason why the device cannot be opened now; known for microphones only.
+    /// The reason why the device cannot be opened now, if there is one; known for microphones only.
     pub problem: Option<String>,
 }
 
-/// ALSA plugins that are listed beside microphones with any hardware: converters and sinks. They
-/// can still be opened by name.
+/// ALSA plugins (converters and sinks) that are present with any hardware and are no microphones.
+/// They are not listed, but can be opened by name.
 const ALSA_PLUGINS: [&str; 8] = [
     "null",
     "lavrate",
@@ -40,8 +40,8 @@ const ALSA_PLUGINS: [&str; 8] = [
     "vdownmix",
 ];
 
-/// Webcams (from GStreamer's device monitor) and microphones (from cpal's default host), each with
-/// its configuration string.
+/// Lists webcams (from GStreamer's device monitor) and microphones (from cpal's default host), each
+/// with the configuration value that selects it.
 pub fn devices() -> Vec<DeviceEntry> {
     init();
     let mut entries: Vec<DeviceEntry> = webcams()
@@ -99,12 +99,13 @@ pub fn devices() -> Vec<DeviceEntry> {
     entries
 }
 
-/// The source element of the first webcam.
+/// The source element of the first webcam; `None` if there is no webcam.
 pub(super) fn first_webcam() -> Option<gst::Element> {
     init();
     webcams().first()?.create_element(None).ok()
 }
 
+/// The webcams that GStreamer's device monitor finds.
 fn webcams() -> Vec<gst::Device> {
     let monitor = gst::DeviceMonitor::new();
     monitor.add_filter(Some("Video/Source"), None);
@@ -116,9 +117,9 @@ fn webcams() -> Vec<gst::Device> {
     devices
 }
 
-/// A symbolic link to `path` that stays valid when the camera gets another number. Links in
-/// `/dev/v4l/by-id` name the camera at any port. For cameras without a serial name, links in
-/// `/dev/v4l/by-path` name the port.
+/// A symbolic link to `path` that stays valid when the camera gets another number; `path` itself if
+/// there is none. Links in `/dev/v4l/by-id` name the camera at any port. For cameras without a
+/// serial name, links in `/dev/v4l/by-path` name the port.
 fn stable_path(path: &str) -> String {
     let target = std::fs::canonicalize(path).ok();
     let link_in = |folder: &str| {

@@ -1,23 +1,22 @@
 //! Downmix of several channels to mono, with detection of phase cancellation. Channels cancel in
-//! the mix where one of them is inverted, for example; the best single channel then replaces the
-//! mix.
+//! the mix if one of them is inverted, for example; the best single channel then replaces the mix.
 
 use super::tracks::ChannelSelection;
 
-/// Blocks per second.
+/// Number of analysed blocks per second.
 const BLOCKS_HZ: u32 = 50;
-/// Mean square of a channel above which a block is audible: -60 dB.
+/// Mean square of a channel (samples from -1 to 1) above which a block is audible: -60 dB.
 const AUDIBLE: f64 = 1e-6;
-/// Channels cancel if the energy of the mix is below this share of the energy of uncorrelated
-/// channels: 9 dB less.
+/// The channels cancel if the energy of their mix is below this share of the energy of a mix of
+/// uncorrelated channels: 9 dB less.
 const CANCELLED: f64 = 0.125;
-/// The loudest channel is masked if the energy of the mix is below this share of its energy: 12 dB
-/// less.
+/// The mix masks the loudest channel if its energy is below this share of that channel's energy: 12
+/// dB less.
 const MASKED: f64 = 1.0 / 16.0;
-/// Consecutive audible blocks with cancellation before a single channel is selected: 0.2 s.
+/// Number of audible blocks with cancellation before a single channel is selected: 0.2 s.
 const BLOCKS_TO_SELECT: u32 = 10;
-/// The blocks of [`BLOCKS_TO_SELECT`] are among this many blocks: 0.4 s. A look-ahead of this
-/// length has the decision in time.
+/// Number of blocks within which [`BLOCKS_TO_SELECT`] blocks must show cancellation: 0.4 s. A
+/// look-ahead of this length has the decision in time.
 const SELECT_WITHIN_BLOCKS: u64 = 20;
 /// Consecutive audible blocks without cancellation before the mix is selected again: 2 s.
 const BLOCKS_TO_RESTORE: u32 = 100;
@@ -25,13 +24,14 @@ const BLOCKS_TO_RESTORE: u32 = 100;
 /// Reduction of several channels to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Downmix {
+    /// The mean of all channels.
     All,
     /// This channel alone, counted from 0.
     Channel(usize),
 }
 
 impl Downmix {
-    /// The downmix at the start. `None`: there is no such channel.
+    /// The downmix at the start. `None`: the selected channel does not exist.
     pub fn initial(selection: ChannelSelection, channels: usize) -> Option<Downmix> {
         match selection {
             ChannelSelection::Auto | ChannelSelection::Mix => Some(Downmix::All),
@@ -42,7 +42,7 @@ impl Downmix {
         }
     }
 
-    /// Weight of each channel in the mono signal.
+    /// Weight of each of the `channels` channels in the mono signal.
     pub fn weights(self, channels: usize) -> Vec<f32> {
         match self {
             Downmix::All => vec![1.0 / channels.max(1) as f32; channels],
@@ -53,10 +53,10 @@ impl Downmix {
     }
 }
 
-/// A change of the downmix.
+/// A change of the downmix during a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Switch {
-    /// First sample frame of the new downmix, counted from the start.
+    /// First sample frame with the new downmix, counted from the start of the stream.
     pub frame: u64,
     pub downmix: Downmix,
 }
@@ -65,18 +65,22 @@ pub(super) struct Switch {
 /// they are packed into buffers.
 #[derive(Clone, Debug)]
 pub(super) struct CancellationDetector {
+    /// Number of sample frames in a block.
     block_frames: u32,
     downmix: Downmix,
-    /// Of the current block: sum of squares of each channel and of their mean, and sample frames.
+    /// Sum of squares of each channel in the current block.
     squares: Vec<f64>,
+    /// Sum of squares of the mean of the channels in the current block.
     mixed: f64,
+    /// Number of sample frames in the current block so far.
     frames: u32,
-    /// Completed blocks.
+    /// Number of completed blocks.
     blocks: u64,
-    /// Consecutive blocks that call for a change, the index of the first one, and their energy per
-    /// channel.
+    /// Number of consecutive audible blocks that call for a change.
     run: u32,
+    /// Index of the first block in the current run of blocks that call for a change.
     run_began: u64,
+    /// Sum of squares of each channel over the current run of blocks that call for a change.
     run_energy: Vec<f64>,
 }
 
@@ -95,7 +99,8 @@ impl CancellationDetector {
         }
     }
 
-    /// Adds one sample of each channel. It does not allocate.
+    /// Adds one sample of each channel, -1 to 1. Returns the change of the downmix if the sample
+    /// decides one. It does not allocate, so that a sound callback can call it.
     pub fn take(&mut self, frame: impl Iterator<Item = f32>) -> Option<Switch> {
         let mut sum = 0.0;
         for (square, sample) in self.squares.iter_mut().zip(frame) {
@@ -115,6 +120,7 @@ impl CancellationDetector {
             .flatten()
     }
 
+    /// Evaluates a complete block, and returns the change that it decides.
     fn end_block(&mut self) -> Option<Switch> {
         let count = f64::from(self.block_frames);
         let channels = self.squares.len() as f64;
@@ -153,6 +159,8 @@ impl CancellationDetector {
         switch
     }
 
+    /// Decides the change at `block`: to the best channel from the start of the run on, or back to
+    /// the mix from the next block on.
     fn change(&mut self, block: u64) -> Switch {
         let (downmix, from) = match self.downmix {
             Downmix::All => (Downmix::Channel(self.best()), self.run_began),
@@ -165,8 +173,8 @@ impl CancellationDetector {
         }
     }
 
-    /// The channel with the most energy. A later channel wins only with more than 1.25 times the
-    /// energy.
+    /// Index of the channel with the most energy in the current run of blocks. A later channel
+    /// needs more than 1.25 times the energy of an earlier one.
     fn best(&self) -> usize {
         let mut best = 0;
         for (channel, energy) in self.run_energy.iter().enumerate() {
@@ -184,12 +192,12 @@ mod tests {
 
     const RATE: u32 = 16_000;
 
-    /// A tone of `level`.
+    /// A sine tone of amplitude `level`.
     fn tone(frame: u64, hz: f64, level: f32) -> f32 {
         (frame as f64 * hz / f64::from(RATE) * std::f64::consts::TAU).sin() as f32 * level
     }
 
-    /// The switches over `seconds`.
+    /// The changes of the downmix over `seconds` of the signal `frame`.
     fn switches_over<const N: usize>(seconds: u64, frame: impl Fn(u64) -> [f32; N]) -> Vec<Switch> {
         let mut detector = CancellationDetector::new(N, RATE);
         (0..seconds * u64::from(RATE))
@@ -228,9 +236,9 @@ mod tests {
     fn ordinary_stereo_and_a_dead_channel_stay_mixed() {
         assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), tone(at, 220.0, 0.1)]).is_empty());
         assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), 0.0]).is_empty());
-        // Uncorrelated signals, as of two microphones.
+        // Uncorrelated signals, as from two microphones.
         assert!(switches_over(3, |at| [tone(at, 220.0, 0.2), tone(at, 370.0, 0.2)]).is_empty());
-        // Below the audible threshold, as the noise of two inputs.
+        // Inverted, but below the audible threshold, as the noise of two inputs.
         assert!(switches_over(3, |at| [tone(at, 220.0, 5e-4), -tone(at, 220.0, 5e-4)]).is_empty());
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::address::redact_address;
 use crate::time::MediaTime;
 
-/// Remedy for a track that delivered nothing.
+/// Remedy in the error for a track that delivered nothing.
 pub(super) const INSTALL_DECODERS: &str = "install gstreamer1.0-libav and \
     gstreamer1.0-plugins-good, -bad and -ugly for its decoder, or convert it to H.264 and AAC \
     in MP4";
@@ -23,7 +23,7 @@ pub enum CaptureError {
         redact_address(.name)
     )]
     NoSuchDevice { kind: &'static str, name: String },
-    /// Exit 3.
+    /// Exit 3: the configured device is listed, but cannot be opened.
     #[error(
         "the {kind} `{}` is listed and cannot be opened: {reason}; check that its sound server \
          runs and that this user may connect to it",
@@ -61,9 +61,9 @@ pub enum CaptureError {
     )]
     Cut {
         path: PathBuf,
-        /// End of the last picture or sample.
+        /// End of the last delivered picture or sample.
         end: MediaTime,
-        /// End that the container states, if it does.
+        /// End that the container states; `None` if it states none.
         expected: Option<MediaTime>,
         /// Message of the parser, if there was one.
         reason: Option<String>,
@@ -102,7 +102,7 @@ pub(super) fn track_fault(kind: &str, codec: &str, outcome: &str) -> String {
     format!("its {kind} track (codec {codec}) {outcome}")
 }
 
-/// The error where GStreamer's base plugins are not installed.
+/// The error if GStreamer's base plugins are not installed.
 pub(super) fn missing_base_plugins() -> CaptureError {
     CaptureError::Unsupported {
         what: "decoding media".into(),
@@ -124,13 +124,14 @@ impl CaptureError {
     }
 }
 
-/// The same as `Display`, because names and paths may be addresses with secrets.
+/// The same text as `Display`, because names and paths may be addresses with secrets.
 impl fmt::Debug for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaptureError({self})")
     }
 }
 
+/// Describes where the delivered media and the file end.
 fn cut(end: MediaTime, expected: Option<MediaTime>, reason: &Option<String>) -> String {
     let mut text = match expected {
         Some(expected) => format!(

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::event::{SourceState, SourceStatus, Sources};
 use crate::time::MediaTime;
 
-/// The two sources and a counter of their changes. A waiting reader can send a `status` at once.
+/// State and counters of the video source and of the audio source. A reader can wait for a change,
+/// to send a `status` event at once.
 #[derive(Debug, Default)]
 pub struct SourceHealth {
     pub video: SourceGauge,
@@ -16,7 +17,7 @@ pub struct SourceHealth {
     changed: Condvar,
 }
 
-/// The reason of a source that is off because capture is paused.
+/// Reason in the status of a source that is off because capture is paused.
 const PAUSED: &str = "paused";
 
 /// The state and the counters of one source.
@@ -50,9 +51,9 @@ pub struct SourceCounters {
     newest_nanos: AtomicI64,
 }
 
-/// Largest usable absolute value of a sample. Sound lies within -1..1; overshoot of decoders, and
-/// devices with a wrong scale, stay far below.
-const LOUDEST: f32 = 1e6;
+/// Largest usable absolute value of a sample. Sound lies within -1 to 1; overshoot of decoders, and
+/// devices with a wrong scale, stay far below the limit.
+const MAX_AMPLITUDE: f32 = 1e6;
 
 impl Default for SourceGauge {
     fn default() -> Self {
@@ -78,20 +79,20 @@ impl Default for SourceGauge {
 }
 
 impl SourceCounters {
-    /// Stamp of the newest frame, or of the newest block's end.
+    /// Stamp of the newest frame, or end of the newest audio block; `None` before the first one.
     pub fn newest(&self) -> Option<MediaTime> {
         let nanos = self.newest_nanos.load(Ordering::Acquire);
         (nanos != i64::MIN).then(|| MediaTime::from_nanos(nanos))
     }
 
     /// Silences and counts samples that are not finite, or so large that sums over them could
-    /// overflow. All sound passes here: a single such sample would persist in every filter and
-    /// recurrent network after it.
+    /// overflow. All sound passes here, because a single such sample would persist in every filter
+    /// and recurrent network after it.
     pub(super) fn silence_unusable(&self, samples: &mut [f32]) {
         let mut silenced = 0;
         for sample in samples
             .iter_mut()
-            .filter(|sample| sample.is_nan() || sample.abs() > LOUDEST)
+            .filter(|sample| sample.is_nan() || sample.abs() > MAX_AMPLITUDE)
         {
             *sample = 0.0;
             silenced += 1;
@@ -99,7 +100,8 @@ impl SourceCounters {
         self.silenced.fetch_add(silenced, Ordering::Relaxed);
     }
 
-    /// Counts one delivered frame or block. `newest`: its stamp.
+    /// Counts one delivered frame or block. `samples`: its samples of sound. `newest`: stamp of the
+    /// frame, or end of the block.
     pub(super) fn count(&self, samples: usize, newest: MediaTime) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
         self.samples.fetch_add(samples as u64, Ordering::Relaxed);
@@ -108,7 +110,7 @@ impl SourceCounters {
 }
 
 impl SourceGauge {
-    /// The current state and its reason.
+    /// The current state of the source and its reason.
     pub fn status(&self) -> SourceStatus {
         self.status.lock().expect("health lock").clone()
     }
@@ -123,12 +125,13 @@ impl SourceHealth {
         }
     }
 
-    /// Number of changes of state, reason or origin.
+    /// Number of changes of the state, reason or origin of a source so far.
     pub fn changes(&self) -> u64 {
         *self.changes.lock().expect("health lock")
     }
 
-    /// Waits at most `timeout` until there are more changes than `seen`. Returns their number.
+    /// Waits at most `timeout` until the number of changes exceeds `seen`. Returns the number of
+    /// changes.
     pub fn wait_for_change(&self, seen: u64, timeout: Duration) -> u64 {
         let changes = self.changes.lock().expect("health lock");
         *self
@@ -139,7 +142,7 @@ impl SourceHealth {
     }
 
     /// Marks the configured sources (`video`, `audio`) as off because capture is paused. Must be
-    /// called after they are closed: closing sets the state without a reason.
+    /// called after the sources are closed: closing sets the state without a reason.
     pub fn pause(&self, video: bool, audio: bool) {
         for (gauge, configured) in [(&self.video, video), (&self.audio, audio)] {
             if configured {
@@ -148,7 +151,8 @@ impl SourceHealth {
         }
     }
 
-    /// Sets the state of a source and its reason, and notifies if one of them changed.
+    /// Sets the state of a source and its reason, and notifies waiting readers if the state or the
+    /// reason changed.
     pub(super) fn set(&self, gauge: &SourceGauge, state: SourceState, reason: Option<String>) {
         let mut status = gauge.status.lock().expect("health lock");
         if status.state == state && status.reason == reason {
@@ -159,7 +163,8 @@ impl SourceHealth {
         self.notify_change();
     }
 
-    /// Sets the media time at which the current pass over a recording starts, and notifies.
+    /// Sets the media time at which the current pass over a recording starts (`None`: no
+    /// recording), and notifies waiting readers.
     pub(super) fn set_origin(&self, gauge: &SourceGauge, origin: Option<MediaTime>) {
         gauge.status.lock().expect("health lock").origin_ns = origin;
         self.notify_change();

@@ -1,4 +1,4 @@
-//! Redirection of the messages that sound libraries write to standard error, several lines for each
+//! Redirection of the messages that sound libraries write to standard error: several lines for each
 //! device that does not open. They go to the log at debug level.
 
 use std::cell::RefCell;
@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::stdio::dup2_stderr;
 
+/// Logs the messages of `library`, line by line, at debug level.
 fn log(library: &str, text: &[u8]) {
     for line in String::from_utf8_lossy(text).lines() {
         tracing::debug!("{library}: {line}");
@@ -42,7 +43,9 @@ impl Drop for AlsaMessages {
 /// elsewhere.
 pub(super) struct CapturedStderr(Option<Redirection>);
 
+/// Standard error of the process, redirected into a file.
 struct Redirection {
+    /// The original standard error.
     before: OwnedFd,
     messages: File,
 }

@@ -29,32 +29,34 @@ use crate::event::SourceState;
 use crate::lane::LaneSender;
 use crate::time::{Clock, SystemClock};
 
-/// Time limit for the end of all sources.
+/// Time limit for the end of all source threads.
 const CLOSING: Duration = Duration::from_secs(1);
+/// Interval at which the end of the source threads is checked.
 const CLOSING_STEP: Duration = Duration::from_millis(5);
 
-/// A recording that played this long before it failed is opened again after the shortest pause,
-/// nanoseconds.
+/// If a recording played this long before it failed, in nanoseconds, it is opened again after the
+/// shortest pause.
 const LASTED_NANOS: i64 = 10_000_000_000;
 /// The longest pause before a recording that failed is opened again.
 const LONGEST_FILE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Running live sources. They end, and their lanes close, when this is dropped or stopped.
+/// Running live sources. When this value is dropped or stopped, they end and their lanes close.
 #[derive(Debug)]
 pub struct LiveCapture {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// The microphone's thread holds a weak sender: a sound server that hangs blocks only that
-    /// thread.
+    /// Sender of the microphone's lane. The microphone's thread holds a weak sender, so that the
+    /// lane closes even if a sound server blocks that thread.
     sound: Option<LaneSender<AudioBlock>>,
 }
 
 impl LiveCapture {
-    /// Ends capture and waits for its threads, at most a second; the lanes close.
+    /// Ends capture and waits at most a second for its threads; the lanes close.
     pub fn stop(mut self) {
         self.end();
     }
 
+    /// Stops the threads and closes the lanes.
     fn end(&mut self) {
         self.stop.store(true, Ordering::Release);
         let mut left = CLOSING;
@@ -79,12 +81,11 @@ impl Drop for LiveCapture {
 
 /// Opens the live sources and returns. Faults that are known at once are errors: a missing named
 /// device or file, or an invalid specification. Every other fault is reported in the source health
-/// and retried; so are `auto` and `default` while there is no device. A local file as `uri:` is
-/// played in a loop at its own pace. The lanes must drop when full, because live capture must not
-/// block.
+/// and retried; `auto` and `default` also wait for a device. A local file as `uri:` is played in a
+/// loop at its own pace. The lanes must drop items when full, because live capture must not block.
 ///
 /// # Errors
-/// [`CaptureError`] for each fault that is known at once.
+/// [`CaptureError`] for the first fault that is known at once.
 pub fn open_live(
     video: &VideoSpec,
     audio: &AudioSpec,
@@ -96,6 +97,10 @@ pub fn open_live(
 }
 
 /// As [`open_live`], with a choice of tracks (of a local file) and channels.
+///
+/// # Errors
+/// As [`open_live`], and [`CaptureError::NoSuchTrack`] for a track or channel that a local file
+/// lacks.
 pub fn open_live_with(
     video: &VideoSpec,
     audio: &AudioSpec,
@@ -241,6 +246,7 @@ pub fn open_live_with(
     })
 }
 
+/// A map with offsets 0 and without pacing.
 fn running_time(stop: &Arc<AtomicBool>) -> Arc<RunningTimeMap> {
     Arc::new(RunningTimeMap {
         stamp_offset: AtomicI64::new(0),

@@ -1,4 +1,4 @@
-//! The cause of the loss of a video source, and the pause before the next attempt.
+//! The cause of the loss of a video source, and the pause before the source is opened again.
 
 use std::time::Duration;
 
@@ -8,12 +8,15 @@ use gstreamer::prelude::*;
 use super::pipeline::reason;
 use super::spec::VideoSpec;
 
+/// Shortest pause after a server answered with an error.
 const FIRST_PAUSE_REFUSED: Duration = Duration::from_secs(2);
+/// Longest pause after a server answered with an error.
 const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(30);
-/// Cameras lock an account after a few wrong passwords, for minutes.
+/// Pause after a server refused the user name or password. Cameras lock an account for minutes
+/// after a few wrong passwords.
 const PAUSE_UNAUTHORISED: Duration = Duration::from_secs(60);
 
-/// The kind of fault, which decides how soon another attempt can succeed.
+/// The kind of fault that lost a source. It decides how soon another attempt can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The source is absent, or the connection broke: it may return at any moment.
@@ -24,7 +27,7 @@ pub(super) enum Cause {
     Unauthorised,
 }
 
-/// The end of one attempt.
+/// The reason why one attempt to capture from a source ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     /// The reason as text, for `status`.
@@ -41,9 +44,13 @@ impl Loss {
         }
     }
 
-    /// The loss for an error of GStreamer. `missing`: the decoder that is not installed, if that
-    /// was reported.
-    pub fn of_error(error: &gst::message::Error, missing: Option<&str>, spec: &VideoSpec) -> Loss {
+    /// The loss that an error of GStreamer causes. `missing`: name of a decoder that is not
+    /// installed, if the pipeline reported one.
+    pub fn from_error(
+        error: &gst::message::Error,
+        missing: Option<&str>,
+        spec: &VideoSpec,
+    ) -> Loss {
         let debug = error.debug().unwrap_or_default();
         let factory = error
             .src()
@@ -52,10 +59,10 @@ impl Loss {
             .map(|factory| factory.name().to_string());
         let mut loss = match http_status(&debug) {
             Some(status) if error.error().is::<gst::ResourceError>() => {
-                Loss::of_status(status, spec)
+                Loss::from_status(status, spec)
             }
             _ if error.error().matches(gst::ResourceError::NotAuthorized) => {
-                Loss::of_status(401, spec)
+                Loss::from_status(401, spec)
             }
             _ => Loss::unavailable(match (missing, factory.as_deref()) {
                 (Some(missing), _) => format!(
@@ -65,7 +72,7 @@ impl Loss {
                 (None, Some("souphttpsrc")) => {
                     "the server cannot be reached, or it closed the connection".into()
                 }
-                // The message may quote the address.
+                // GStreamer's message may quote the source's address.
                 (None, _) => spec.redact_in(&reason(error)),
             }),
         };
@@ -81,7 +88,8 @@ impl Loss {
         loss
     }
 
-    fn of_status(status: u16, spec: &VideoSpec) -> Loss {
+    /// The loss that an HTTP or RTSP response with this error status causes.
+    fn from_status(status: u16, spec: &VideoSpec) -> Loss {
         let (cause, reason) = match status {
             401 | 407 if names_user(spec) => (
                 Cause::Unauthorised,
@@ -117,7 +125,8 @@ impl Loss {
 }
 
 impl Cause {
-    /// The pause after this loss, given the previous pause. `None`: the source's own rule applies.
+    /// The pause after this loss; `before` is the previous pause. `None`: the pause of the kind of
+    /// source applies.
     pub fn pause(self, before: Duration) -> Option<Duration> {
         match self {
             Cause::Unavailable => None,
@@ -132,7 +141,8 @@ pub(super) const ESCAPE_REMEDY: &str = "in the address, the user name or the pas
     characters that must be percent-encoded: write % as %25, @ as %40, : as %3A, / as %2F, \
     # as %23, ? as %3F";
 
-/// Whether the user name or password of this address has characters that end it too early.
+/// Whether the user name or password in this address has unescaped characters that end it too
+/// early.
 pub(super) fn is_badly_escaped(address: &str) -> bool {
     let Some((_, rest)) = address.split_once("://") else {
         return false;
@@ -141,7 +151,7 @@ pub(super) fn is_badly_escaped(address: &str) -> bool {
     match authority.rsplit_once('@') {
         Some((user, host)) => {
             let mut escapes = user.split('%').skip(1);
-            // With a second '@' after it, the apparent host may be the rest of a password.
+            // If an '@' follows the authority, the apparent host may be the rest of a password.
             let host = host.split(':').next().unwrap_or_default();
             let is_plain = host.contains('.') || host.starts_with('[') || host == "localhost";
             (!is_plain && rest[authority.len()..].contains('@'))
@@ -157,7 +167,7 @@ pub(super) fn is_badly_escaped(address: &str) -> bool {
 }
 
 /// Whether a `/`, `#` or `?` in the user name or password ends the authority of the address before
-/// its host, so that no valid host and port is left.
+/// its host, so that no valid host and port are left.
 pub(super) fn is_unusable(address: &str) -> bool {
     let Some((_, rest)) = address.split_once("://") else {
         return false;
@@ -169,6 +179,7 @@ pub(super) fn is_unusable(address: &str) -> bool {
         && port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()))
 }
 
+/// Whether the address or description of the source contains a user name.
 fn names_user(spec: &VideoSpec) -> bool {
     match spec {
         VideoSpec::Uri(address) => address
@@ -184,8 +195,8 @@ fn names_user(spec: &VideoSpec) -> bool {
     }
 }
 
-/// The status of an HTTP or RTSP response in the last line of GStreamer's debug text, before any
-/// address: `Not Found (404), URL: …` or `Got error response: 503 (…)`.
+/// The status of an HTTP or RTSP response in the last line of GStreamer's debug text, for example
+/// in `Not Found (404), URL: …` or `Got error response: 503 (…)`. `None` if there is none.
 fn http_status(debug: &str) -> Option<u16> {
     let words = debug.lines().last()?.split(", URL:").next()?;
     let mut numbers = words.split(|c: char| !c.is_ascii_digit());

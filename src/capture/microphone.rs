@@ -1,5 +1,5 @@
-//! Microphones through cpal. A callback only stamps and copies; a thread resamples, stamps and
-//! sends.
+//! Microphones through cpal. A callback only stamps and copies the samples; a thread resamples them
+//! to 16 kHz and sends them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,22 +24,24 @@ use crate::event::SourceState;
 use crate::lane::WeakLaneSender;
 use crate::time::{Clock, ClockMap, MediaTime, SystemClock};
 
-/// Callbacks per second that are requested from the device.
+/// Number of callbacks per second that is requested from the device.
 const CALLBACKS_HZ: u32 = 50;
-/// How often the ring is drained.
+/// Interval at which the microphone's thread drains the ring.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// Time limit from the opening of a device to its first callback, nanoseconds.
 const OPENING_NANOS: i64 = 4_000_000_000;
 /// Longest pause between two attempts to open a device. Attempts are cheap, and PulseAudio's null
 /// sink takes 2 s from opening to its first sample.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// The same for a device that has not delivered yet: each attempt reads ALSA's whole configuration.
+/// Longest pause between two attempts to open a device that has not delivered yet. Each attempt
+/// reads ALSA's whole configuration.
 const LONGEST_PAUSE_UNSEEN: Duration = Duration::from_secs(2);
-/// Time limit for the end of a stream.
+/// Time limit for the closing of a stream.
 const CLOSING: Duration = Duration::from_millis(300);
-/// Readings of the clock before the first block is stamped; meanwhile the sound is buffered. One
-/// reading is enough for a device with blocks longer than [`LONG_BLOCK_NANOS`].
+/// Number of callbacks that are observed before the first block is stamped; meanwhile the sound is
+/// buffered. One is enough for a device with blocks longer than [`LONG_BLOCK_NANOS`].
 const READINGS_BEFORE_FIRST: u32 = 8;
+/// Length of a block, in nanoseconds, above which one callback is enough for a stamp.
 const LONG_BLOCK_NANOS: i64 = 250_000_000;
 
 /// A microphone: a named device that was found, or the default device, which may appear later.
@@ -52,6 +54,9 @@ pub(super) struct Microphone {
 impl Microphone {
     /// Looks up the device of `spec` and checks that it can record. The default device is not
     /// checked, because it may appear later.
+    ///
+    /// # Errors
+    /// The device does not exist, access to it is denied, or it cannot be opened.
     pub fn find(spec: &AudioSpec) -> Result<Self, CaptureError> {
         let microphone = Microphone {
             spec: spec.clone(),
@@ -87,6 +92,7 @@ impl Microphone {
         Microphone { channel, ..self }
     }
 
+    /// The configured device, or the default device; `None` if it is absent now.
     fn device(&self) -> Option<cpal::Device> {
         let host = cpal::default_host();
         match &self.spec {
@@ -136,8 +142,9 @@ impl Microphone {
         health.set(gauge, SourceState::Off, None);
     }
 
-    /// Runs one stream from its opening to its loss (`Err` with the reason) or to the end of
-    /// capture (`Ok`).
+    /// Runs one stream from its opening to its loss (`Err` with the reason as text) or to the end
+    /// of capture (`Ok`). `last`: stamp of the newest block, kept over the streams of the
+    /// microphone.
     fn attempt(
         &self,
         lane: &WeakLaneSender<AudioBlock>,
@@ -250,7 +257,8 @@ impl Microphone {
                 let mut open = true;
                 resampler.push(&samples, |device_nanos, samples| {
                     let mut time = map.place(device_nanos);
-                    // After a loss, no block is stamped earlier than the last one before it.
+                    // After a loss, no block is stamped earlier than the last block before the
+                    // loss.
                     time = last.map_or(time, |last| time.max(last));
                     *last = Some(time);
                     health.set(&health.audio, SourceState::Delivering, None);
@@ -284,8 +292,8 @@ impl Microphone {
 }
 
 /// A running stream. It is closed on a separate thread: libpulse 16 sometimes deadlocks when its
-/// server was killed, and that must not block the reconnection. (Its own thread waits in
-/// `pa_memimport_free`, ALSA's for the lock that it holds.)
+/// server was killed, and that must not block the reconnection. (libpulse's thread then waits in
+/// `pa_memimport_free`, and ALSA's thread for a lock that libpulse's thread holds.)
 struct OpenStream(Option<cpal::Stream>);
 
 impl OpenStream {
@@ -323,7 +331,8 @@ fn matches_name(device: &cpal::Device, name: &str) -> bool {
             .is_ok_and(|d| d.name() == name || d.driver() == Some(name))
 }
 
-/// A short buffer: the default buffer of some hosts is seconds long.
+/// A buffer of one callback interval, within the supported range. The default buffer of some hosts
+/// is seconds long.
 fn small_buffer(rate_hz: u32, supported: &SupportedBufferSize) -> BufferSize {
     let wanted = rate_hz / CALLBACKS_HZ;
     BufferSize::Fixed(match supported {

@@ -55,12 +55,12 @@ pub use tracks::{ChannelSelection, TrackChoice, TrackSelection, UnknownSelection
 use crate::clip::{AudioBlock, VideoFrame};
 use crate::lane::LaneSender;
 
-/// The lanes that a source fills. A closed lane (its sender is dropped) marks the end of that
-/// track.
+/// The lanes that a source fills. At the end of a track its sender is dropped, which closes the
+/// lane.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
-    /// Video; `None`: not wanted.
+    /// Lane of video frames; `None`: video is not wanted.
     pub frames: Option<LaneSender<VideoFrame>>,
-    /// Sound; `None`: not wanted.
+    /// Lane of audio blocks; `None`: sound is not wanted.
     pub audio: Option<LaneSender<AudioBlock>>,
 }

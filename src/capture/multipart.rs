@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// Inserts a missing first boundary. Some cameras begin with the headers of the first part, without
-/// the boundary that RFC 2046, section 5.1.1, requires. The boundary of the HTTP header is
-/// inserted, so that the media type and the first part are recognised.
+/// Inserts the first boundary of a multipart body where a camera omits it. Some cameras begin with
+/// the headers of the first part, without the boundary that RFC 2046, section 5.1.1, requires. The
+/// boundary that the HTTP header states is inserted, so that the media type and the first part are
+/// recognised.
 pub(super) fn insert_missing_boundary(source: &gst::Element) {
     let Some(pad) = source.static_pad("src") else {
         return;
@@ -40,7 +41,8 @@ pub(super) fn insert_missing_boundary(source: &gst::Element) {
     });
 }
 
-/// The content type of the HTTP response, from the event that the source sends before its data.
+/// The content type of the HTTP response, from the event that the source sends before its data;
+/// `None` if there is none.
 fn content_type(pad: &gst::Pad) -> Option<String> {
     let mut found = None;
     pad.sticky_events_foreach(|event| {
@@ -59,7 +61,8 @@ fn content_type(pad: &gst::Pad) -> Option<String> {
     found
 }
 
-/// The boundary of a multipart content type, without the dashes that precede it in the body.
+/// The boundary that a multipart content type states, without the dashes that precede it in the
+/// body. `None` for other content types.
 fn boundary(content_type: &str) -> Option<&str> {
     let mut parts = content_type.split(';').map(str::trim);
     let media = parts.next()?;
@@ -75,7 +78,7 @@ fn boundary(content_type: &str) -> Option<&str> {
             .eq_ignore_ascii_case("boundary")
             .then_some(value)
     })?;
-    // Several cameras put the dashes into the header too.
+    // Several cameras write the dashes into the header too.
     let value = value.trim().trim_matches('"');
     let value = value.strip_prefix("--").unwrap_or(value);
     (!value.is_empty()).then_some(value)

@@ -6,12 +6,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// A pipe that is held open, because closing its last reader would end the writer.
+/// A pipe that is held open: closing its last reader would end the writer.
 #[derive(Debug)]
 pub(super) struct Pipe(File);
 
 impl Pipe {
-    /// Opens the pipe at `path` and waits for its writer. `None`: it is not a pipe.
+    /// Opens the pipe at `path` and waits for its writer. `None`: `path` is not a pipe.
     pub fn open(path: &Path) -> io::Result<Option<Pipe>> {
         if !std::fs::metadata(path)?.file_type().is_fifo() {
             return Ok(None);
@@ -20,7 +20,7 @@ impl Pipe {
     }
 
     /// A path by which every process of this user can open the pipe while this value exists.
-    /// `/dev/stdin` is a different file in each process.
+    /// `/dev/stdin` would be a different file in each process.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }

@@ -1,4 +1,4 @@
-//! GStreamer elements that all pipelines share, for any source.
+//! GStreamer elements that the pipelines of all sources share.
 //!
 //! A decoded pad is linked through converters into an `appsink`, which delivers each sample to
 //! [`TrackSinks`]. Media in the target format pass the converters unchanged (I420, square pixels,
@@ -17,8 +17,8 @@ use super::sound_branch::{self, SoundBranch};
 use super::track_sinks::TrackSinks;
 use crate::clip::SAMPLE_RATE_HZ;
 
-/// Encoded bytes that may be queued per stream while the other stream has none. Badly interleaved
-/// files need this much.
+/// Limit of the encoded bytes that a `decodebin` queues. While one stream has no data, the other is
+/// queued: badly interleaved files need this much.
 pub(super) const INTERLEAVE_BYTES: u32 = 64 << 20;
 
 /// Starts GStreamer once per process.
@@ -29,6 +29,7 @@ pub(super) fn init() {
 
 /// Links the decoded `pad` through a new branch in `bin` to the sink of `kind`. Returns the entry
 /// pad of the branch. With `prerolls`, the pipeline waits in PAUSED for the branch's first buffer.
+/// `sound`: settings of the downmix.
 pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     bin: &gst::Bin,
     pad: &gst::Pad,
@@ -97,7 +98,8 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
         .async_(prerolls)
         .callbacks(callbacks)
         .build();
-    // Announces the video meta: the decoder may use its own strides, and no picture is copied.
+    // Announces that video meta are accepted: the decoder may use its own strides, and no picture
+    // is copied.
     sink.static_pad("sink").expect("appsink has one").add_probe(
         gst::PadProbeType::QUERY_DOWNSTREAM,
         |_, info| match info.query_mut().map(|q| q.view_mut()) {
@@ -110,7 +112,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     );
     elements.push(sink.upcast());
     if kind == Kind::Video && !has_valid_aspect_ratio(&caps) {
-        // Some demuxers pass invalid headers on: a pixel aspect ratio of -1 by 1.
+        // Some demuxers pass on an invalid pixel aspect ratio of -1 by 1.
         let repair = gst::ElementFactory::make("capssetter")
             .property(
                 "caps",
@@ -132,6 +134,7 @@ pub(super) fn attach<F: Sink<DecodedPicture>, S: Sink<DecodedSound>>(
     Ok(entry)
 }
 
+/// Whether the caps state a positive pixel aspect ratio, or none.
 fn has_valid_aspect_ratio(caps: &gst::CapsRef) -> bool {
     let ratio = caps
         .structure(0)
@@ -150,6 +153,7 @@ pub(super) fn configure_decoder(decoder: &gst::Element) {
     bin.connect_deep_element_added(|_, _, element| configure_element(element));
 }
 
+/// Sets the properties of one element, if it is a `decodebin` or a demuxer of program streams.
 fn configure_element(element: &gst::Element) {
     match element
         .factory()
@@ -173,7 +177,7 @@ pub(super) fn reason(error: &gst::message::Error) -> String {
         .to_owned()
 }
 
-/// Name of a missing decoder, if the message reports one.
+/// Name of the missing decoder that the message reports; `None` for other messages.
 pub(super) fn missing_plugin(message: &gst::Message) -> Option<String> {
     let structure = message
         .structure()

@@ -21,12 +21,12 @@ use super::truncation::{is_truncated, unplayable};
 use crate::event::SourceState;
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// A recording is truncated if its streams end this long before the stated duration, in
+/// A recording is truncated if its streams end more than this before the stated duration, in
 /// nanoseconds.
 const CUT_NANOS: i64 = 500_000_000;
-/// A decoder is stuck if it delivers nothing for this long, while nothing waits for a lane.
+/// A decoder that delivers nothing for this long is stuck, unless it waits for a full lane.
 const STUCK: Duration = Duration::from_secs(20);
-/// The same after a failure, when the remaining items arrive at once.
+/// Limit instead of [`STUCK`] after a failure, when the remaining items arrive at once.
 const DRAINED: Duration = Duration::from_secs(2);
 
 /// Pace and timeline of playback.
@@ -34,13 +34,14 @@ const DRAINED: Duration = Duration::from_secs(2);
 pub enum Pace {
     /// As fast as the lanes accept items; media time 0 is the start of the recording.
     Offline,
-    /// The same stamps in real time, as from a camera and a microphone: a frame is sent at its
-    /// time, a block at its end.
+    /// Stamps as [`Pace::Offline`], but in real time, as from a camera and a microphone: a frame is
+    /// sent at its time, a block at its end.
     Realtime,
-    /// As from a live source: stamps are those of the clock. `origin_ns` of the source health is
-    /// the start of each pass.
+    /// As from a live source: stamps are times of `clock`. The source health has the start of each
+    /// pass as `origin_ns`.
     Live {
         clock: Arc<SystemClock>,
+        /// Whether playback starts again at the end of the recording.
         looped: bool,
     },
 }
@@ -48,26 +49,26 @@ pub enum Pace {
 /// Result of playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played {
-    /// End of the last frame or sample of the last pass, counted from its start.
+    /// End of the last frame or sample of the last pass, counted from the start of the pass.
     pub end: MediaTime,
-    /// Frames of all passes.
+    /// Number of frames of all passes.
     pub video_frames: u64,
-    /// Samples at 16 kHz of all passes.
+    /// Number of samples at 16 kHz of all passes.
     pub audio_samples: u64,
 }
 
-/// An open media file. Its first frame and block are already decoded.
+/// An open media file, whose first frame and block are already decoded.
 #[derive(Debug)]
 pub struct Recording {
     path: PathBuf,
     choice: TrackChoice,
     decoder: Box<dyn Decoder>,
     sinks: Arc<TrackSinks>,
-    /// The tracks as the container describes them.
+    /// The tracks as the container describes them; `None` if its tables cannot be read.
     tables: Option<Tables>,
-    /// The pipe that delivers the recording, if any.
+    /// The pipe that delivers the recording; `None` for a file.
     pipe: Option<Pipe>,
-    /// Whether the container's video and audio tracks must be delivered.
+    /// Whether video, and whether audio, must be decodable even without an output.
     required: [bool; 2],
 }
 
@@ -154,13 +155,13 @@ impl Recording {
         self.sinks.tracks().audio.present
     }
 
-    /// Requires tracks of these kinds: a track of the container without a decoder is an error at
-    /// the end. Tracks with an output are always required.
+    /// Requires tracks of these kinds to be decodable. A required track without a decoder is an
+    /// error at the end of playback. Tracks with an output are always required.
     pub fn require(&mut self, video: bool, audio: bool) {
         self.required = [video, audio];
     }
 
-    /// The length that the container states.
+    /// The duration that the container states; `None` if it states none.
     pub fn duration(&self) -> Option<MediaTime> {
         self.decoder.duration()
     }
@@ -325,7 +326,7 @@ impl Recording {
         played
     }
 
-    /// Whether the stated duration was delivered.
+    /// Whether everything up to the duration that the container states was delivered.
     fn is_complete(&self) -> bool {
         let end = |nanos: Option<i64>| nanos.unwrap_or(0);
         let frames = self.sinks.frames.lock().expect("sinks lock");
@@ -337,7 +338,7 @@ impl Recording {
             .is_some_and(|duration| end > 0 && end + CUT_NANOS / 5 >= duration.nanos())
     }
 
-    /// Without tables: checks that the requested tracks have a decoder.
+    /// For a container without tables: checks that the requested tracks have a decoder.
     fn check_undecodable(&self, video: Delivered, audio: Delivered) -> Result<(), CaptureError> {
         let kinds = [
             (Kind::Video, "picture", video),
@@ -358,7 +359,7 @@ impl Recording {
         Err(CaptureError::silent_tracks(&self.path, &missing))
     }
 
-    /// Without tables: checks that the recording was played to its end.
+    /// For a container without tables: checks that the recording was played to its end.
     fn check_length(
         &self,
         end: MediaTime,
@@ -385,12 +386,14 @@ impl Recording {
         })
     }
 
+    /// Adds the number of corrected stamps to the counter of the video source.
     fn count_replaced_stamps(&self, health: &SourceHealth) {
         let replaced = self.sinks.take_replaced_stamps();
         let counter = &health.video.counters.assumed_stamps;
         counter.fetch_add(replaced, Ordering::Relaxed);
     }
 
+    /// Plays one pass. `looped`: lanes stay open at the end of the pass.
     fn play_once(
         &mut self,
         (frames, sound): (Option<FrameDelivery>, Option<SoundDelivery>),
@@ -453,7 +456,7 @@ impl Recording {
     }
 }
 
-/// Result of a pass.
+/// Result of one pass over the recording.
 struct Pass {
     frames: Option<FrameDelivery>,
     sound: Option<SoundDelivery>,
@@ -461,6 +464,7 @@ struct Pass {
     closed: bool,
 }
 
+/// The map of running time for a pass that begins at media time `begins`.
 fn begin_pass(
     pace: &Pace,
     begins: MediaTime,

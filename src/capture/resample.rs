@@ -11,7 +11,7 @@ pub(super) struct ToSpeechRate {
     /// `None` for a device at 16 kHz.
     fft: Option<Fft<f32>>,
     pending: Vec<f32>,
-    /// Position of the first sample in `pending`, in samples of the device.
+    /// Index of the first sample in `pending`, counted by the device at its own rate.
     start: i64,
     out: Vec<f32>,
 }
@@ -20,7 +20,7 @@ impl ToSpeechRate {
     /// A resampler for sound at `rate_hz`.
     ///
     /// # Errors
-    /// The rate cannot be converted; the reason as text.
+    /// The rate cannot be converted; the error is the reason as text.
     pub fn new(rate_hz: u32) -> Result<Self, String> {
         let fft = if rate_hz == SAMPLE_RATE_HZ {
             None
@@ -46,7 +46,8 @@ impl ToSpeechRate {
         })
     }
 
-    /// Discards pending samples. The next sample is number `position` of the device.
+    /// Discards the pending samples. The next sample has the index `position` in the device's
+    /// count.
     pub fn restart(&mut self, position: i64) {
         self.pending.clear();
         self.start = position;
@@ -55,8 +56,8 @@ impl ToSpeechRate {
         }
     }
 
-    /// Adds samples. Complete pieces go to `emit` with the device time of their first sample in
-    /// nanoseconds.
+    /// Adds mono samples at the device's rate. Complete pieces at 16 kHz go to `emit`, with the
+    /// device time of their first sample in nanoseconds.
     pub fn push(&mut self, samples: &[f32], mut emit: impl FnMut(i64, &[f32])) {
         self.pending.extend_from_slice(samples);
         let piece = self
@@ -91,7 +92,7 @@ impl ToSpeechRate {
     }
 }
 
-/// Time of sample number `position` at `rate_hz`, in nanoseconds.
+/// Time of the sample with the index `position` at `rate_hz`, in nanoseconds.
 pub(super) fn nanos(position: i64, rate_hz: u32) -> i64 {
     (i128::from(position) * 1_000_000_000 / i128::from(rate_hz)) as i64
 }
@@ -106,7 +107,7 @@ mod tests {
         let tone = |seconds: f64| (seconds * 440.0 * std::f64::consts::TAU).sin();
         for rate in [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000] {
             let mut resampler = ToSpeechRate::new(rate).unwrap();
-            // The device has counted one second before.
+            // The device has already counted one second of samples.
             resampler.restart(i64::from(rate));
             let input: Vec<f32> = (0..2 * rate)
                 .map(|n| tone(f64::from(n) / f64::from(rate)) as f32)

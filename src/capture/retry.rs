@@ -6,10 +6,11 @@ use std::time::Duration;
 
 /// Pause before the first attempt to open a lost source again.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// How often a running source is checked.
+/// Interval at which a running source is checked.
 pub(super) const WATCH_STEP: Duration = Duration::from_millis(50);
 
-/// Sleeps in steps, so that a stop takes effect soon. `false` when capture is to stop.
+/// Sleeps for `length`, in steps, so that a stop takes effect soon. Returns `false` if capture is
+/// to stop.
 pub(super) fn pause(length: Duration, stop: &AtomicBool) -> bool {
     let mut left = length;
     while !left.is_zero() && !stop.load(Ordering::Acquire) {

@@ -21,7 +21,7 @@ pub(super) struct RunningTimeMap {
 }
 
 impl RunningTimeMap {
-    /// The release time of this running time.
+    /// The time at which an item with this running time is released, on the pacing clock.
     pub fn release_time(&self, running_nanos: i64) -> MediaTime {
         MediaTime::from_nanos(running_nanos + self.release_offset.load(Ordering::Acquire))
     }
@@ -31,7 +31,8 @@ impl RunningTimeMap {
         MediaTime::from_nanos(running_nanos + self.stamp_offset.load(Ordering::Acquire))
     }
 
-    /// Waits until the release time, if playback is paced. Returns `false` when capture is to stop.
+    /// Waits until the release time of this running time, if playback is paced. Returns `false` if
+    /// capture is to stop.
     pub fn wait_until_release(&self, running_nanos: i64) -> bool {
         if let Some(clock) = &self.pacing {
             let due = self.release_time(running_nanos);

@@ -6,12 +6,13 @@ use gstreamer_video as gst_video;
 use super::decoded::{DecodedPicture, DecodedSound};
 use crate::clip::{ColorMatrix, Colorimetry, Picture, Plane};
 
-/// The picture layout of a stream, parsed again when the caps change.
+/// The picture layout of a stream. It is parsed again when the caps change.
 #[derive(Debug, Default)]
 pub(super) struct PictureLayout(Option<(gst::Caps, gst_video::VideoInfo)>);
 
 impl PictureLayout {
-    /// The picture in the decoder's buffer, which is mapped and not copied.
+    /// Converts a sample of I420 video. The picture stays in the decoder's buffer, which is mapped
+    /// and not copied.
     pub fn picture_of(&mut self, sample: gst::Sample) -> Result<DecodedPicture, gst::FlowError> {
         let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
             return Err(gst::FlowError::Error);
@@ -32,7 +33,7 @@ impl PictureLayout {
     }
 }
 
-/// The samples of a buffer in the format of the audio branch: 32-bit floats.
+/// Converts a sample of the audio branch: mono 32-bit floats at 16 kHz.
 pub(super) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowError> {
     let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
     let mapped = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
@@ -45,11 +46,13 @@ pub(super) fn sound_of(sample: gst::Sample) -> Result<DecodedSound, gst::FlowErr
     })
 }
 
+/// Running time of the stamp `pts`, in nanoseconds; `None` without a stamp.
 fn running_nanos(sample: &gst::Sample, pts: Option<gst::ClockTime>) -> Option<i64> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     Some(segment.to_running_time(pts?)?.nseconds() as i64)
 }
 
+/// The picture in `buffer`; `None` if it has fewer than three planes or cannot be mapped.
 fn picture(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Option<Picture> {
     let mut planes = [Plane {
         offset: 0,
@@ -78,6 +81,7 @@ fn picture(buffer: gst::Buffer, info: &gst_video::VideoInfo) -> Option<Picture> 
     ))
 }
 
+/// Matrix and range of the colours, by default as GStreamer chooses them.
 fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
     use gst_video::{VideoColorMatrix, VideoColorRange};
     let stated = info.colorimetry();
@@ -86,7 +90,7 @@ fn colorimetry(info: &gst_video::VideoInfo) -> Colorimetry {
         VideoColorMatrix::Bt709 | VideoColorMatrix::Smpte240m | VideoColorMatrix::Bt2020 => {
             ColorMatrix::Bt709
         }
-        // Not stated: chosen by height, as GStreamer does.
+        // The matrix is not stated: it is chosen by height, as GStreamer does.
         _ if info.height() > 576 => ColorMatrix::Bt709,
         _ => ColorMatrix::Bt601,
     };

@@ -1,5 +1,5 @@
-//! The mono downmix of a decoded sound track in GStreamer: the converter's own mix, or one channel
-//! if it is selected or the channels cancel.
+//! The mono downmix of a decoded sound track in GStreamer: the mix of the converter, or one channel
+//! if it is selected or the channels cancel each other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,10 @@ use gstreamer::prelude::*;
 use super::downmix::{CancellationDetector, Downmix, Switch};
 use super::tracks::ChannelSelection;
 
-/// Look-ahead of the cancellation detector before the mix, nanoseconds: more than a decision needs.
+/// Look-ahead of the cancellation detector before the mix, in nanoseconds: longer than a decision
+/// needs.
 const LOOK_AHEAD_NANOS: u64 = 600_000_000;
-/// Capacity of the queue for the look-ahead, nanoseconds.
+/// Capacity of the queue for the look-ahead, in nanoseconds of sound.
 const HELD_NANOS: u64 = 3 * LOOK_AHEAD_NANOS;
 
 /// Settings for the downmix of a sound track.
@@ -26,7 +27,7 @@ pub(super) struct SoundBranch {
 }
 
 impl SoundBranch {
-    /// For a live source, without look-ahead. Notes go to the log.
+    /// Settings for a live source: without look-ahead, and notes go to the log.
     pub fn live(channel: ChannelSelection) -> SoundBranch {
         SoundBranch {
             channel,
@@ -36,9 +37,8 @@ impl SoundBranch {
     }
 }
 
-/// The elements before the resampler, in order. The last one is the converter.
-///
-/// `caps` are those of the decoded sound.
+/// The elements of the downmix before the resampler, in order; the last one is the converter.
+/// `caps`: caps of the decoded sound.
 pub(super) fn elements(
     branch: &SoundBranch,
     caps: &gst::CapsRef,
@@ -86,7 +86,8 @@ pub(super) fn elements(
     Ok(vec![queue, convert])
 }
 
-/// An `audioconvert`. `weights`: weight of each channel in the mono mix; `None`: its own mix.
+/// An `audioconvert`. `weights`: weight of each channel in the mono mix; `None`: the mix of
+/// `audioconvert`.
 fn converter(weights: Option<Vec<f32>>) -> Result<gst::Element, gst::glib::BoolError> {
     let convert = gst::ElementFactory::make("audioconvert").build()?;
     if let Some(weights) = weights {
@@ -104,7 +105,7 @@ pub(super) fn channels(caps: &gst::CapsRef) -> usize {
     count.map_or(1, |count| usize::try_from(count).unwrap_or(1))
 }
 
-/// Whether the channels have positions that a converter can use for a mix.
+/// Whether the channels have positions by which `audioconvert` can mix them.
 fn has_layout(caps: &gst::CapsRef) -> bool {
     let mask = caps
         .structure(0)
@@ -113,20 +114,22 @@ fn has_layout(caps: &gst::CapsRef) -> bool {
 }
 
 /// Switches the downmix of one track. Pad probes before the `audioconvert` detect channels that
-/// cancel each other, and replace the element by one with other weights.
+/// cancel each other, and replace the `audioconvert` by one with other weights.
 struct DownmixSwitcher {
     note: Arc<dyn Fn(&str) + Send + Sync>,
     has_layout: bool,
     state: Mutex<State>,
 }
 
+/// State of a [`DownmixSwitcher`].
 struct State {
+    /// Caps of the analysed sound.
     caps: Option<gst::Caps>,
     layout: Option<Layout>,
     detector: Option<CancellationDetector>,
-    /// Decisions that are not applied yet.
+    /// Changes of the downmix that were decided and are not applied yet.
     switches: VecDeque<Switch>,
-    /// Sample frames that reached the converter.
+    /// Number of sample frames that reached the converter.
     frames: u64,
     has_warned: bool,
 }
@@ -157,6 +160,7 @@ impl DownmixSwitcher {
         });
     }
 
+    /// Analyses a buffer, and queues the changes of the downmix that its samples decide.
     fn observe(&self, pad: &gst::Pad, buffer: &gst::BufferRef) {
         let Ok(bytes) = buffer.map_readable() else {
             return;
@@ -191,7 +195,8 @@ impl DownmixSwitcher {
         }
     }
 
-    /// The new downmix from the next buffer of `size` bytes on, if it changes.
+    /// The new downmix, if it changes before or within the next buffer, of `size` bytes, with the
+    /// layout of the sound.
     fn due_switch(&self, pad: &gst::Pad, size: usize) -> Option<(Downmix, Layout)> {
         let mut state = self.state.lock().expect("downmix lock");
         let layout = match &state.layout {
@@ -259,6 +264,7 @@ struct Layout {
     is_interleaved: bool,
 }
 
+/// Format of one raw sample, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     U8,
@@ -272,7 +278,7 @@ enum Format {
 }
 
 impl Format {
-    /// Bytes of a sample.
+    /// Size of a sample in bytes.
     fn width(self) -> usize {
         match self {
             Format::U8 => 1,
@@ -283,7 +289,7 @@ impl Format {
         }
     }
 
-    /// The first sample of `bytes`, -1 to 1.
+    /// The first sample in `bytes`, scaled to -1 to 1.
     fn sample(self, bytes: &[u8]) -> f32 {
         let low = |count: usize| <[u8; 4]>::try_from(&bytes[..count.min(4)]).unwrap_or_default();
         match self {
@@ -302,7 +308,7 @@ impl Format {
 }
 
 impl Layout {
-    /// `None`: a format that is not analysed.
+    /// The layout that the caps state; `None` for a format that is not analysed.
     fn from_caps(caps: &gst::CapsRef) -> Option<Layout> {
         let structure = caps.structure(0)?;
         let format = match structure.get::<&str>("format").ok()? {
@@ -323,12 +329,12 @@ impl Layout {
         })
     }
 
-    /// Sample frames in `bytes` bytes.
+    /// Number of sample frames in `bytes` bytes.
     fn frames(&self, bytes: usize) -> usize {
         bytes / (self.format.width() * self.channels)
     }
 
-    /// One sample of each channel.
+    /// One sample of each channel, from sample frame number `frame` in `bytes`.
     fn frame<'a>(&'a self, bytes: &'a [u8], frame: usize) -> impl Iterator<Item = f32> + 'a {
         let frames = self.frames(bytes.len());
         (0..self.channels).map(move |channel| {

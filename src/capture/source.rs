@@ -14,12 +14,13 @@ use super::spec::VideoSpec;
 use super::track_linker::{EnabledTracks, TrackLinker};
 use crate::address::Address;
 
-/// Jitter buffer of network cameras.
+/// Length of the jitter buffer for network cameras, in milliseconds.
 const RTSP_LATENCY_MS: u32 = 100;
-/// Time limit for the connection to a network camera.
+/// Time limit for the connection to a network camera, in microseconds.
 const CONNECT_TIMEOUT_MICROS: u64 = 2_000_000;
 
-/// Time without data after which an HTTP connection has failed: longer than any stall limit.
+/// Time without data after which an HTTP connection has failed, in seconds: longer than any stall
+/// limit.
 const HTTP_TIMEOUT_SECONDS: u32 = 40;
 
 /// Formats that are requested from a webcam, best first: a size and a rate that suffice for faces
@@ -29,7 +30,8 @@ const WEBCAM_CAPS: &str = "video/x-raw, width=(int)[320,1280], height=(int)[240,
     height=(int)[240,1024], framerate=(fraction)[15/1,60/1]; \
     video/x-raw; image/jpeg; video/x-h264";
 
-/// Adds the source of `spec` to `pipeline`; `linker` links its pads to the track sinks.
+/// Adds the source of `spec` to `pipeline`. `linker` links the pads of the source to the track
+/// sinks.
 pub(super) fn build(
     spec: &VideoSpec,
     pipeline: &gst::Pipeline,
@@ -137,6 +139,7 @@ fn network(address: &Address, enabled: EnabledTracks) -> Result<gst::Element, Ca
     Ok(source)
 }
 
+/// Creates a GStreamer element; the error names the Debian package that is missing.
 fn make(factory: &str) -> Result<gst::Element, CaptureError> {
     gst::ElementFactory::make(factory)
         .build()
@@ -149,6 +152,7 @@ fn make(factory: &str) -> Result<gst::Element, CaptureError> {
         })
 }
 
+/// A bin with the elements of a `gst:` description and a ghost pad for each free source pad.
 fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
     let unsupported = |reason: String| CaptureError::Unsupported {
         what: format!("`gst:{description}` ({reason})"),
@@ -182,7 +186,7 @@ fn bin(description: &Address) -> Result<gst::Element, CaptureError> {
     Ok(bin.upcast())
 }
 
-/// Adds a ghost pad to `bin` for a source pad that is not linked.
+/// Adds a ghost pad to `bin` for `pad`, if it is a source pad that is not linked.
 fn expose(bin: &gst::Bin, pad: &gst::Pad) -> Result<(), gst::glib::BoolError> {
     if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
         return Ok(());
@@ -224,6 +228,7 @@ fn raw(source: gst::Element) -> Result<gst::Element, CaptureError> {
     Ok(bin.upcast())
 }
 
+/// The error for `auto` without a webcam.
 fn no_webcam() -> CaptureError {
     CaptureError::NoSuchDevice {
         kind: "video device",
@@ -231,6 +236,7 @@ fn no_webcam() -> CaptureError {
     }
 }
 
+/// The error for elements that cannot be linked.
 fn unlinked(error: gst::glib::BoolError) -> CaptureError {
     CaptureError::Unsupported {
         what: format!("this video source ({error})"),

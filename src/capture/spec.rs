@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 pub use crate::address::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
 
-/// The local file of a `uri:`, which is a bare path or a `file:` address. `None` for network
-/// addresses.
+/// The path of a local file in a `uri:` value, which is a bare path or a `file:` address. `None`
+/// for network addresses.
 pub(super) fn local_file(uri: &str) -> Option<PathBuf> {
     if uri.starts_with("file:") {
         return gstreamer::glib::filename_from_uri(uri)

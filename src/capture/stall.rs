@@ -2,34 +2,39 @@
 
 use crate::time::MediaTime;
 
-/// Shortest stall limit, for sources at video rates.
+/// Shortest stall limit in nanoseconds, for sources at video rates.
 const SHORTEST_NANOS: i64 = 1_500_000_000;
-/// Longest stall limit, for cameras with one picture in several seconds. A source with a longer
-/// interval is lost, and recovers at each delivery.
+/// Longest stall limit in nanoseconds, for cameras with one picture in several seconds. A source
+/// with a longer interval is lost, and recovers at each delivery.
 const LONGEST_NANOS: i64 = 30_000_000_000;
-/// Stall limit until the rate of the source is known.
+/// Stall limit in nanoseconds until the rate of the source is known.
 const UNKNOWN_NANOS: i64 = 10_000_000_000;
 /// The stall limit is this many times the longest recent interval.
 const INTERVALS: i64 = 3;
-/// Number of remembered intervals, and the number after which the rate is known.
+/// Number of intervals that are remembered.
 const RECENT: usize = 16;
-const KNOWN: usize = 3;
+/// Number of intervals after which the rate of the source is known.
+const RATE_KNOWN_AFTER: usize = 3;
 
-/// Detects stalls of one track. Counts and times are arguments; it reads no clock.
+/// Detects stalls of one track. It reads no clock: counts and times are arguments.
 #[derive(Clone, Debug)]
 pub(super) struct StallDetector {
     opened: MediaTime,
+    /// Time limit for the first delivery, in nanoseconds after `opened`.
     opening_nanos: i64,
+    /// Number of items delivered since the opening.
     delivered: u64,
+    /// Time of the last delivery.
     last: MediaTime,
     /// Nanoseconds between recent deliveries, a ring buffer.
     recent: [i64; RECENT],
+    /// Number of measured intervals since the opening.
     intervals: usize,
 }
 
 impl StallDetector {
-    /// A detector for a source that was opened at `opened`. Its first delivery may take
-    /// `opening_nanos`.
+    /// A detector for a source that was opened at `opened`. The source may take `opening_nanos`
+    /// nanoseconds to its first delivery.
     pub fn new(opened: MediaTime, opening_nanos: i64) -> Self {
         StallDetector {
             opened,
@@ -41,13 +46,13 @@ impl StallDetector {
         }
     }
 
-    /// Notes data that cannot be decoded yet: the first delivery may then take up to the longest
-    /// limit.
+    /// Notes that encoded data have arrived that cannot be decoded yet. The first delivery may then
+    /// take up to the longest limit.
     pub fn data_arrived(&mut self) {
         self.opening_nanos = self.opening_nanos.max(LONGEST_NANOS);
     }
 
-    /// Records that `delivered` items have arrived since the opening, at `now`.
+    /// Records at `now` that `delivered` items have arrived since the opening.
     pub fn observe(&mut self, delivered: u64, now: MediaTime) {
         let new = delivered.saturating_sub(self.delivered);
         if new == 0 {
@@ -60,19 +65,20 @@ impl StallDetector {
         (self.delivered, self.last) = (delivered, now);
     }
 
-    /// Nanoseconds without a delivery after which the source is lost.
+    /// The stall limit: nanoseconds without a delivery after which the source is lost.
     pub fn limit_nanos(&self) -> i64 {
         if self.delivered == 0 {
             return self.opening_nanos;
         }
-        if self.intervals < KNOWN {
+        if self.intervals < RATE_KNOWN_AFTER {
             return UNKNOWN_NANOS;
         }
         let longest = self.recent.iter().copied().max().unwrap_or(0);
         (longest * INTERVALS).clamp(SHORTEST_NANOS, LONGEST_NANOS)
     }
 
-    /// The reason why the source is lost at `now`, if it is. `what` names the items, as `pictures`.
+    /// The reason why the source is lost at `now`; `None` if it is not lost. `what`: name of the
+    /// items, such as `pictures`.
     pub fn stalled(&self, what: &str, now: MediaTime) -> Option<String> {
         let limit = self.limit_nanos();
         let seconds = limit as f64 * 1e-9;
@@ -90,8 +96,8 @@ mod tests {
 
     const OPENING: i64 = 10_000_000_000;
 
-    /// Times in milliseconds at which a source with deliveries at `millis` becomes lost, checked
-    /// every 50 ms until `until`.
+    /// Times at which a source with deliveries at the times `millis` becomes lost, checked every 50
+    /// ms until `until`. All times are in milliseconds.
     fn losses(millis: &[i64], until: i64) -> Vec<i64> {
         let mut stall = StallDetector::new(MediaTime::ZERO, OPENING);
         let (mut lost, mut was_lost) = (Vec::new(), false);
@@ -110,6 +116,7 @@ mod tests {
         lost
     }
 
+    /// Times of deliveries every `step` milliseconds.
     fn steady(step: i64, from: i64, until: i64) -> Vec<i64> {
         (from..until).step_by(step as usize).collect()
     }

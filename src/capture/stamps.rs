@@ -1,39 +1,42 @@
 //! Repair of stamps from containers and cameras: missing stamps, and single stamps far ahead.
 
-/// Assumed interval of pictures without stamps and durations: 25 per second.
+/// Assumed interval of pictures without stamps and durations, in nanoseconds: 25 pictures per
+/// second.
 const ASSUMED_NANOS: i64 = 40_000_000;
-/// A stamp this far ahead of the previous one is held until later stamps confirm it.
+/// A stamp more than this many nanoseconds ahead of the previous one is held until later stamps
+/// confirm it.
 const SUSPECT_NANOS: i64 = 1_000_000_000;
-/// The same as a multiple of the previous interval.
+/// A stamp is held only if it is also more than this many previous intervals ahead.
 const SUSPECT_INTERVALS: i64 = 10;
-/// Consecutive items after a jump that confirm a gap: the recording was paused.
+/// Number of consecutive items after a jump that confirm it as a gap: the recording was paused.
 const CONFIRMING: usize = 4;
-/// At the end of a stream there is no confirmation: held items are dropped above this jump,
-/// nanoseconds.
+/// Items held at the end of a stream, where no later item can confirm them, are dropped if they are
+/// more than this many nanoseconds ahead.
 const FAR_NANOS: i64 = 60_000_000_000;
 
 /// Stamps the pictures of one track. Missing stamps are extrapolated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PictureStamps {
-    /// Resulting time of the last picture, and its own stamp.
+    /// Resulting time of the last picture in nanoseconds, and its own stamp if it had one.
     last: Option<(i64, Option<i64>)>,
-    /// Interval between the last two different stamps.
+    /// Interval between the last two different stamps, in nanoseconds; `None` before the second
+    /// one.
     interval: Option<i64>,
 }
 
-/// The resulting time of a picture, nanoseconds.
+/// The time of a picture after the repair of missing stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StampedTime {
     /// The time, in nanoseconds.
     pub nanos: i64,
-    /// Whether the time is extrapolated at an assumed rate: the picture has no stamp, and the rate
-    /// is unknown.
+    /// Whether the time is extrapolated at an assumed rate, because the picture has no stamp and
+    /// the rate is unknown.
     pub is_assumed: bool,
 }
 
 impl PictureStamps {
-    /// The time of a picture with this stamp and duration. Stamps that are constant from the
-    /// beginning count as missing.
+    /// The time of the next picture, from its stamp and duration in nanoseconds, if it has them.
+    /// Stamps that are constant from the beginning count as missing.
     pub fn place(&mut self, stamp: Option<i64>, duration: Option<i64>) -> StampedTime {
         let Some((last, last_stamp)) = self.last else {
             let nanos = stamp.unwrap_or(0);
@@ -72,11 +75,13 @@ impl PictureStamps {
 /// them.
 #[derive(Debug)]
 pub(super) struct OutlierFilter<T> {
-    /// Latest accepted stamp, and the interval of items.
+    /// Latest accepted stamp and interval of the last two items, in nanoseconds.
     last: Option<(i64, i64)>,
+    /// Held items with their stamps.
     held: Vec<(i64, T)>,
-    /// Number of dropped items, and the latest of their stamps.
+    /// Number of dropped items.
     pub dropped: u64,
+    /// Latest stamp of the dropped items, in nanoseconds.
     pub latest: Option<i64>,
 }
 
@@ -92,7 +97,8 @@ impl<T> Default for OutlierFilter<T> {
 }
 
 impl<T> OutlierFilter<T> {
-    /// Adds an item that begins at `nanos`. Returns the accepted items in order.
+    /// Adds an item with the stamp `nanos`. Returns the items that are accepted now, with their
+    /// stamps, in order.
     pub fn push(&mut self, nanos: i64, item: T) -> Vec<(i64, T)> {
         let Some((last, interval)) = self.last else {
             self.last = Some((nanos, 0));
@@ -122,7 +128,7 @@ impl<T> OutlierFilter<T> {
         ready
     }
 
-    /// The end of the stream: returns the held items, unless they are too far ahead.
+    /// Ends the stream: returns the held items, unless they are too far ahead.
     pub fn finish(&mut self) -> Vec<(i64, T)> {
         let is_far = self.last.is_some_and(|(last, _)| {
             self.held
@@ -135,6 +141,7 @@ impl<T> OutlierFilter<T> {
         std::mem::take(&mut self.held)
     }
 
+    /// Drops and counts the held items.
     fn drop_held(&mut self) {
         for (nanos, _) in self.held.drain(..) {
             self.dropped += 1;
@@ -183,8 +190,8 @@ mod tests {
                 .iter()
                 .all(|(_, is_assumed)| !is_assumed)
         );
-        // A missing stamp is extrapolated by the last interval; a repeated stamp is left to the
-        // delivery.
+        // A missing stamp is extrapolated by the last interval; a repeated stamp is returned
+        // unchanged.
         assert_eq!(
             placed(&[(Some(0), None), (Some(30), None), (None, None)])[2],
             (60, false)
@@ -223,7 +230,7 @@ mod tests {
         assert_eq!(filtered(&paused), (paused.to_vec(), 0));
         let hours_later = [0, 40, hours, hours + 40, hours + 80, hours + 120];
         assert_eq!(filtered(&hours_later), (hours_later.to_vec(), 0));
-        // A slide show with a long last picture.
+        // A slide show whose last picture is shown for long.
         let slides = [0, 5000, 10_000, 15_000, 45_000];
         assert_eq!(filtered(&slides), (slides.to_vec(), 0));
         // A backward step is not a jump ahead.

@@ -2,7 +2,8 @@
 //!
 //! Every pad is linked separately when it appears, through demuxers down to single tracks, and each
 //! track gets its own decoder. A `decodebin` over the whole source would wait until all tracks have
-//! data. Here a track that never starts, or cannot be decoded, does not affect the others.
+//! data. With separate decoders, a track that never starts, or cannot be decoded, does not affect
+//! the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,12 +20,12 @@ use super::track_sinks::TrackSinks;
 use super::tracks::ChannelSelection;
 use crate::time::{Clock, SystemClock};
 
-/// The tracks to link.
+/// The kinds of tracks that are linked to a sink.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EnabledTracks {
     pub video: bool,
     pub audio: bool,
-    /// Channel of the sound track.
+    /// Channel selection for the sound track.
     pub channel: ChannelSelection,
 }
 
@@ -44,6 +45,7 @@ enum Media {
     Track(Kind),
     /// Subtitles, metadata and the like.
     Other,
+    /// The caps do not state the kind of media.
     Unknown,
 }
 
@@ -53,23 +55,27 @@ pub(super) struct TrackLinker {
     sinks: Arc<TrackSinks>,
     enabled: EnabledTracks,
     clock: Arc<SystemClock>,
-    /// Running-time map of a source that is not live: its first decoded buffer is due on arrival.
+    /// Running-time map of a source that is not live. Its offsets are set so that the first decoded
+    /// buffer is due on arrival.
     paced: Arc<RunningTimeMap>,
+    /// Whether the offsets of `paced` are set.
     is_anchored: AtomicBool,
     /// Whether the source is live, and therefore not paced.
     pub is_live: AtomicBool,
-    /// Creation time: running time 0 of pictures without stamps, nanoseconds.
+    /// Creation time of this value, in nanoseconds of `clock`: running time 0 of pictures without
+    /// stamps.
     began_nanos: i64,
     branches: Mutex<Vec<Branch>>,
 }
 
-/// The elements of one track.
+/// The elements of one track in the pipeline.
 #[derive(Debug)]
 struct Branch {
     bin: glib::WeakRef<gst::Bin>,
     kind: Kind,
-    /// Data have arrived for its decoder.
+    /// Whether data have arrived for the track's decoder.
     has_data: Arc<AtomicBool>,
+    /// Whether an element of the track has failed, so that no more data enter it.
     is_broken: Arc<AtomicBool>,
 }
 
@@ -91,8 +97,8 @@ impl TrackLinker {
             is_live: AtomicBool::new(false),
             branches: Mutex::default(),
         });
-        // Runs on the failing thread, before the error propagates upstream and stops the other
-        // tracks.
+        // The handler runs on the failing thread, before the error propagates upstream and stops
+        // the other tracks.
         let watching = linker.clone();
         let bus = pipeline.bus().expect("pipelines have a bus");
         bus.set_sync_handler(move |_, message| {
@@ -104,20 +110,20 @@ impl TrackLinker {
         linker
     }
 
-    /// The tracks to link.
+    /// The kinds of tracks that are linked to a sink.
     pub fn enabled(&self) -> EnabledTracks {
         self.enabled
     }
 
-    /// Whether data have arrived for a decoder of this kind.
+    /// Whether encoded data have arrived for a decoder of this kind.
     pub fn has_data(&self, kind: Kind) -> bool {
         let branches = self.branches.lock().expect("branches lock");
         let mut fed = branches.iter().filter(|branch| branch.kind == kind);
         fed.any(|branch| branch.has_data.load(Ordering::Acquire))
     }
 
-    /// The track with the decoder that posted this error; the track is then disconnected. `None`:
-    /// the error concerns the whole source.
+    /// The kind of the track whose elements posted this error; that track is then disconnected.
+    /// `None`: the error concerns the whole source.
     pub fn broken_track(&self, message: &gst::MessageRef) -> Option<Kind> {
         let source = message.src()?;
         let branches = self.branches.lock().expect("branches lock");
@@ -129,7 +135,8 @@ impl TrackLinker {
         Some(branch.kind)
     }
 
-    /// Links the present and future source pads of `element` in `parent`.
+    /// Links the present and future source pads of `element`, which is in `parent`. `queued`: each
+    /// track is decoded on a separate thread.
     pub fn link_pads(self: &Arc<Self>, parent: &gst::Bin, element: &gst::Element, queued: bool) {
         let (linker, parent_bin) = (self.clone(), parent.downgrade());
         element.connect_pad_added(move |_, pad| {
@@ -142,6 +149,7 @@ impl TrackLinker {
         }
     }
 
+    /// Links a free source pad to a branch of its own, or discards its data if they are not wanted.
     fn link_pad(self: &Arc<Self>, parent: &gst::Bin, pad: &gst::Pad, queued: bool) {
         if pad.direction() != gst::PadDirection::Src || pad.is_linked() {
             return;
@@ -154,8 +162,8 @@ impl TrackLinker {
         post_link_error(parent, linked);
     }
 
-    /// Links a `typefind` to the pad. `queued`: on a separate thread, because the pad's thread also
-    /// serves other tracks.
+    /// Links `pad` to a `typefind` in a new bin. `queued`: the bin runs on a separate thread,
+    /// because the pad's thread also serves other tracks.
     fn branch(
         self: &Arc<Self>,
         parent: &gst::Bin,
@@ -227,7 +235,7 @@ impl TrackLinker {
         });
     }
 
-    /// Links the demuxer or the decoder for `caps` to `typefind`.
+    /// Links `typefind` to a demuxer or a decoder for `caps`.
     fn decode(
         self: &Arc<Self>,
         bin: &gst::Bin,
@@ -264,7 +272,8 @@ impl TrackLinker {
         typefind.link(&element)
     }
 
-    /// Links a decoded pad to its sink, if it is the first of its kind.
+    /// Links a decoded pad to the sink of its kind. Pads of other kinds, and further pads of the
+    /// same kind, are discarded.
     fn deliver(self: &Arc<Self>, bin: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
         let kind = match media_of(pad) {
             Media::Track(kind) if self.enabled.takes(kind) && self.sinks.begin(kind) => kind,
@@ -343,10 +352,12 @@ fn discard(parent: &gst::Bin, pad: &gst::Pad) -> Result<(), glib::BoolError> {
     Ok(())
 }
 
+/// The media of a pad, by its current or possible caps.
 fn media_of(pad: &gst::Pad) -> Media {
     media_in(&pad.current_caps().unwrap_or_else(|| pad.query_caps(None)))
 }
 
+/// The media that the caps state.
 fn media_in(caps: &gst::CapsRef) -> Media {
     if caps.is_any() {
         return Media::Unknown;
@@ -369,8 +380,8 @@ fn media_in(caps: &gst::CapsRef) -> Media {
     }
 }
 
-/// The best demuxer for `caps`. Demuxers of adaptive formats are excluded: they only work inside a
-/// `decodebin`.
+/// The best demuxer for `caps`; `None` if there is none. Demuxers of adaptive formats are excluded:
+/// they only work inside a `decodebin`.
 fn demuxer(caps: &gst::Caps) -> Option<gst::ElementFactory> {
     let factories = gst::ElementFactory::factories_with_type(
         gst::ElementFactoryType::DEMUXER,

@@ -12,13 +12,15 @@ use super::delivery::{FrameDelivery, SoundDelivery};
 pub(super) struct TrackSinks<F = FrameDelivery, S = SoundDelivery> {
     pub frames: Mutex<Option<F>>,
     pub sound: Mutex<Option<S>>,
-    /// Whether lanes stay open at the end of a track, because another pass follows.
+    /// Whether lanes stay open at the end of a track, because another pass over the recording
+    /// follows.
     pub keep_open: AtomicBool,
-    /// Items that the decoders produced, and items that were delivered. They differ while a full
-    /// lane blocks.
+    /// Number of items that the decoders have produced. It exceeds `delivered` while a full lane
+    /// blocks.
     arrived: AtomicU64,
+    /// Number of items that the sinks have taken.
     delivered: AtomicU64,
-    /// Pictures with corrected stamps that are not counted yet.
+    /// Number of pictures with corrected stamps since the last call of `take_replaced_stamps`.
     replaced_stamps: AtomicU64,
     tracks: Mutex<Tracks>,
     changed: Condvar,
@@ -39,7 +41,7 @@ impl<F, S> Default for TrackSinks<F, S> {
     }
 }
 
-/// The progress of both tracks.
+/// The progress of the video track and the audio track.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tracks {
     pub video: Track,
@@ -51,14 +53,16 @@ pub(super) struct Tracks {
 /// The progress of one track.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Track {
+    /// Whether a track of this kind is being decoded.
     pub present: bool,
+    /// Whether the track delivers nothing more.
     pub ended: bool,
-    /// Number of items that the decoder produced.
+    /// Number of items (pictures or buffers of sound) that the decoder has produced.
     pub samples: u64,
 }
 
 impl Tracks {
-    /// Whether every present track has ended.
+    /// Whether every track that is present has ended.
     pub fn have_ended(&self) -> bool {
         [self.video, self.audio]
             .iter()
@@ -79,7 +83,7 @@ impl<F, S> TrackSinks<F, S> {
         self.replaced_stamps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Number of corrected stamps since the last call.
+    /// Returns the number of corrected stamps since the last call.
     pub fn take_replaced_stamps(&self) -> u64 {
         self.replaced_stamps.swap(0, Ordering::Relaxed)
     }
@@ -91,7 +95,8 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         *self.tracks.lock().expect("sinks lock")
     }
 
-    /// Waits until a track begins, ends or closes, at most `timeout`.
+    /// Waits until a track begins, ends or closes, at most `timeout`; returns at once if all tracks
+    /// have ended.
     pub fn wait(&self, timeout: Duration) -> Tracks {
         let tracks = self.tracks.lock().expect("sinks lock");
         if tracks.have_ended() {
@@ -105,31 +110,32 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         }
     }
 
-    /// The number of items so far, and whether one of them is still being sent into a lane.
+    /// Number of items that the decoders have produced, and whether one of them is still being sent
+    /// into a lane.
     pub fn progress(&self) -> (u64, bool) {
         let delivered = self.delivered.load(Ordering::Acquire);
         let arrived = self.arrived.load(Ordering::Acquire);
         (arrived, arrived != delivered)
     }
 
-    /// Marks a track of this kind as present. `false`: there was one already.
+    /// Marks a track of this kind as present. Returns `false` if one was present already.
     pub fn begin(&self, kind: Kind) -> bool {
         let mut first = false;
         self.update(|tracks| first = !std::mem::replace(&mut tracks.track_mut(kind).present, true));
         first
     }
 
-    /// Sends a picture to the video sink.
+    /// Sends a picture to the video sink. The error means that no more pictures are wanted.
     pub fn picture(&self, picture: DecodedPicture) -> Result<(), Closed> {
         self.deliver(Kind::Video, &self.frames, picture)
     }
 
-    /// Sends sound to the audio sink.
+    /// Sends sound to the audio sink. The error means that no more sound is wanted.
     pub fn sound(&self, sound: DecodedSound) -> Result<(), Closed> {
         self.deliver(Kind::Audio, &self.sound, sound)
     }
 
-    /// Marks the track as ended: it delivers nothing more.
+    /// Marks the track of this kind as ended: it delivers nothing more.
     pub fn ended(&self, kind: Kind) {
         let closes = !self.keep_open.load(Ordering::Acquire);
         match kind {
@@ -139,6 +145,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         self.update(|tracks| tracks.track_mut(kind).ended = true);
     }
 
+    /// Sends an item to its sink and updates the progress of its track.
     fn deliver<T, D: Sink<T>>(
         &self,
         kind: Kind,
@@ -146,7 +153,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         item: T,
     ) -> Result<(), Closed> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
-        // A track without a sink ends; that does not stop the others.
+        // A track without a sink ends, which does not stop the other track.
         let flow = sink
             .lock()
             .expect("sinks lock")
@@ -168,12 +175,14 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> TrackSinks<F, S> {
         flow
     }
 
+    /// Changes the progress and wakes the waiting thread.
     fn update(&self, change: impl FnOnce(&mut Tracks)) {
         change(&mut self.tracks.lock().expect("sinks lock"));
         self.changed.notify_all();
     }
 }
 
+/// Flushes the sink at the end of its track. `closes`: its lane is closed too.
 fn end<T, D: Sink<T>>(sink: &Mutex<Option<D>>, closes: bool) {
     if let Some(sink) = sink.lock().expect("sinks lock").as_mut() {
         sink.flush();

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The configuration's `video.track`, `audio.track` and `audio.channel`.
+/// Selection of tracks and channels: the configuration's `video.track`, `audio.track` and
+/// `audio.channel`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackChoice {
     pub video: TrackSelection,
@@ -15,7 +16,10 @@ pub struct TrackChoice {
 }
 
 impl TrackChoice {
-    /// Parses the strings of a validated configuration.
+    /// Parses the three strings of a validated configuration.
+    ///
+    /// # Errors
+    /// [`UnknownSelection`] for the first string that is not a selection.
     pub fn parse(video: &str, audio: &str, channel: &str) -> Result<TrackChoice, UnknownSelection> {
         Ok(TrackChoice {
             video: video.parse()?,
@@ -25,29 +29,32 @@ impl TrackChoice {
     }
 }
 
-/// A track of one kind. Reads and writes the configuration's strings.
+/// Selection of one track among those of its kind. `FromStr` and `Display` use the strings of the
+/// configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TrackSelection {
-    /// `auto`: by the container's default flags and by content.
+    /// `auto`: the track is chosen by the container's default flags and by content.
     #[default]
     Auto,
-    /// A number: in the container's order, counted from 1 among the tracks of its kind.
+    /// A number: position in the container's order among the tracks of its kind, counted from 1.
     Number(NonZeroU32),
 }
 
-/// The channels of a sound track or of a microphone. Reads and writes the configuration's strings.
+/// Selection among the channels of a sound track or microphone. `FromStr` and `Display` use the
+/// strings of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChannelSelection {
-    /// `auto`: the mix, or the best channel for as long as the channels cancel each other.
+    /// `auto`: the mix of all channels, or the best channel for as long as the channels cancel each
+    /// other.
     #[default]
     Auto,
-    /// `mix`: always the mix of all.
+    /// `mix`: always the mix of all channels.
     Mix,
-    /// A number: this channel alone, counted from 1.
+    /// A number: only this channel, counted from 1.
     Number(NonZeroU32),
 }
 
-/// An invalid selection string.
+/// Error of a string that is no selection of a track or channel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` selects nothing")]
 pub struct UnknownSelection(pub String);
@@ -100,35 +107,34 @@ impl fmt::Display for ChannelSelection {
     }
 }
 
-/// Properties of a track before playback.
+/// Properties of a track that are known before playback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TrackFacts {
     /// Media type of the encoded stream, such as `video/x-h264`; empty if unknown.
     pub media_type: String,
-    /// Whether the container flags it as a default track.
+    /// Whether the container flags the track as a default track.
     pub is_default: bool,
-    /// Whether it is a single picture, such as a cover.
+    /// Whether the track is a single picture, such as a cover.
     pub is_still: bool,
 }
 
 impl TrackFacts {
-    /// Whether the format is one of single pictures. Such a track beside another one is most likely
-    /// a cover.
+    /// Whether the format of the track is one of single pictures. Such a track beside another one
+    /// is most likely a cover.
     fn is_picture_format(&self) -> bool {
         self.media_type.starts_with("image/")
     }
 }
 
-/// The index of the track to play among `tracks` of one kind, in the container's order.
-///
-/// `None`: there is no track, or none of this number.
+/// The index of the track to play among `tracks` of one kind, which are in the container's order.
+/// `None`: there is no track, or none with the selected number.
 pub(super) fn select(tracks: &[TrackFacts], selection: TrackSelection) -> Option<usize> {
     match selection {
         TrackSelection::Number(number) => {
             let index = number.get() as usize - 1;
             (index < tracks.len()).then_some(index)
         }
-        // The first one wins a tie.
+        // The first track wins a tie.
         TrackSelection::Auto => (0..tracks.len()).min_by_key(|index| {
             let track = &tracks[*index];
             (track.is_still, track.is_picture_format(), !track.is_default)

@@ -1,5 +1,5 @@
-//! Detection of truncated files by the framing of their container, where a decoder does not get its
-//! length.
+//! Detection of truncated files by the framing of their container, for files whose duration is
+//! unknown to the decoder.
 
 use std::fs::{File, Metadata};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::container::photo;
 
-/// The reason why the file cannot be played, where this is known without a decoder.
+/// The reason why the file cannot be played, if a decoder is not needed to know it; otherwise
+/// `None`.
 pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
     if metadata.is_dir() {
         return Some("it is a directory".into());
@@ -29,8 +30,8 @@ pub(super) fn unplayable(path: &Path, metadata: &Metadata) -> Option<String> {
 }
 
 /// Whether this is an MP4 or MOV file without its index. Most writers put the index last, so that a
-/// truncated file has none and cannot be decoded. (GStreamer 1.22 sometimes loses its own message
-/// about that and waits for ever.)
+/// truncated file has none and cannot be decoded. (GStreamer 1.22 sometimes loses its own error
+/// message about the missing index and waits forever.)
 fn index_missing(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
@@ -45,14 +46,15 @@ fn index_missing(path: &Path) -> bool {
         && boxes(&mut reader, length).is_some_and(|boxes| !boxes.index)
 }
 
+/// Whether a file with the first bytes `head` is ISO media (MP4, MOV).
 fn is_iso(head: &[u8]) -> bool {
     [b"ftyp", b"moov", b"mdat", b"wide", b"styp"]
         .iter()
         .any(|name| head[4..8] == name[..])
 }
 
-/// Whether the outermost framing of the container reaches beyond the end of the file. `false` where
-/// that is unknown.
+/// Whether the file ends before the outermost framing of its container does. `false` if that is
+/// unknown.
 pub(super) fn is_truncated(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
@@ -75,8 +77,8 @@ pub(super) fn is_truncated(path: &Path) -> bool {
     }
 }
 
-/// RIFF (AVI, WAV): eight bytes and the length in the header. Writers that cannot seek back leave a
-/// 0 or all ones there.
+/// End of a RIFF file (AVI, WAV) in bytes, by its header: eight bytes and the stated length. It is
+/// 0 if a writer that could not seek back left a 0 or all ones.
 fn riff_end(head: &[u8; 12]) -> u64 {
     match u32::from_le_bytes([head[4], head[5], head[6], head[7]]) {
         0 | u32::MAX => 0,
@@ -84,14 +86,16 @@ fn riff_end(head: &[u8; 12]) -> u64 {
     }
 }
 
-/// The top-level boxes of ISO media (MP4, MOV): the end of the last one, and whether one of them is
-/// an index.
+/// Summary of the top-level boxes of ISO media (MP4, MOV).
 struct Boxes {
+    /// Byte offset of the end of the last box, which may lie beyond the end of the file.
     end: u64,
+    /// Whether one of the boxes is an index (`moov` or `moof`).
     index: bool,
 }
 
-/// `None`: the framing is invalid.
+/// Reads the heads of the top-level boxes of a file of `length` bytes. `None`: the framing is
+/// invalid.
 fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
     let mut boxes = Boxes {
         end: 0,
@@ -105,7 +109,7 @@ fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
             .iter()
             .any(|name| header[4..8] == name[..]);
         let size = match u32::from_be_bytes([header[0], header[1], header[2], header[3]]) {
-            // A box up to the end of the file.
+            // The box extends to the end of the file.
             0 => length - boxes.end,
             1 => {
                 reader.read_exact(&mut header[8..]).ok()?;
@@ -121,8 +125,8 @@ fn boxes(reader: &mut BufReader<File>, length: u64) -> Option<Boxes> {
     Some(boxes)
 }
 
-/// MPEG program stream: the end of the last pack header or packet. `None` where the framing is
-/// invalid.
+/// Byte offset of the end of the last pack header or packet of an MPEG program stream. `None` if
+/// the framing is invalid.
 fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> {
     let mut at = 0u64;
     while at + 4 <= length {
@@ -152,7 +156,7 @@ fn program_stream_end(reader: &mut BufReader<File>, length: u64) -> Option<u64> 
         reader.seek_relative(size as i64 - got as i64).ok()?;
         at += size;
     }
-    // The rest is an incomplete start code: the file is truncated.
+    // The remaining bytes are an incomplete start code: the file is truncated.
     Some(if at < length { length + 1 } else { at })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::SubjectId;
 use crate::time::{MediaTime, Span};
 
-/// Sample rate of all audio after `capture`: mono, samples in -1..1.
+/// Sample rate, in Hz, of all audio after `capture`: mono, samples from -1 to 1.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
 
 /// A block of captured sound: mono samples at [`SAMPLE_RATE_HZ`].
@@ -13,11 +13,12 @@ pub const SAMPLE_RATE_HZ: u32 = 16_000;
 pub struct AudioBlock {
     /// Capture time of the first sample.
     pub time: MediaTime,
+    /// Mono samples at [`SAMPLE_RATE_HZ`].
     pub samples: Arc<[f32]>,
 }
 
 impl AudioBlock {
-    /// The span of the samples.
+    /// The time from the first sample to the end of the last one.
     pub fn span(&self) -> Span {
         Span::new(
             self.time,
@@ -27,7 +28,8 @@ impl AudioBlock {
     }
 }
 
-/// Duration of `samples` at [`SAMPLE_RATE_HZ`], in nanoseconds. Exact: one sample is 62,500 ns.
+/// Duration of `samples` samples at [`SAMPLE_RATE_HZ`], in nanoseconds. It is exact: one sample
+/// lasts 62,500 ns.
 pub const fn samples_to_nanos(samples: i64) -> i64 {
     samples * (1_000_000_000 / SAMPLE_RATE_HZ as i64)
 }
@@ -35,10 +37,11 @@ pub const fn samples_to_nanos(samples: i64) -> i64 {
 /// The decision of voice-activity detection on one window of audio (32 ms with Silero).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VoiceActivity {
+    /// The time that the window covers.
     pub span: Span,
-    /// Probability of speech, 0..1.
+    /// Probability of speech in the window, 0 to 1.
     pub probability: f32,
-    /// Whether the window is speech: `probability` against a threshold with hysteresis.
+    /// Whether the window is speech: whether `probability` exceeds a threshold with hysteresis.
     pub speech: bool,
     /// Start of the turn that is open at the end of this window; `None` outside turns. The decision
     /// is causal: a turn opens after its minimum length, so that `turn` may lie before `span`.
@@ -50,9 +53,9 @@ pub struct VoiceActivity {
 pub struct SpeechTurn {
     /// Start of the turn.
     pub start: MediaTime,
-    /// `None` at the start of the turn.
+    /// End of the turn; `None` where this value reports the start.
     pub end: Option<MediaTime>,
-    /// The subject that the turn is attributed to.
+    /// The subject to which the turn is attributed; `None` if the speaker is unknown.
     pub owner: Option<SubjectId>,
 }
 
@@ -61,7 +64,8 @@ pub struct SpeechTurn {
 #[derive(Clone, Debug)]
 pub struct VadBlock {
     pub block: AudioBlock,
-    /// Windows completed by this block, oldest first. The first may begin in an earlier block.
+    /// Windows that this block completes, oldest first. The first one may begin in an earlier
+    /// block.
     pub activity: Vec<VoiceActivity>,
 }
 
@@ -71,12 +75,12 @@ pub struct ClipVoice {
     /// The samples of the clip's span at [`SAMPLE_RATE_HZ`]. Samples that were not captured are
     /// zero.
     pub samples: Arc<[f32]>,
-    /// Share of the window that is speech, 0..1.
+    /// Share of the window that is speech, 0 to 1.
     pub speech: f32,
-    /// Duration that was not captured, in nanoseconds.
+    /// Total duration within the span that was not captured, in nanoseconds.
     pub missing_nanos: i64,
-    /// Probability that the voice is this subject's, 0..1.
+    /// Probability that the voice belongs to the clip's subject, 0 to 1.
     pub owner_confidence: f32,
-    /// End of the newest sample.
+    /// End of the newest captured sample.
     pub newest: MediaTime,
 }

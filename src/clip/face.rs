@@ -26,7 +26,7 @@ impl Rect {
     pub fn center(&self) -> [f32; 2] {
         [self.x + self.w / 2.0, self.y + self.h / 2.0]
     }
-    /// Intersection over union, 0..1.
+    /// Intersection over union with `other`, 0 to 1.
     pub fn iou(&self, other: &Rect) -> f32 {
         let w = (self.x + self.w).min(other.x + other.w) - self.x.max(other.x);
         let h = (self.y + self.h).min(other.y + other.h) - self.y.max(other.y);
@@ -38,8 +38,8 @@ impl Rect {
     }
 }
 
-/// Left eye, right eye, nose, left mouth corner, right mouth corner, in pixels. Left is the smaller
-/// `x` of an upright face.
+/// `[x, y]` of the left eye, the right eye, the nose, the left and the right mouth corner, in
+/// pixels of the frame. Left is the smaller `x` of an upright face.
 pub type Landmarks = [[f32; 2]; 5];
 
 /// An aligned face crop, `size x size`, interleaved, `channels` 1 (luma) or 3 (R, G, B).
@@ -62,33 +62,34 @@ impl fmt::Debug for Crop {
 /// A subject's face in one frame.
 #[derive(Clone, Debug)]
 pub struct Face {
-    /// Unique within a session: the key of the encoder's cache.
+    /// Number of the face, unique within a session: the key in the cache of embeddings.
     pub id: u64,
     pub subject: SubjectId,
     /// The frame's time.
     pub time: MediaTime,
+    /// Face box in pixels of the frame.
     pub rect: Rect,
     pub landmarks: Landmarks,
-    /// Detection score, 0..1.
+    /// Score of the detection, 0 to 1.
     pub score: f32,
-    /// Quality from size, blur and pose, 0..1. A face below the configured gate is tracked, but is
-    /// not used as evidence.
+    /// Quality from size, blur and pose, 0 to 1. A face below the configured quality gate is
+    /// tracked, but is not used as evidence.
     pub quality: f32,
     /// Change of the mouth region since the subject's previous frame, minus the change of the rest
-    /// of the face. Not negative, no unit.
+    /// of the face. Not negative, in standard deviations of the face's luma.
     pub lip_motion: f32,
-    /// `None` if the face is below the quality gate.
+    /// The aligned face; `None` if the face is below the quality gate.
     pub crop: Option<Arc<Crop>>,
 }
 
-/// Slots begin this much before the multiples of `1 / rate_hz`: one frame at 25 fps, plus the
-/// rounding of container stamps. Hops usually lie on such multiples, and the face of a slot is its
-/// first frame. Because of this lead, the newest face of a clip is from the last frames before the
-/// clip's end; without it, that face could be a whole slot old.
+/// Slots begin this many nanoseconds before the multiples of `1 / rate_hz`: one frame at 25 fps,
+/// plus the rounding of container stamps. Hops usually lie on such multiples, and the face of a
+/// slot is its first frame. Because of this lead, the newest face of a clip is from the last frames
+/// before the clip's end. Without it, that face could be a whole slot old.
 const SLOT_LEAD_NANOS: i64 = 41_000_000;
 
-/// Index of the slot that a frame falls into, at an encoder's face rate. The first usable face of
-/// each slot is cropped and encoded.
+/// Index of the slot to which a frame at `time` belongs, with `rate_hz` slots per second. The first
+/// usable face of each slot is encoded.
 pub fn face_slot(time: MediaTime, rate_hz: f64) -> i64 {
     (time.plus_nanos(SLOT_LEAD_NANOS).nanos() as f64 * 1e-9 * rate_hz).floor() as i64
 }
@@ -97,10 +98,11 @@ pub fn face_slot(time: MediaTime, rate_hz: f64) -> i64 {
 /// because it advances the aligner's watermark.
 #[derive(Clone, Debug)]
 pub struct FramedFaces {
+    /// The frame's time.
     pub time: MediaTime,
-    /// Width and height in pixels.
+    /// Width and height of the picture in pixels.
     pub picture_size: [usize; 2],
-    /// The visible subjects' faces.
+    /// The faces of the visible subjects.
     pub faces: Vec<Arc<Face>>,
     /// Starts, updates and ends of tracks at this frame.
     pub changes: Vec<SubjectChange>,
@@ -123,10 +125,10 @@ pub struct SubjectChange {
     /// The frame's time.
     pub time: MediaTime,
     pub phase: SubjectPhase,
-    /// The surviving track of a merge.
+    /// The surviving track, for the phase `Merged`; otherwise `None`.
     pub into: Option<SubjectId>,
-    /// `x, y, w, h` as fractions of the picture, 0..1.
+    /// Face box `x, y, w, h` as fractions of the picture's width and height, 0 to 1.
     pub rect: [f32; 4],
-    /// Quality of the face, 0..1.
+    /// Quality of the face, 0 to 1.
     pub quality: f32,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::time::MediaTime;
 
-/// Location of one plane in a picture's storage, in bytes.
+/// Location of one plane in the storage of a picture, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plane {
     /// Offset of the first row.
@@ -14,11 +14,11 @@ pub struct Plane {
     pub stride: usize,
 }
 
-/// Conversion of Y'CbCr to R'G'B'.
+/// How the values of a picture convert from Y'CbCr to R'G'B'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colorimetry {
     pub matrix: ColorMatrix,
-    /// `true`: 0..255 (JPEG); `false`: 16..235 (video).
+    /// Range of the luma values. `true`: 0 to 255 (JPEG); `false`: 16 to 235 (video).
     pub full_range: bool,
 }
 
@@ -34,12 +34,15 @@ pub enum ColorMatrix {
 pub struct Picture {
     pub width: usize,
     pub height: usize,
+    /// Planes Y, Cb and Cr in the storage.
     pub planes: [Plane; 3],
     pub colorimetry: Colorimetry,
     storage: Box<dyn AsRef<[u8]> + Send + Sync>,
 }
 
 impl Picture {
+    /// A picture in `storage`, where `planes` locates Y, Cb and Cr.
+    ///
     /// # Panics
     /// If a plane reaches beyond the storage.
     pub fn new(
@@ -69,7 +72,7 @@ impl Picture {
         }
     }
 
-    /// A picture with tightly packed planes Y, U, V.
+    /// A picture from `data`, which contains the tightly packed planes Y, Cb and Cr.
     pub fn from_i420(width: usize, height: usize, colorimetry: Colorimetry, data: Vec<u8>) -> Self {
         let (cw, ch) = (width.div_ceil(2), height.div_ceil(2));
         let planes = [
@@ -89,7 +92,7 @@ impl Picture {
         Picture::new(width, height, planes, colorimetry, Box::new(data))
     }
 
-    /// The whole storage, which [`Picture::planes`] index.
+    /// The whole storage, into which the offsets of [`Picture::planes`] point.
     pub fn bytes(&self) -> &[u8] {
         (*self.storage).as_ref()
     }
@@ -112,6 +115,7 @@ impl fmt::Debug for Picture {
 pub struct VideoFrame {
     /// Number of the frame in its source, from 0. Frames that a lane dropped leave a gap.
     pub index: u64,
+    /// Time of capture.
     pub time: MediaTime,
     /// Display time in nanoseconds; `None` if the source does not give it.
     pub duration_nanos: Option<i64>,

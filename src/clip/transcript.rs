@@ -10,7 +10,7 @@ use crate::time::{MediaTime, Span};
 pub struct Word {
     pub text: String,
     pub span: Span,
-    /// Posterior probability, 0..1; `None` if the transcriber gives none.
+    /// Posterior probability of the word, 0 to 1; `None` if the transcriber gives none.
     pub confidence: Option<f32>,
 }
 
@@ -20,25 +20,27 @@ impl fmt::Debug for Word {
     }
 }
 
-/// Origin of a transcript: the daemon's own transcriber, or a client, by its number.
+/// Origin of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TranscriptSource {
+    /// The daemon's own transcriber.
     Daemon,
+    /// The client with this number.
     Client(u64),
 }
 
-/// A transcript of a transcriber. It supersedes the transcriber's partials of the same subject or
-/// time. `Debug` hides the words.
+/// A transcript of one utterance, partial or final. It supersedes the partials that its source gave
+/// of the same subject or time. `Debug` hides the words.
 #[derive(Clone, PartialEq)]
 pub struct Transcript {
     pub source: TranscriptSource,
-    /// The speaker, if the source knows it.
+    /// The speaker, if the source names it.
     pub subject: Option<SubjectId>,
     /// The text as the source wrote it.
     pub text: String,
-    /// From the first word to the last.
+    /// Time from the start of the first word to the end of the last one.
     pub span: Span,
-    /// Inside `span`, in spoken order.
+    /// The words in spoken order, inside `span`.
     pub words: Vec<Word>,
     /// `false`: a partial, which a later transcript may supersede.
     pub is_final: bool,
@@ -47,7 +49,8 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// Splits `text` into words and distributes `span` over them in proportion to their letters.
+    /// Splits `text` into words and distributes `span` over them in proportion to their numbers of
+    /// characters.
     pub fn spread(text: &str, span: Span) -> Vec<Word> {
         let letters = |word: &str| word.chars().count() as i64;
         let whole: i64 = text.split_whitespace().map(letters).sum();
@@ -90,21 +93,20 @@ impl fmt::Debug for Transcript {
     }
 }
 
-/// A transcript with its attributed speaker: the subject that the source names, else the active
-/// speaker. `None`: the speaker is unknown.
+/// A transcript with its attributed speaker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedTranscript {
     pub transcript: Transcript,
-    /// The attributed speaker.
+    /// The subject that the source names, otherwise the active speaker. `None`: the speaker is
+    /// unknown.
     pub owner: Option<SubjectId>,
 }
 
-/// The text of a clip: the words with at least half of their time inside its span. `Debug` hides
-/// them.
+/// The text of a clip: the words whose middle is inside the clip's span. `Debug` hides the words.
 #[derive(Clone, PartialEq)]
 pub struct ClipText {
     pub text: String,
-    /// End of the last word.
+    /// End of the last word in the text.
     pub newest: MediaTime,
 }
 

@@ -1,4 +1,4 @@
-//! The rules of a lane in every order of its threads that the model checker tries.
+//! Tests of a lane under the model checker, which tries many orders of the threads.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use shuttle::thread;
 use super::*;
 use crate::sync::schedules::explore;
 
-/// (sender, number in the order of this sender, whether it is a control item)
+/// An item: the number of its sender, its number in the order of this sender, and whether it is a
+/// control item.
 type Item = (u8, u32, bool);
 
 fn is_control(item: &Item) -> bool {
@@ -26,8 +27,8 @@ fn drain(receiver: &LaneReceiver<Item>) -> Vec<Item> {
     }
 }
 
-/// Two senders of three items each, the second of which is a control item, while the receiver
-/// drains the lane. Returns the number of lost items.
+/// Two senders send three items each, of which the second is a control item, while the receiver
+/// drains the lane. Checks the counters and the order, and returns the number of lost items.
 fn senders_and_a_receiver(when_full: WhenFull, capacity: usize) -> u64 {
     let (sender, receiver) = lane_with_control("test", capacity, when_full, is_control);
     let sending: Vec<_> = [(0, sender.clone()), (1, sender)]
@@ -68,7 +69,8 @@ fn senders_and_a_receiver(when_full: WhenFull, capacity: usize) -> u64 {
     lost
 }
 
-/// [`senders_and_a_receiver`] in many orders. Returns the number of lost items in all of them.
+/// Runs [`senders_and_a_receiver`] in many orders of its threads. Returns the number of lost items
+/// of all runs.
 fn losses(when_full: WhenFull, capacity: usize) -> u64 {
     let all = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let of_all = all.clone();
@@ -104,7 +106,7 @@ fn a_closed_lane_releases_its_blocked_senders() {
                 let sender = sender.clone();
                 thread::spawn(move || {
                     let results = [0, 1].map(|number| sender.send((name, number, false)));
-                    // The lane does not open again.
+                    // A closed lane does not open again.
                     assert!(results[0].is_ok() || results[1].is_err());
                 })
             })

@@ -1,4 +1,4 @@
-//! A simulated encoder takes clips from the schedule on a virtual clock.
+//! Tests of the schedule with a simulated encoder on a virtual clock.
 
 mod due;
 
@@ -59,7 +59,7 @@ fn turn(start: i64) -> Aligned {
     })
 }
 
-/// `clip s1 400`, `lost s1 410`, …
+/// The item as text: kind, subject and time in milliseconds, such as `clip s1 400`.
 fn describe(item: &Aligned) -> String {
     match item {
         Aligned::Clip(c) => format!("clip {} {}", c.subject, c.span.end.nanos() / MS),
@@ -171,7 +171,7 @@ fn changes_and_turns_overtake_clips_but_no_loss_overtakes_its_subjects_last_clip
             "clip s3 1002"
         ]
     );
-    // The last clip is late and dropped, so that the loss comes first.
+    // The last clip is late and is dropped, so the loss is not held back.
     schedule.push(clip(1, 1000));
     schedule.push(change(1, 1000, SubjectPhase::Lost));
     assert_eq!(drain(&mut schedule, ms(2000)), ["lost s1 1000"]);
@@ -213,9 +213,9 @@ fn a_replay_is_first_in_first_out_and_bounded() {
     );
 }
 
-/// Simulates `subjects` at a hop of 200 ms for `seconds`, with encoders that take `load` times the
-/// available time. Returns the schedule, the taken clips (subject, staleness at the start of
-/// encoding) and the longest queue.
+/// Simulates `subjects` subjects at a hop of 200 ms for `seconds`. The encoders take `load` times
+/// the time that is available. Returns the schedule, the taken clips (subject, and age in
+/// nanoseconds at the start of encoding), and the largest number of waiting items.
 fn overload(
     subjects: u32,
     load: f64,
@@ -248,10 +248,10 @@ fn overload(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Up to 3.5 times overload: encoded clips are fresh, the queue is bounded, every clip is
-    /// accounted for, and a fair share of clips is encoded.
+    /// At up to 3.5 times the possible load, encoded clips are fresh, the queue is bounded, every
+    /// clip is accounted for, and a fair share of clips is encoded.
     #[test]
-    fn overload_makes_gaps_and_no_delay(
+    fn overload_drops_clips_and_does_not_delay_them(
         subjects in 1u32..9,
         load in 1.0f64..3.5,
         jitter in prop::collection::vec(-40i64..40, 1..20),

@@ -1,22 +1,23 @@
-//! Admission rules for client transcripts: recent speech only, each span of time once.
+//! Admission rules for transcripts from clients: only recent speech, and each span of time once.
 
 use crate::clip::{SubjectId, Transcript, TranscriptSource};
 use crate::time::{MediaTime, Span};
 
-/// Tolerated lead of a client's clock over the daemon's, in nanoseconds. A client sets its clock by
-/// a message over a socket.
+/// Tolerated lead of a client's clock over the daemon's, in nanoseconds. It is not 0, because a
+/// client sets its clock by a message over a socket.
 pub const AHEAD_NANOS: i64 = 500_000_000;
-/// Largest number of kept spans. Older ones leave the window long before.
+/// Largest number of remembered transcripts; the oldest is forgotten first. It has left the window
+/// long before.
 const MAX_ENTRIES: usize = 4096;
 
-/// Why a transcript is refused.
+/// Reason for which a client's transcript is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmissionError {
-    /// It ended before the window of the current clips.
+    /// The transcript ended before the window of the current clips.
     Past,
-    /// It ends later than now plus [`AHEAD_NANOS`].
+    /// The transcript ends later than the current time plus [`AHEAD_NANOS`].
     Future,
-    /// It overlaps an admitted transcript that may be of the same subject.
+    /// The transcript overlaps an admitted one that may be of the same subject.
     Overlapping,
 }
 
@@ -24,6 +25,7 @@ pub enum AdmissionError {
 #[derive(Clone, Copy, Debug)]
 pub struct TranscriptSpan {
     pub source: TranscriptSource,
+    /// The speaker; `None` if it is unknown.
     pub subject: Option<SubjectId>,
     pub span: Span,
 }
@@ -38,30 +40,32 @@ impl TranscriptSpan {
         }
     }
 
-    /// Whether this transcript supersedes the partial `old`. It does if both are from the same
-    /// source, and of the same subject or of overlapping time: the speaker is often known only with
+    /// Whether this transcript supersedes the partial transcript `old`. It does if they have the
+    /// same source, and the same subject or overlapping spans. The speaker is often known only with
     /// the final transcript.
     pub fn supersedes(&self, old: &TranscriptSpan) -> bool {
         self.source == old.source && (self.subject == old.subject || self.overlaps(old))
     }
 
+    /// Whether the spans of this and `other` overlap.
     fn overlaps(&self, other: &TranscriptSpan) -> bool {
         self.span.intersection(&other.span).is_some()
     }
 
-    /// Whether both may be of the same subject: an unknown subject may be any.
+    /// Whether this and `other` may have the same subject: an unknown subject may be any.
     fn may_share_subject(&self, other: &TranscriptSpan) -> bool {
         self.subject.is_none() || other.subject.is_none() || self.subject == other.subject
     }
 }
 
+/// An admitted transcript.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     transcript: TranscriptSpan,
     is_final: bool,
 }
 
-/// The admitted transcripts of the current window.
+/// The admitted transcripts whose time is in the current window.
 #[derive(Debug)]
 pub struct TranscriptAdmission {
     window_nanos: i64,
@@ -69,7 +73,8 @@ pub struct TranscriptAdmission {
 }
 
 impl TranscriptAdmission {
-    /// `window_nanos`: how far back from now clips reach, in nanoseconds.
+    /// No transcript is admitted yet. `window_nanos`: how far back from the current time clips
+    /// reach, in nanoseconds.
     pub fn new(window_nanos: i64) -> Self {
         TranscriptAdmission {
             window_nanos,
@@ -77,12 +82,12 @@ impl TranscriptAdmission {
         }
     }
 
-    /// Admits a transcript of `span` that arrives at `now`. It removes the partials that it
+    /// Admits a transcript of `span` that arrives at `now`, and forgets the partials that it
     /// supersedes ([`TranscriptSpan::supersedes`]).
     ///
     /// # Errors
-    /// The transcript is outside the window, or overlaps an admitted one; the admitted transcripts
-    /// do not change.
+    /// [`AdmissionError`] if the transcript is outside the window or overlaps an admitted one. The
+    /// admitted transcripts then stay unchanged.
     pub fn admit(
         &mut self,
         source: TranscriptSource,
@@ -124,7 +129,7 @@ impl TranscriptAdmission {
         Ok(())
     }
 
-    /// Assigns the transcripts of `from` to `into`, the surviving subject of a merge.
+    /// Reassigns the transcripts of `from` to `into`, the surviving subject of a merge.
     pub fn merge(&mut self, from: SubjectId, into: SubjectId) {
         for entry in self
             .entries
@@ -271,7 +276,8 @@ mod tests {
     }
 
     proptest! {
-        /// Admitted final transcripts of one subject never overlap; refused ones change nothing.
+        /// Admitted final transcripts of one subject never overlap; a refused transcript changes
+        /// nothing.
         #[test]
         fn final_transcripts_never_overlap(
             requests in prop::collection::vec(

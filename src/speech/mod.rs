@@ -64,13 +64,14 @@ pub enum SpeechError {
     Unusable { path: PathBuf, source: EncodeError },
 }
 
-/// The graph's file in the wheel. Of the wheel's variants it is the fastest per window (0.13 ms;
-/// `silero_vad.onnx` takes 0.18 ms). Its outputs are bit-identical, and it has no branches for 8
-/// kHz, which is never used here.
+/// File name of the voice-activity graph in the wheel of Silero VAD. Of the wheel's variants it is
+/// the fastest per window (0.13 ms; `silero_vad.onnx` takes 0.18 ms), with bit-identical outputs.
+/// It lacks the branches for sound at 8 kHz, which the daemon never uses.
 pub const VAD_FILE: &str = "silero_vad_16k_sequence.onnx";
 
-/// Path of the voice-activity graph: `$EXPRESSD_VAD`, else beside the program (`../lib/expressd/`),
-/// else where `make setup` puts it (`.deps/silero_vad/` in the working directory or the project's).
+/// Path of the voice-activity graph: `$EXPRESSD_VAD`; otherwise beside the program
+/// (`../lib/expressd/`); otherwise where `make setup` puts it (`.deps/silero_vad/` in the working
+/// directory or the project).
 ///
 /// # Errors
 /// [`SpeechError::NoGraph`] with the paths that were tried.

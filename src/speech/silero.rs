@@ -8,23 +8,25 @@ pub const WINDOW_SAMPLES: usize = 512;
 /// Number of samples from the end of the previous window that precede each window in the graph's
 /// input.
 const CONTEXT_SAMPLES: usize = 64;
+/// Number of values in the hidden state, and in the cell state.
 const STATE_VALUES: usize = 128;
 
 /// Silero VAD v6 (MIT), the variant `silero_vad_16k_sequence.onnx`.
 ///
-/// Inputs: `[windows, 576]` samples, hidden and cell state `[1, 1, 128]`. Outputs: `[windows]`
-/// probabilities and both states. It runs on one window at a time, so that its outputs do not
-/// depend on the block lengths.
+/// The graph's inputs are `[windows, 576]` samples, and hidden and cell state `[1, 1, 128]`; its
+/// outputs are `[windows]` probabilities and both states. The detector runs it on one window at a
+/// time, so that the probabilities do not depend on the block lengths.
 #[derive(Debug)]
 pub struct VoiceDetector {
     graph: Graph,
-    /// Context, then the window.
+    /// The graph's input: the context, then the window.
     input: [f32; CONTEXT_SAMPLES + WINDOW_SAMPLES],
     hidden: Vec<f32>,
     cell: Vec<f32>,
 }
 
 impl VoiceDetector {
+    /// A detector with cleared state that runs `graph`.
     pub fn new(graph: Graph) -> Self {
         VoiceDetector {
             graph,
@@ -37,7 +39,7 @@ impl VoiceDetector {
     /// Opens the graph at [`vad_path`] on the CPU with a single thread: a window takes 1 MFLOP.
     ///
     /// # Errors
-    /// The graph is missing, cannot be read, or has other inputs and outputs.
+    /// The graph is missing, cannot be read, or has other inputs or outputs.
     pub fn load(runtime: &Runtime) -> Result<Self, SpeechError> {
         let path = vad_path()?;
         let bytes = std::fs::read(&path).map_err(|source| SpeechError::Unreadable {
@@ -60,7 +62,10 @@ impl VoiceDetector {
         Ok(detector)
     }
 
-    /// Probability of speech in the next window, 0..1.
+    /// Probability of speech, 0 to 1, in the next window of mono samples at 16 kHz.
+    ///
+    /// # Errors
+    /// The graph fails, or returns outputs of another shape.
     pub fn probability(&mut self, window: &[f32; WINDOW_SAMPLES]) -> Result<f32, EncodeError> {
         self.input[CONTEXT_SAMPLES..].copy_from_slice(window);
         let state_shape = [1, 1, STATE_VALUES];
@@ -94,6 +99,7 @@ impl VoiceDetector {
         self.cell.fill(0.0);
     }
 
+    /// The error for outputs that are described by `found`.
     fn wrong_output(&self, found: String) -> EncodeError {
         EncodeError::WrongOutput {
             graph: self.graph.name().to_owned(),

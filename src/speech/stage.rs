@@ -11,15 +11,16 @@ use crate::time::{MediaTime, Span};
 ///
 /// Windows are contiguous from the first sample on, independent of the block lengths. A block more
 /// than [`SLIP_NANOS`] after the end of the previous one marks a gap. At a gap the pending window
-/// is padded with zeros and classified, the detector is reset, and windows restart: none straddles
-/// a gap. A block more than [`SLIP_NANOS`] before the end of the previous one is a fault of its
-/// source. It is passed on without voice activity, and counted.
+/// is padded with zeros and classified, the detector is reset, and windows restart, so that no
+/// window straddles a gap. A block more than [`SLIP_NANOS`] before the end of the previous one is a
+/// fault of the source. Such a block is passed on without voice activity, and counted.
 #[derive(Debug)]
 pub struct SpeechStage {
     detector: VoiceDetector,
     turns: Turns,
+    /// Samples after the last classified window.
     pending: Vec<f32>,
-    /// End of the last block.
+    /// End of the last block; `None` before the first block.
     received_until: Option<MediaTime>,
     /// End of the last classified window. Spans do not overlap, although stamps are slewed.
     classified_until: MediaTime,
@@ -27,6 +28,7 @@ pub struct SpeechStage {
 }
 
 impl SpeechStage {
+    /// Creates a stage without audio; `rule` defines the turns.
     pub fn new(rule: TurnRule, detector: VoiceDetector) -> Self {
         let pending = Vec::with_capacity(WINDOW_SAMPLES);
         SpeechStage {
@@ -39,18 +41,21 @@ impl SpeechStage {
         }
     }
 
-    /// The detector with cleared state, for another stage.
+    /// Returns the detector, with cleared state, for use in another stage.
     pub fn into_detector(mut self) -> VoiceDetector {
         self.detector.reset();
         self.detector
     }
 
-    /// Number of blocks whose stamps went back.
+    /// Number of blocks whose stamps went back by more than [`SLIP_NANOS`].
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Adds a block, and returns it with the windows that it completes.
+    /// Adds a block, and returns it with the voice activity of the windows that it completes.
+    ///
+    /// # Errors
+    /// The voice-activity graph fails.
     pub fn push(&mut self, block: AudioBlock) -> Result<VadBlock, EncodeError> {
         let mut activity = Vec::new();
         if let Some(received_until) = self.received_until {
@@ -83,7 +88,10 @@ impl SpeechStage {
     }
 
     /// Ends the audio: pads the incomplete last window with zeros and classifies it. Returns its
-    /// voice activity with a block without samples; `None` if no window is pending.
+    /// voice activity in a block without samples; `None` if no window is pending.
+    ///
+    /// # Errors
+    /// The voice-activity graph fails.
     pub fn finish(&mut self) -> Result<Option<VadBlock>, EncodeError> {
         let Some(received_until) = self.received_until else {
             return Ok(None);
@@ -99,6 +107,7 @@ impl SpeechStage {
         }))
     }
 
+    /// Classifies the pending samples as the last window of continuous audio that ended at `end`.
     fn classify_rest(&mut self, end: MediaTime) -> Result<Option<VoiceActivity>, EncodeError> {
         if self.pending.is_empty() {
             return Ok(None);
@@ -107,6 +116,8 @@ impl SpeechStage {
         self.classify_pending(start, end)
     }
 
+    /// Pads the pending samples to a window and classifies it. `None`: classified windows already
+    /// cover the time up to `end`.
     fn classify_pending(
         &mut self,
         start: MediaTime,

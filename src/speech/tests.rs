@@ -1,4 +1,5 @@
-//! Silero VAD against its Python package, and the stage on blocks and gaps.
+//! Tests of the voice detector against its Python package, and of the speech stage on blocks and
+//! gaps.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ fn detector() -> VoiceDetector {
     VoiceDetector::load(&Runtime::load().unwrap()).unwrap()
 }
 
-/// Two sentences by espeak-ng, as `tests/golden/make_silero_golden.py` made them.
+/// Two sentences by espeak-ng, made by `tests/golden/make_silero_golden.py`.
 fn sentences() -> Vec<f32> {
     let bytes = std::fs::read(crate::testing::project("tests/golden/silero_vad.s16le")).unwrap();
     bytes
@@ -27,7 +28,7 @@ fn block(first_sample: i64, samples: &[f32]) -> AudioBlock {
     }
 }
 
-/// Voice activity of `samples` in blocks of the given lengths (cyclic), to the end.
+/// Voice activity of all `samples`, in blocks of the given lengths, repeated cyclically.
 fn detect(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
     let (mut activity, mut at, mut lengths) = (Vec::new(), 0, lengths.iter().cycle());
@@ -45,7 +46,7 @@ fn detect(samples: &[f32], lengths: &[usize]) -> Vec<VoiceActivity> {
     activity
 }
 
-/// Start and end of each turn in milliseconds. The end is that of its last speech window.
+/// Start and end of each turn in milliseconds. The end is that of the turn's last speech window.
 fn turns(activity: &[VoiceActivity]) -> Vec<(i64, i64)> {
     let mut turns: Vec<(i64, i64)> = Vec::new();
     for a in activity {
@@ -91,8 +92,8 @@ fn probabilities_equal_those_of_the_python_package() {
 
 #[test]
 fn two_sentences_are_two_turns() {
-    // 250 ms of silence, a sentence, 500 ms of silence, a sentence, 381 ms of silence. espeak-ng
-    // adds silence at the ends of each sentence.
+    // The recording has 250 ms of silence, a sentence, 500 ms of silence, a sentence, and 381 ms of
+    // silence. espeak-ng adds silence at the ends of each sentence.
     let turns = turns(&detect(&sentences(), &[480]));
     assert_eq!(turns.len(), 2, "{turns:?}");
     assert!(
@@ -190,7 +191,7 @@ fn slewed_stamps_are_followed_and_stamps_that_go_back_are_refused() {
     let mut stage = SpeechStage::new(TurnRule::default(), detector());
     let mut activity = Vec::new();
     for (i, chunk) in samples.chunks(160).enumerate() {
-        // 500 ppm fast, half a millisecond of jitter.
+        // The device clock is 500 ppm fast, with half a millisecond of jitter.
         let nanos =
             samples_to_nanos(160 * i as i64) + i as i64 * 5_000 + (i as i64 % 3 - 1) * 500_000;
         let block = AudioBlock {
@@ -242,7 +243,7 @@ fn a_missing_graph_error_names_the_paths_and_the_remedy() {
     );
 }
 
-/// Recorded voices, through the daemon's own decoder.
+/// Tests on recorded voices, through the daemon's own decoder.
 #[cfg(feature = "capture")]
 mod real {
     use std::path::Path;
@@ -287,7 +288,7 @@ mod real {
                 .map(|f| f.unwrap().path())
                 .collect();
             files.sort();
-            // One of each emotion and intensity.
+            // One recording of each emotion and intensity.
             for file in files.iter().step_by(4) {
                 let (activity, length) = detect_in(file, detector());
                 let turns = turns(&activity);
@@ -335,7 +336,7 @@ mod real {
                         parts.next()?.parse::<i64>().ok()?,
                         parts.next()?,
                     );
-                    // 25,000 a second.
+                    // The alignment counts 25,000 units per second.
                     (!["sil", "sp"].contains(&word)).then_some((start * 40_000, end * 40_000))
                 })
                 .collect();

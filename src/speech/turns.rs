@@ -1,17 +1,17 @@
-//! Speech turns from the windows' probabilities. Pure.
+//! Speech turns from the windows' probabilities of speech, without thread, channel or clock.
 
 use crate::time::{MediaTime, Span};
 
-/// Thresholds and minimum durations of turns.
+/// Thresholds and minimum durations that define speech turns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TurnRule {
-    /// Outside turns, a window is speech from this probability on, 0..1.
+    /// Outside turns, a window is speech if its probability, 0 to 1, is at least this.
     pub start_probability: f32,
-    /// After an onset, a window is speech from this (lower) probability on, 0..1.
+    /// After an onset, a window is speech if its probability, 0 to 1, is at least this lower value.
     pub end_probability: f32,
-    /// Speech that confirms a turn, in nanoseconds.
+    /// Duration of speech that confirms a turn, in nanoseconds.
     pub min_speech_nanos: i64,
-    /// Silence that ends a turn, in nanoseconds.
+    /// Duration of silence that ends a turn, in nanoseconds.
     pub min_silence_nanos: i64,
 }
 
@@ -26,8 +26,8 @@ impl Default for TurnRule {
     }
 }
 
-/// Silence that discards an unconfirmed onset, in nanoseconds. Silero's probability may dip for one
-/// window inside a word.
+/// Duration of silence that discards an unconfirmed onset, in nanoseconds. Silero's probability may
+/// dip for one window inside a word.
 const ONSET_PAUSE_NANOS: i64 = 50_000_000;
 
 /// State machine that finds speech turns. It does not attribute them to speakers.
@@ -37,6 +37,8 @@ pub struct Turns {
     state: State,
 }
 
+/// State of the turn detection. `start`: start of the first speech window; `last_speech`: end of
+/// the newest speech window.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Silence,
@@ -53,6 +55,7 @@ enum State {
 }
 
 impl Turns {
+    /// Starts in silence, before the first window.
     pub fn new(rule: TurnRule) -> Self {
         Turns {
             rule,
@@ -60,8 +63,9 @@ impl Turns {
         }
     }
 
-    /// Takes the next window. Returns whether it is speech, and the start of the turn that is open
-    /// at its end. Spans are in order; gaps between them count as silence.
+    /// Adds the next window with its probability of speech, 0 to 1. Returns whether the window is
+    /// speech, and the start of the turn that is open at its end, if there is one. Spans must be in
+    /// order; gaps between them count as silence.
     pub fn update(&mut self, span: Span, probability: f32) -> (bool, Option<MediaTime>) {
         // A gap before this window may end the turn.
         self.note_silence(span.start);
@@ -109,7 +113,7 @@ impl Turns {
         (speech, turn)
     }
 
-    /// Notes that there was no speech up to `time`.
+    /// Ends an onset or turn if the silence up to `time` is long enough.
     fn note_silence(&mut self, time: MediaTime) {
         let over = match self.state {
             State::Silence => false,

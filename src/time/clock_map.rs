@@ -4,39 +4,47 @@ use std::collections::VecDeque;
 
 use super::MediaTime;
 
-/// Length of the sliding minimum over the readings' offsets, in nanoseconds.
+/// Length, in nanoseconds, of the window over which the least offset of the readings is taken.
 const WINDOW_NANOS: i64 = 10_000_000_000;
-/// Slew rate of the offset, in parts per million of device time. No crystal drifts as fast.
+/// Largest change of the offset, in parts per million of device time. No crystal drifts as fast.
 const SLEW_PPM: i64 = 500;
-/// Duration of the warm-up in nanoseconds. During it the offset follows without slewing.
+/// Duration of the warm-up in nanoseconds, during which the offset follows without limit.
 const WARM_UP_NANOS: i64 = 1_000_000_000;
-/// Excess delay of a reading, in nanoseconds. If all readings of [`LATE_FOR_NANOS`] exceed it, the
-/// device has lost time, and the delay is not jitter.
+/// Delay of a reading beyond the current offset, in nanoseconds, from which the reading is late. If
+/// readings stay late for [`LATE_FOR_NANOS`], the device has lost time, and the delay is not
+/// jitter.
 const LATE_NANOS: i64 = 100_000_000;
+/// Duration of late readings, in nanoseconds, after which the offset is corrected at once.
 const LATE_FOR_NANOS: i64 = 1_000_000_000;
 
 /// Maps device time (the sample count divided by the rate) to media time.
 ///
-/// Its input are readings: a device time, and the media time of its observation. The delay of the
-/// observation varies, but is never negative. The least-delayed reading of a window is therefore
-/// the best estimate of the offset between the clocks. The offset follows this estimate at a
-/// limited rate, and the output is monotonic.
+/// Its input are readings: a device time, and the media time at which it was observed. The delay of
+/// the observation varies, but is never negative. The least-delayed reading of a window is
+/// therefore the best estimate of the offset between the clocks. The offset follows this estimate
+/// at a limited rate, and the output is monotonic.
 #[derive(Debug, Default)]
 pub struct ClockMap {
-    /// Readings of the window with an offset below that of all later ones: (media time, offset), by
-    /// ascending offset.
+    /// Readings in the window whose offset is below the offsets of all later readings, as (media
+    /// time, offset) in nanoseconds. The offsets ascend.
     lowest: VecDeque<(i64, i64)>,
+    /// Offset that is added to device time to get media time, in nanoseconds.
     offset: i64,
-    /// Device time of the first and of the newest reading.
+    /// Device time of the first reading, in nanoseconds.
     first: Option<i64>,
+    /// Device time of the newest reading, in nanoseconds.
     newest: i64,
-    /// Start of the current run of late readings in media time, and their least offset.
+    /// Start of the current run of late readings in media time, and their least offset, in
+    /// nanoseconds.
     late: Option<(i64, i64)>,
+    /// The newest result of `place`, in nanoseconds of media time.
     last: i64,
+    /// Device time, in nanoseconds, that has not yet been converted to a change of `offset`.
     slew_rest: i64,
 }
 
 impl ClockMap {
+    /// A map without readings.
     pub fn new() -> Self {
         ClockMap {
             last: i64::MIN,
@@ -44,7 +52,7 @@ impl ClockMap {
         }
     }
 
-    /// Takes a reading: device time `device_nanos` was observed at `seen`.
+    /// Adds a reading: the device time `device_nanos` was observed at the media time `seen`.
     pub fn observe(&mut self, device_nanos: i64, seen: MediaTime) {
         let (now, offset) = (seen.nanos(), seen.nanos() - device_nanos);
         let first = *self.first.get_or_insert(device_nanos);
@@ -88,7 +96,7 @@ impl ClockMap {
         self.newest = self.newest.max(device_nanos);
     }
 
-    /// Media time of `device_nanos`; never earlier than a previous result.
+    /// Media time of the device time `device_nanos`; never earlier than a previous result.
     pub fn place(&mut self, device_nanos: i64) -> MediaTime {
         self.last = self.last.max(device_nanos.saturating_add(self.offset));
         MediaTime::from_nanos(self.last)
@@ -102,8 +110,8 @@ mod tests {
 
     const BLOCK_NANOS: i64 = 20_000_000;
 
-    /// Worst error after the warm-up, in nanoseconds, for a device clock that is `ppm` fast and
-    /// read with delays up to `jitter_nanos`.
+    /// Worst error after the warm-up, in nanoseconds, for a device clock that is `ppm` parts per
+    /// million fast and is read with delays up to `jitter_nanos`.
     fn worst_error(ppm: i64, jitter_nanos: i64, seed: u64, seconds: i64) -> i64 {
         let (mut map, mut state, mut worst, mut last) = (ClockMap::new(), seed | 1, 0, i64::MIN);
         let start = 7_000_000_000;

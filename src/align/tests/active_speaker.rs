@@ -1,4 +1,4 @@
-//! Attribution of voices to subjects, and off-camera voices.
+//! Tests of the attribution of voices to subjects, and of off-camera voices.
 
 use super::*;
 
@@ -165,7 +165,7 @@ fn the_voice_is_attributed_to_the_moving_lips() {
 
 #[test]
 fn the_speaker_changes_once_inside_a_turn() {
-    // Two speakers without a pause between them: one change, at most 1.2 s after it.
+    // Two speakers without a pause between them: the attribution changes once, at most 1.2 s late.
     let people = [
         Person::new(1, 0..9000).talking(&[500..3000]),
         Person::new(2, 0..9000).talking(&[3000..6000]),

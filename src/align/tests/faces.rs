@@ -1,4 +1,4 @@
-//! Faces of clips.
+//! Tests of the faces in clips.
 
 use super::*;
 
@@ -52,8 +52,8 @@ fn neighbouring_clips_share_their_faces() {
         .iter()
         .flat_map(|c| c.faces.iter().map(|f| f.id))
         .collect();
-    // Slots begin before the multiples of their length, so that 6 s touch one slot more than they
-    // hold.
+    // 6 s have the length of 6 * 16 slots, but touch one slot more: slots begin before the
+    // multiples of their length.
     assert!(
         ids.len() <= 6 * 16 + 1,
         "{} faces to encode in 6 s at 16 Hz",

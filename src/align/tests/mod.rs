@@ -1,4 +1,4 @@
-//! Examples; the property tests are in [`streams`] and [`transcripts`].
+//! Example-based tests of the aligner; the property tests are in [`streams`] and [`transcripts`].
 #![expect(
     clippy::single_range_in_vec_init,
     reason = "a list of one interval of time"
@@ -31,7 +31,7 @@ fn clips_start_at_the_appearance_and_end_on_the_grid() {
         &[],
     );
     let spans = spans(&clips_of(&output, S1));
-    // 80 ms before the first boundary are less than half a hop, so that it gets no clip.
+    // The first boundary is 80 ms after the appearance, less than half a hop: no clip ends there.
     assert_eq!(spans[..3], [(320, 600), (320, 800), (320, 1000)]);
     assert_eq!(
         spans[9..],

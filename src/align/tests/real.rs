@@ -1,6 +1,6 @@
-//! Two recorded people side by side speak one after the other. The scene is composed, so that the
-//! active speaker is known. The listener's pictures are those of its own silence, played forwards
-//! and backwards.
+//! Active-speaker test with two recorded people, side by side, who speak one after the other. The
+//! scene is composed from their recordings, so that the active speaker is known. The pictures of
+//! the listener are from a silent part of the same recording, played forwards and backwards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,17 +20,20 @@ use crate::speech::{SpeechStage, TurnRule, VoiceDetector};
 use crate::testing::{material, project};
 use crate::time::MediaTime;
 
+/// Frames per second of the composed scene.
 const FPS: i64 = 25;
+/// Side of a person's square picture, in pixels.
 const SIDE: usize = 288;
 
-/// A recorded speaker: small square pictures at 25 Hz, the audio, and whether each picture is close
-/// to speech.
+/// A recorded speaker: I420 pictures of `SIDE` by `SIDE` pixels at 25 Hz, mono sound at 16 kHz, and
+/// whether each picture is within 0.2 s of speech.
 struct Person {
     pictures: Vec<Vec<u8>>,
     samples: Vec<f32>,
     speaks: Vec<bool>,
 }
 
+/// Decodes the recording `file`, and detects its speech.
 fn person(file: &Path) -> Person {
     let (frame_sender, frames) = lane("frames", 1 << 12, WhenFull::Block);
     let (audio_sender, audio) = lane("audio", 1 << 14, WhenFull::Block);
@@ -87,7 +90,7 @@ fn person(file: &Path) -> Person {
     }
 }
 
-/// The centre of a picture as a small square, luma and chroma (I420).
+/// The central square of `picture`, scaled to `SIDE` by `SIDE` pixels, as I420 bytes.
 fn squared(picture: &Picture) -> Vec<u8> {
     let side = picture.width.min(picture.height);
     let mut out = Vec::with_capacity(SIDE * SIDE * 3 / 2);
@@ -108,6 +111,7 @@ fn squared(picture: &Picture) -> Vec<u8> {
     out
 }
 
+/// An I420 picture of `left` and `right`, two squares of `SIDE` by `SIDE` pixels, side by side.
 fn side_by_side(left: &[u8], right: &[u8]) -> Picture {
     let mut data = Vec::with_capacity(2 * left.len());
     let mut offset = 0;
@@ -131,7 +135,7 @@ fn side_by_side(left: &[u8], right: &[u8]) -> Picture {
 }
 
 impl Person {
-    /// The pictures of the longest silence.
+    /// The pictures of the longest section without speech.
     fn silence(&self) -> &[Vec<u8>] {
         let runs = self.speaks.chunk_by(|a, b| a == b);
         let mut at = 0;
@@ -144,7 +148,7 @@ impl Person {
             .unwrap();
         &self.pictures[longest.1 - longest.0..longest.1]
     }
-    /// Picture `i` of the listener: the silence forwards and backwards.
+    /// Picture `i` of the person as a listener: the silent section, played forwards and backwards.
     fn listening(&self, i: usize) -> &[u8] {
         let silence = self.silence();
         let period = (2 * silence.len()).saturating_sub(2).max(1);

@@ -11,6 +11,7 @@ use crate::clip::{
 use crate::speech::{TurnRule, Turns};
 use crate::time::{MediaTime, Span};
 
+/// One millisecond in nanoseconds.
 pub const MS: i64 = 1_000_000;
 
 pub fn ms(millis: i64) -> MediaTime {
@@ -58,11 +59,12 @@ impl Person {
     }
 }
 
+/// Whether `time` is in one of `ranges`, all in milliseconds.
 pub fn inside(ranges: &[std::ops::Range<i64>], time: i64) -> bool {
     ranges.iter().any(|r| r.contains(&time))
 }
 
-/// Frames at `fps` from 0 to `millis` milliseconds.
+/// Frames of `people` at `fps` frames per second, from 0 to `millis` milliseconds.
 pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
     let count = (millis * fps + 999) / 1000;
     (0..count)
@@ -127,8 +129,9 @@ pub fn frames(people: &[Person], millis: i64, fps: i64) -> Vec<FramedFaces> {
         .collect()
 }
 
-/// Audio from 0 to `millis` without `gaps`, in blocks of the given lengths (in samples, cyclic),
-/// with speech in `speech`. It equals the output of the speech stage with an ideal detector.
+/// Audio from 0 to `millis` milliseconds, without sound in `gaps` and with speech in `speech`.
+/// `lengths`: samples of the blocks, repeated cyclically. The result equals the output of the
+/// speech stage with an ideal detector.
 pub fn sound(
     speech: &[std::ops::Range<i64>],
     gaps: &[std::ops::Range<i64>],
@@ -188,6 +191,8 @@ pub fn sound(
     blocks
 }
 
+/// Voice activity of the samples `first..last` at 16 kHz, by an ideal detector of `speech`
+/// (intervals in milliseconds).
 pub fn classify(
     turns: &mut Turns,
     first: i64,
@@ -212,7 +217,8 @@ pub fn classify(
     }
 }
 
-/// Plays both streams, interleaved by `choices` (true: video), then to their ends.
+/// Pushes both streams into an aligner, interleaved by `choices` (`true`: video), until both have
+/// ended. Returns all outputs.
 pub fn play(
     settings: AlignSettings,
     frames: Vec<FramedFaces>,
@@ -260,6 +266,7 @@ pub fn clips_of(output: &[Aligned], subject: SubjectId) -> Vec<&Clip> {
         .collect()
 }
 
+/// Start and end of each clip, in milliseconds.
 pub fn spans(clips: &[&Clip]) -> Vec<(i64, i64)> {
     clips
         .iter()

@@ -1,4 +1,4 @@
-//! Gaps, stalls and losses of sources.
+//! Tests of gaps, stalls and losses of sources.
 
 use super::*;
 

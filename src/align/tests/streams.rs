@@ -1,4 +1,4 @@
-//! Properties of every pair of streams.
+//! Property tests of the aligner with random pairs of streams.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use super::scene::{MS, Person, frames, play, settings, sound};
 use crate::align::{AlignSettings, Aligned};
 use crate::clip::{SpeechTurn, SubjectId};
 
-/// Start and length of presence; of each talk; of the blurred interval. In milliseconds.
+/// One random person, times in milliseconds: start and length of the presence; of each section of
+/// speech; of the interval with an unusable face.
 type PersonTimes = (i64, i64, Vec<(i64, i64)>, (i64, i64));
 
 fn people() -> impl Strategy<Value = Vec<Person>> {
@@ -33,8 +34,9 @@ fn people() -> impl Strategy<Value = Vec<Person>> {
     })
 }
 
+/// Random intervals in milliseconds, disjoint and in order, each shorter than `longest`.
 fn ranges(longest: i64) -> impl Strategy<Value = Vec<std::ops::Range<i64>>> {
-    // Disjoint and in order.
+    // Each step is a pause and the length of the interval after it.
     prop::collection::vec((100i64..2000, 40i64..longest), 0..3).prop_map(|steps| {
         let mut at = 0;
         let next = |(pause, length): (i64, i64)| {
@@ -79,7 +81,7 @@ proptest! {
     }
 }
 
-/// Checks the invariants of every recording.
+/// Checks the properties that the output has for every pair of streams.
 fn check_invariants(
     settings: &AlignSettings,
     output: &[Aligned],
@@ -87,7 +89,7 @@ fn check_invariants(
     audio_ms: i64,
     fps: i64,
 ) -> Result<(), TestCaseError> {
-    // The end of the last frame, a little less where the frame rate does not divide a second.
+    // End of the last frame, slightly early if the frame rate does not divide a second.
     let video_end = ((video_ms * fps + 999) / 1000) * 1_000_000_000 / fps;
     let end = video_end.max(audio_ms * MS);
     let (mut present, mut departed) = (

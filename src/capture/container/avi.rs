@@ -1,4 +1,4 @@
-//! AVI: the headers of its streams.
+//! Tables of AVI files, from the headers of their streams.
 //!
 //! Source: Microsoft, "AVI RIFF File Reference".
 
@@ -7,14 +7,15 @@ use std::io::{Read, Seek, SeekFrom};
 use super::bytes::{array, code, le32};
 use super::{ContainerTrack, Tables, TrackKind};
 
-/// Lists of headers with more bytes are not read.
-const HEADER_BYTES: u64 = 1 << 24;
+/// Size in bytes of the largest list of headers that is read.
+const MAX_HEADER_BYTES: u64 = 1 << 24;
 
+/// Whether a file with the first bytes `head` is AVI.
 pub(super) fn is_avi(head: &[u8]) -> bool {
     head.starts_with(b"RIFF") && head.get(8..12) == Some(b"AVI ")
 }
 
-/// The chunks of `data`: kind and content.
+/// The RIFF chunks in `data`: four-character code and content.
 fn chunks(mut data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (kind, size) = (array(data, 0)?, le32(data, 4)? as usize);
@@ -25,7 +26,7 @@ fn chunks(mut data: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-/// The tables of an AVI file of `length` bytes.
+/// Reads the tables of an AVI file of `length` bytes; `None` if its headers are damaged.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut head = [0u8; 24];
     file.seek(SeekFrom::Start(0)).ok()?;
@@ -35,7 +36,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
         return None;
     }
     let size = u64::from(le32(&head, 16)?).checked_sub(4)?;
-    if size > HEADER_BYTES || size > length {
+    if size > MAX_HEADER_BYTES || size > length {
         return None;
     }
     let mut headers = vec![0; size as usize];
@@ -54,6 +55,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
     })
 }
 
+/// The track of one `strl` list of stream headers; `None` if the list is damaged.
 fn track(number: u64, list: &[u8]) -> Option<ContainerTrack> {
     let (_, header) = chunks(list).find(|(kind, _)| kind == b"strh")?;
     let format = chunks(list)

@@ -1,34 +1,42 @@
-//! Reading of integers from byte slices. `None` beyond the end: nothing here panics.
+//! Integers from byte slices. Every function returns `None` beyond the end of the slice, and never
+//! panics.
 
+/// The `N` bytes from byte `at` on; `None` beyond the end.
 pub(super) fn array<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
+/// The big-endian 16-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn be16(data: &[u8], at: usize) -> Option<u16> {
     array(data, at).map(u16::from_be_bytes)
 }
 
+/// The big-endian 32-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn be32(data: &[u8], at: usize) -> Option<u32> {
     array(data, at).map(u32::from_be_bytes)
 }
 
+/// The big-endian 64-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn be64(data: &[u8], at: usize) -> Option<u64> {
     array(data, at).map(u64::from_be_bytes)
 }
 
+/// The little-endian 16-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn le16(data: &[u8], at: usize) -> Option<u16> {
     array(data, at).map(u16::from_le_bytes)
 }
 
+/// The little-endian 32-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn le32(data: &[u8], at: usize) -> Option<u32> {
     array(data, at).map(u32::from_le_bytes)
 }
 
+/// The little-endian 64-bit integer at byte `at`; `None` beyond the end.
 pub(super) fn le64(data: &[u8], at: usize) -> Option<u64> {
     array(data, at).map(u64::from_le_bytes)
 }
 
-/// A four-character code as text; characters that cannot be printed become dots.
+/// A four-character code as text; bytes that cannot be printed become dots.
 pub(super) fn code(bytes: [u8; 4]) -> String {
     let printable = |byte: u8| match byte {
         b' '..=b'~' => char::from(byte),

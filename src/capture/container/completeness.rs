@@ -6,37 +6,37 @@ use super::{TOLERANCE_NANOS, Tables, TrackKind};
 use crate::capture::error::{CaptureError, INSTALL_DECODERS, track_fault};
 use crate::time::MediaTime;
 
-/// The media that was delivered for one kind of track.
+/// The amount of media that was delivered of one kind of track.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::capture) struct Delivered {
     /// Whether the track was requested.
     pub wanted: bool,
-    /// Number of pictures or samples.
+    /// Number of pictures, or of samples at 16 kHz.
     pub count: u64,
-    /// End of the last item, nanoseconds on the recording's timeline.
+    /// End of the last picture or sample, in nanoseconds on the recording's timeline.
     pub end_nanos: i64,
 }
 
-/// A track of which nothing, or clearly less than its container states, was delivered.
+/// A track of which nothing was delivered, or clearly less than its container states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shortfall {
     /// `picture` or `sound`.
     kind: &'static str,
     /// The container's name of the codec.
     codec: String,
-    /// What was delivered, as text.
+    /// The delivered part as text, such as `delivered nothing`.
     outcome: String,
     /// Whether nothing was delivered.
-    is_silent: bool,
+    delivered_nothing: bool,
 }
 
 impl Tables {
     /// Checks that the recording at `path` and each of its tracks were played to the end. `reason`:
-    /// the message of the demuxer or of a decoder.
+    /// message of the demuxer or of a decoder, which is added to the error.
     ///
     /// # Errors
-    /// [`CaptureError::Cut`] where the file is not complete, [`CaptureError::Missing`] where the
-    /// file is complete and a track delivered nothing or less than it holds.
+    /// [`CaptureError::Cut`] if the file is truncated. [`CaptureError::Missing`] if the file is
+    /// complete and a track delivered nothing or less than it holds.
     pub fn check_delivered(
         &self,
         path: &Path,
@@ -68,7 +68,7 @@ impl Tables {
         if let Some(reason) = reason {
             what.push_str(&format!(" ({reason})"));
         }
-        let remedy = if shortfalls.iter().any(|short| short.is_silent) {
+        let remedy = if shortfalls.iter().any(|short| short.delivered_nothing) {
             INSTALL_DECODERS
         } else {
             "convert it, for example to H.264 and AAC in MP4"
@@ -76,8 +76,8 @@ impl Tables {
         Err(CaptureError::Missing { path, what, remedy })
     }
 
-    /// The tracks that delivered less than the tables state. The end time is compared, and for
-    /// pictures also their number. Among several tracks of a kind, the shortest one is the
+    /// The wanted tracks that delivered less than the tables state. The end time is compared, and
+    /// for pictures also their number. Among several tracks of a kind, the shortest one is the
     /// reference.
     fn shortfalls(&self, video: Delivered, audio: Delivered) -> Vec<Shortfall> {
         let kinds = [
@@ -123,13 +123,14 @@ impl Tables {
                     kind: name,
                     codec: first.codec.clone(),
                     outcome,
-                    is_silent: delivered.count == 0,
+                    delivered_nothing: delivered.count == 0,
                 })
             })
             .collect()
     }
 
-    /// End of the last played track, nanoseconds on the recording's timeline.
+    /// End of the last video or audio track, in nanoseconds on the recording's timeline; `None` if
+    /// the container states no end.
     pub fn end_nanos(&self) -> Option<i64> {
         let played = (self.tracks.iter()).filter(|track| track.kind != TrackKind::Other);
         played
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn shortfalls_count_pictures_and_sound_from_their_start() {
+    fn tracks_that_deliver_less_than_the_tables_state_are_found() {
         let mut tables = Tables {
             tracks: vec![
                 track(TrackKind::Video, 3600, 3605, 125),
@@ -209,7 +210,7 @@ mod tests {
         );
         tables.tracks[0].end_nanos = Some(3605 * SECOND);
         assert_eq!(tables.end_nanos(), Some(5 * SECOND));
-        // The played one of two sound tracks may be the shorter one.
+        // Of two sound tracks, the shorter one may be the played one.
         tables.tracks.push(track(TrackKind::Audio, 3600, 3602, 90));
         assert!(outcome(&tables, delivered(125, 5), delivered(32_000, 2)).is_empty());
     }

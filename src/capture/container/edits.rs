@@ -14,24 +14,28 @@ use gstreamer_app as gst_app;
 use super::Tables;
 use crate::clip::SAMPLE_RATE_HZ;
 
-/// Stamps this close to the bound of an edit count as on it: 0.5 ms.
+/// Largest distance between a stamp and the bound of an edit, in nanoseconds, at which the stamp
+/// counts as on the bound.
 const ROUNDING_NANOS: i64 = 500_000;
 
-/// A part of the media and the time of its presentation, in nanoseconds.
+/// One edit: a part of the media and the time of its presentation, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Edit {
+    /// Start of the presented part, in media time.
     pub media_start: i64,
+    /// End of the presented part, in media time.
     pub media_end: i64,
-    /// Presentation time of its start.
+    /// Time at which the presented part starts, in presentation time.
     pub presented: i64,
 }
 
-/// The presented parts of a track, ordered by media time and presentation time.
+/// The edits of one track, ordered by media time and by presentation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Edits(pub Vec<Edit>);
 
 impl Edits {
-    /// Presentation time of a picture at this media time; `None`: it is not presented.
+    /// Presentation time of a picture at media time `media`, both in nanoseconds. `None`: the
+    /// picture is not presented.
     fn place(&self, media: i64) -> Option<i64> {
         let at = media + ROUNDING_NANOS;
         let edit = (self.0.iter()).find(|edit| edit.media_start <= at && at < edit.media_end)?;
@@ -39,8 +43,9 @@ impl Edits {
     }
 
     /// The presented samples of a block of `count` samples at 16 kHz that begins at media time
-    /// `media`: the presentation time of the first one, and ranges of indices. The ranges follow
-    /// each other in the presentation without a gap.
+    /// `media`, in nanoseconds. Returns the presentation time of the first one, and ranges of
+    /// sample indices. The ranges follow each other in the presentation without a gap. `None`: no
+    /// sample is presented.
     fn cut(&self, media: i64, count: usize) -> Option<(i64, Vec<std::ops::Range<usize>>)> {
         let index = |nanos: i64| {
             let samples = i128::from(nanos - media) * i128::from(SAMPLE_RATE_HZ);
@@ -51,7 +56,7 @@ impl Edits {
         let (mut first, mut next, mut ranges) = (None, 0, Vec::new());
         for edit in &self.0 {
             let range = index(edit.media_start)..index(edit.media_end);
-            // A pause in the presentation begins a new block.
+            // A part after a pause in the presentation cannot be in the same block.
             if range.is_empty() || first.is_some() && edit.presented != next {
                 continue;
             }
@@ -63,7 +68,7 @@ impl Edits {
         first.map(|first| (first, ranges))
     }
 
-    /// End of the presentation, nanoseconds.
+    /// End of the presentation, in nanoseconds of presentation time.
     pub fn end(&self) -> i64 {
         let end = |edit: &Edit| {
             edit.presented
@@ -72,12 +77,13 @@ impl Edits {
         self.0.iter().map(end).max().unwrap_or(0)
     }
 
-    /// Start of the presentation, nanoseconds.
+    /// Start of the presentation, in nanoseconds of presentation time.
     pub fn start(&self) -> i64 {
         self.0.iter().map(|edit| edit.presented).min().unwrap_or(0)
     }
 }
 
+/// Duration of `samples` samples at 16 kHz, in nanoseconds.
 fn nanos(samples: usize) -> i64 {
     samples as i64 * (1_000_000_000 / i64::from(SAMPLE_RATE_HZ))
 }
@@ -102,6 +108,7 @@ pub(in crate::capture) fn apply(
     });
 }
 
+/// Applies the edit list of the stream that arrives at the pad `sink`.
 fn apply_at(
     sink: &gst::Pad,
     tables: Arc<Tables>,
@@ -139,7 +146,8 @@ fn apply_at(
     });
 }
 
-/// The segment event without a stop time: presentation times may lie after the end of the media.
+/// The segment event without a stop time, because presentation times may lie after the end of the
+/// media. `None` for other events.
 fn without_end(event: &gst::Event) -> Option<gst::Event> {
     let gst::EventView::Segment(segment) = event.view() else {
         return None;
@@ -153,8 +161,8 @@ fn without_end(event: &gst::Event) -> Option<gst::Event> {
     )
 }
 
-/// The presented part of the buffer; `None`: there is none. `channels`: number of channels of
-/// sound, `None` for a picture.
+/// The presented part of `buffer`, with its presentation time as stamp; `None` if no part is
+/// presented. `channels`: number of channels of sound, `None` for a picture.
 fn present(edits: &Edits, buffer: &gst::Buffer, channels: Option<usize>) -> Option<gst::Buffer> {
     // A missing stamp is estimated at the delivery.
     let Some(pts) = buffer.pts() else {
@@ -200,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_outside_of_every_edit_are_dropped() {
+    fn pictures_outside_every_edit_are_dropped() {
         let edits = edits(&[(1, 2, 20), (4, 6, 21)]);
         let place = |millis: i64| edits.place(millis * 1_000_000).map(|at| at / 1_000_000);
         assert_eq!(place(999), None);

@@ -8,6 +8,7 @@ use std::io::{BufRead, Read, Seek};
 use super::bytes::array;
 use super::{ContainerTrack, Tables, TrackKind};
 
+// Identifiers of elements, with their marker bits.
 const EBML: u32 = 0x1a45_dfa3;
 const SEGMENT: u32 = 0x1853_8067;
 const CLUSTER: u32 = 0x1f43_b675;
@@ -21,18 +22,20 @@ const TIMESTAMP_SCALE: u32 = 0x2a_d7b1;
 const DURATION: u32 = 0x4489;
 const TRACKS: u32 = 0x1654_ae6b;
 const TRACK_ENTRY: u32 = 0xae;
-/// Elements with more bytes are not read.
-const TRACKS_BYTES: u64 = 1 << 26;
-/// Number of blocks at the end of the file from which the end of a track is estimated.
-const LAST: usize = 32;
-/// A block this far ahead of all others has a wrong stamp, in nanoseconds.
+/// Size in bytes of the largest element that is read.
+const MAX_ELEMENT_BYTES: u64 = 1 << 26;
+/// Number of the last blocks of a track, in file order, from which the end of the track is
+/// estimated.
+const LAST_BLOCKS: usize = 32;
+/// A block this many nanoseconds ahead of all others of its track has a wrong stamp.
 const FAR_NANOS: i64 = 60_000_000_000;
 
+/// Whether a file with the first bytes `head` is Matroska or WebM.
 pub(super) fn is_matroska(head: &[u8]) -> bool {
     head.starts_with(&EBML.to_be_bytes())
 }
 
-/// A variable-length number at the start of `data`: its value, whether all its bits are set (an
+/// The variable-length number at the start of `data`: its value, whether all its bits are set (an
 /// unknown size), and its length in bytes.
 fn number(data: &[u8]) -> Option<(u64, bool, usize)> {
     let first = *data.first()?;
@@ -47,7 +50,8 @@ fn number(data: &[u8]) -> Option<(u64, bool, usize)> {
     Some((value, value == (1u64 << (7 * bytes)) - 1, bytes))
 }
 
-/// An element's identifier with its marker bits.
+/// The identifier of the element at the start of `data`, with its marker bits, and its length in
+/// bytes.
 fn identifier(data: &[u8]) -> Option<(u32, usize)> {
     let bytes = data.first()?.leading_zeros() as usize + 1;
     if bytes > 4 || data.len() < bytes {
@@ -59,7 +63,7 @@ fn identifier(data: &[u8]) -> Option<(u32, usize)> {
     Some((value, bytes))
 }
 
-/// The elements in `data`.
+/// The elements in `data`: identifier and content.
 fn elements(mut data: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     std::iter::from_fn(move || {
         let (id, head) = identifier(data)?;
@@ -76,12 +80,14 @@ fn elements(mut data: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     })
 }
 
+/// The value of a big-endian unsigned integer of at most eight bytes.
 fn unsigned(data: &[u8]) -> u64 {
     data.iter()
         .take(8)
         .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
+/// The value of a big-endian float of four or eight bytes.
 fn float(data: &[u8]) -> Option<f64> {
     match data.len() {
         4 => array(data, 0).map(|bytes| f64::from(f32::from_be_bytes(bytes))),
@@ -89,27 +95,29 @@ fn float(data: &[u8]) -> Option<f64> {
     }
 }
 
-/// Statistics of a track's blocks, in ticks of the segment.
+/// Statistics of the blocks of one track. Times are in ticks of the segment's timestamp scale.
 #[derive(Default)]
 struct Blocks {
     count: u64,
+    /// Earliest time of a block.
     first: Option<i64>,
-    /// Times and durations of the last blocks, in file order.
+    /// Times of the last blocks in file order, and their durations if they are stated.
     last: VecDeque<(i64, Option<i64>)>,
 }
 
 impl Blocks {
+    /// Adds a block at `time` without a stated duration.
     fn add(&mut self, time: i64) {
         self.count += 1;
         self.first = Some(self.first.map_or(time, |first| first.min(time)));
         self.last.push_back((time, None));
-        if self.last.len() > LAST {
+        if self.last.len() > LAST_BLOCKS {
             self.last.pop_front();
         }
     }
 
-    /// End of the last block. A block that is `far` ahead of all others is ignored. `each`: default
-    /// duration of a block.
+    /// End of the latest block, in ticks; `None` without a block. A block more than `far` ticks
+    /// ahead of all others is ignored. `each`: default duration of a block in ticks.
     fn end(&self, each: Option<i64>, far: i64) -> Option<i64> {
         let mut last: Vec<_> = self.last.iter().copied().collect();
         last.sort_unstable();
@@ -125,16 +133,18 @@ impl Blocks {
     }
 }
 
+/// An entry of the tracks element, and the statistics of the track's blocks.
 struct Track {
     kind: TrackKind,
     number: u64,
     codec: String,
     default: bool,
-    /// Duration of one sample, nanoseconds.
+    /// Default duration of a block, in nanoseconds.
     each_nanos: Option<u64>,
     blocks: Blocks,
 }
 
+/// Reads the tables of a Matroska file of `length` bytes; `None` if its elements are damaged.
 pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
     let mut tracks: Vec<Track> = Vec::new();
     let (mut at, mut cluster, mut scale, mut stated) = (0u64, 0i64, 1_000_000u64, None);
@@ -143,7 +153,7 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         let Some((id, size, body)) = head(file, at, length)? else {
             break;
         };
-        // Appended data is a separate recording.
+        // Appended data is a separate recording and is not counted.
         if id == EBML && at > 0 {
             break;
         }
@@ -152,7 +162,7 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         is_truncated |= end > length;
         let content = |file: &mut _| read_body(file, body, end.min(length) - body);
         at = match id {
-            // Only the heads of these: their content follows.
+            // Only the heads of these elements are skipped: the elements inside them are read next.
             SEGMENT | CLUSTER | BLOCK_GROUP => body,
             INFO => {
                 for (id, data) in elements(&content(file)?) {
@@ -226,8 +236,7 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
         .map(|track| track.start_nanos)
         .min()
         .unwrap_or(0);
-    // A completely written file states its duration, even where the sizes of its elements are
-    // unknown.
+    // A completely written file states its duration, even if the sizes of its elements are unknown.
     let last = tracks
         .iter()
         .filter_map(|track| track.end_nanos)
@@ -243,9 +252,11 @@ pub(super) fn read(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tabl
     })
 }
 
-/// Identifier, size and start of the content of an element. `None`: there is no element.
+/// Identifier of an element, size of its content (`None`: unknown), and byte offset of its content.
+/// `None`: there is no further element.
 type Head = Option<(u32, Option<u64>, u64)>;
 
+/// Reads the head of the element at byte `at` of a file of `length` bytes; `None` if reading fails.
 fn head(file: &mut (impl BufRead + Seek), at: u64, length: u64) -> Option<Head> {
     let bytes = read_body(file, at, (length - at).min(12))?;
     let Some((id, used)) = identifier(&bytes) else {
@@ -259,9 +270,10 @@ fn head(file: &mut (impl BufRead + Seek), at: u64, length: u64) -> Option<Head> 
     )
 }
 
-/// Reads `size` bytes at `at`. `None` beyond the end of the file.
+/// Reads `size` bytes from byte `at` on. `None` beyond the end of the file or above
+/// [`MAX_ELEMENT_BYTES`].
 fn read_body(file: &mut (impl Read + Seek), at: u64, size: u64) -> Option<Vec<u8>> {
-    if size > TRACKS_BYTES {
+    if size > MAX_ELEMENT_BYTES {
         return None;
     }
     let mut bytes = vec![0; size as usize];
@@ -280,6 +292,7 @@ fn read_body(file: &mut (impl Read + Seek), at: u64, size: u64) -> Option<Vec<u8
     Some(bytes)
 }
 
+/// The track that a track entry describes.
 fn track(entry: &[u8]) -> Track {
     let mut track = Track {
         kind: TrackKind::Other,

@@ -31,28 +31,31 @@ use patch::Patch;
 pub(super) use still::photo;
 pub(super) use wav::Wave;
 
-/// Differences below this are tolerated: 0.5 s.
+/// Largest tolerated difference between the actual end of a track and the end that the container
+/// states, in nanoseconds.
 const TOLERANCE_NANOS: i64 = 500_000_000;
 
-/// The tracks of one file.
+/// The tracks of one file as its container states them, and corrections for their playback.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tables {
     pub tracks: Vec<ContainerTrack>,
-    /// Presentation time at which the recording's timeline starts.
+    /// Presentation time at which the recording's timeline starts, in nanoseconds.
     pub origin_nanos: i64,
-    /// Whether the file ends before its container does; `None`: this reader cannot detect that.
+    /// Whether the file ends before the end that its container states; `None` if this cannot be
+    /// detected for the format.
     pub is_truncated: Option<bool>,
-    /// Replacements for bytes that the demuxer reads.
+    /// Replacements for bytes of the file, so that the demuxer plays all media.
     pub patches: Vec<Patch>,
     /// The reason why the file cannot be presented as its tables require, if there is one.
     pub unsupported: Option<String>,
-    /// Direction for `videoflip` that turns the picture upright, where the demuxer does not report
-    /// it.
+    /// Direction for GStreamer's `videoflip` that turns the picture upright; `None` if the demuxer
+    /// reports it, or if the picture is upright.
     pub direction: Option<&'static str>,
-    /// A note on playback for the log, one line.
+    /// A note on the playback for the log, one line.
     pub remark: Option<String>,
 }
 
+/// The kind of a track in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrackKind {
     Video,
@@ -70,22 +73,22 @@ pub(super) struct ContainerTrack {
     pub number: u64,
     /// The container's name of the codec: a four-character code or Matroska's codec identifier.
     pub codec: String,
-    /// Start of the first sample.
+    /// Start of the first sample (a picture, or a packet of sound).
     pub start_nanos: i64,
     /// End of the last sample; `None` where the container does not state it.
     pub end_nanos: Option<i64>,
-    /// Coded samples: pictures, or packets of sound.
+    /// Number of coded samples: pictures, or packets of sound. `None` if it is unknown.
     pub samples: Option<u64>,
-    /// Whether the writer flagged it as a default track.
+    /// Whether the container flags the track as a default track.
     pub default: bool,
-    /// Whether it is a single picture, such as a cover or a thumbnail.
+    /// Whether the track is a single picture, such as a cover or a thumbnail.
     pub still: bool,
-    /// The edit list, if it is hidden from the demuxer and applied to its output.
+    /// The edit list, if it is hidden from the demuxer and applied to the decoded media.
     pub edits: Option<Edits>,
 }
 
 impl Tables {
-    /// The tables of the regular file at `path`; `None` if they cannot be read.
+    /// Reads the tables of the regular file at `path`; `None` if they cannot be read.
     pub fn read(path: &Path) -> Option<Tables> {
         let metadata = std::fs::metadata(path).ok()?;
         if !metadata.is_file() {
@@ -98,7 +101,7 @@ impl Tables {
         Tables::read_from(&mut file, metadata.len())
     }
 
-    /// The tables of media of `length` bytes.
+    /// Reads the tables of media of `length` bytes; `None` for an unknown format or damaged tables.
     fn read_from(file: &mut (impl BufRead + Seek), length: u64) -> Option<Tables> {
         let mut head = [0u8; 12];
         file.seek(SeekFrom::Start(0)).ok()?;
@@ -118,7 +121,8 @@ impl Tables {
         None
     }
 
-    /// The track of a GStreamer stream identifier, which ends in `/NUMBER` or `/NUMBER:UID`.
+    /// The track that this GStreamer stream identifier names. The identifier ends in `/NUMBER` or
+    /// `/NUMBER:UID`.
     pub fn named(&self, stream_id: &str) -> Option<&ContainerTrack> {
         let number = stream_id.rsplit('/').next()?.split(':').next()?;
         let number: u64 = number.parse().ok()?;

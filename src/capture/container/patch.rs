@@ -3,14 +3,15 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-/// Bytes that replace those of the file from `offset` on.
+/// Bytes that replace the bytes of a file from byte `offset` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::capture) struct Patch {
+    /// Byte offset in the file of the first replaced byte.
     pub offset: u64,
     pub bytes: Vec<u8>,
 }
 
-/// Writes the part of `patch` that overlaps `data`, which begins at `offset` of the file.
+/// Writes the part of `patch` that overlaps `data`, which begins at byte `offset` of the file.
 fn write(patch: &Patch, offset: u64, data: &mut [u8]) {
     for (at, byte) in (patch.offset..).zip(&patch.bytes) {
         let place = at
@@ -22,12 +23,14 @@ fn write(patch: &Patch, offset: u64, data: &mut [u8]) {
     }
 }
 
+/// Whether the patch changes any of the `size` bytes from byte `offset` of the file on.
 fn overlaps(patch: &Patch, offset: u64, size: usize) -> bool {
     patch.offset < offset.saturating_add(size as u64)
         && offset < patch.offset.saturating_add(patch.bytes.len() as u64)
 }
 
-/// Applies `patches` to the output of `source`: a file source, or a `uridecodebin` that makes one.
+/// Applies `patches` to the data that `source` reads. `source` is a file source, or a
+/// `uridecodebin`, which creates a file source later.
 pub(in crate::capture) fn apply(source: &gst::Element, patches: &[Patch]) {
     if patches.is_empty() {
         return;
@@ -44,6 +47,7 @@ pub(in crate::capture) fn apply(source: &gst::Element, patches: &[Patch]) {
     });
 }
 
+/// Applies `patches` to every buffer that passes `pad`.
 fn apply_at(pad: &gst::Pad, patches: Vec<Patch>) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer_mut() {
@@ -53,13 +57,14 @@ fn apply_at(pad: &gst::Pad, patches: Vec<Patch>) {
     });
 }
 
+/// Writes those patches into `buffer` that overlap it.
 fn replace(buffer: &mut gst::Buffer, patches: &[Patch]) {
     let (offset, size) = (buffer.offset(), buffer.size());
     let hits = |patch: &&Patch| overlaps(patch, offset, size);
     if offset == u64::MAX || !patches.iter().any(|patch| hits(&patch)) {
         return;
     }
-    // Copied if the buffer is shared.
+    // The buffer is copied if it is shared.
     if let Ok(mut map) = buffer.make_mut().map_writable() {
         for patch in patches.iter().filter(hits) {
             write(patch, offset, map.as_mut_slice());

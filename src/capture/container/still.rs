@@ -7,10 +7,10 @@ use std::io::{Read, Seek, SeekFrom};
 use super::bytes::{be16, le16};
 use super::{ContainerTrack, Tables, TrackKind};
 
-/// Largest part of a picture that is searched for its end.
-const PICTURE_BYTES: u64 = 1 << 26;
+/// Largest part of a JPEG file, in bytes, that is searched for the end of the picture.
+const MAX_SEARCHED_BYTES: u64 = 1 << 26;
 
-/// The photo format of an ISO file with this head; `None`: it is not a photo.
+/// The photo format of an ISO file with the first bytes `head`; `None` if it is not a photo.
 pub(in crate::capture) fn photo(head: &[u8]) -> Option<&'static str> {
     if head.get(4..8)? != b"ftyp" {
         return None;
@@ -22,15 +22,16 @@ pub(in crate::capture) fn photo(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Whether a file with the first bytes `head` is JPEG.
 pub(super) fn is_jpeg(head: &[u8]) -> bool {
     head.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// The first picture of a JPEG file.
+/// Reads the first picture of a JPEG file of `length` bytes; `None` for damaged headers.
 pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).ok()?;
-    file.take(PICTURE_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_SEARCHED_BYTES).read_to_end(&mut bytes).ok()?;
     let (mut at, mut orientation) = (2, None);
     // Segments up to the start of the scan.
     let scan = loop {
@@ -65,13 +66,13 @@ pub(super) fn read_jpeg(file: &mut (impl Read + Seek), length: u64) -> Option<Ta
             still: true,
             edits: None,
         }],
-        is_truncated: Some(!ended && length <= PICTURE_BYTES),
+        is_truncated: Some(!ended && length <= MAX_SEARCHED_BYTES),
         direction: orientation.and_then(direction),
         ..Tables::default()
     })
 }
 
-/// Reads tag 274 of the first directory.
+/// The orientation (tag 274) in the first directory of an EXIF segment; `None` if it has none.
 fn exif_orientation(content: &[u8]) -> Option<u16> {
     let tiff = content.strip_prefix(b"Exif\0\0")?;
     let little = tiff.starts_with(b"II");
@@ -99,7 +100,8 @@ fn exif_orientation(content: &[u8]) -> Option<u16> {
         .and_then(|entry| short(entry + 8))
 }
 
-/// The direction for GStreamer's `videoflip` that turns a picture of this orientation upright.
+/// The direction for GStreamer's `videoflip` that turns a picture of this EXIF orientation upright;
+/// `None` if it is upright.
 fn direction(orientation: u16) -> Option<&'static str> {
     Some(match orientation {
         2 => "horiz",

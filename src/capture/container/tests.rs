@@ -1,4 +1,4 @@
-//! Tables of the demonstration recording, original and modified, and of small synthetic files.
+//! Tests with the demonstration recording, original and modified, and with small synthetic files.
 
 mod fuzz;
 
@@ -71,7 +71,7 @@ fn truncation_is_measured_by_the_samples() {
 
 #[test]
 fn edits_that_the_demuxer_loses_are_hidden_from_it() {
-    // Two seconds are left out at the start, and then three in the middle.
+    // The edits leave out two seconds at the start, and three in the middle.
     let video: &[(u32, i32)] = &[(3000, 25_600), (5000, 102_400)];
     let audio: &[(u32, i32)] = &[(3000, 96_312), (5000, 384_312)];
     let found = tables(&with_edits(&demo(), &[video, audio])).unwrap();
@@ -165,7 +165,7 @@ fn matroska_is_measured_from_its_first_block() {
         tables(&whole[..whole.len() - 5]).unwrap().is_truncated,
         Some(true)
     );
-    // Appended data does not count.
+    // Blocks of an appended recording do not count.
     let both = [whole.clone(), whole].concat();
     assert_eq!(tables(&both).unwrap().tracks[0].samples, Some(50));
 }
@@ -173,13 +173,13 @@ fn matroska_is_measured_from_its_first_block() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Tables with any damage are read or refused.
+    /// Readers of damaged files return tables or `None`, and do not panic.
     #[test]
     fn any_damage_is_read_or_refused(
         places in prop::collection::vec((any::<u32>(), any::<u8>()), 1..12),
     ) {
         let mut film = demo();
-        // The index stands first.
+        // The index is at the start of the file.
         film.truncate(14_000);
         for (place, byte) in &places {
             let at = *place as usize % 12_000;

@@ -1,4 +1,5 @@
-//! Decoding in a child process: this process receives pictures, sound and the reason of an end.
+//! Decoding in a child process. This process receives pictures, sound and the reason of an early
+//! end.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -28,18 +29,19 @@ use crate::clip::Picture;
 use crate::lane::{LaneReceiver, Received, WhenFull, lane};
 use crate::time::MediaTime;
 
-/// Time limit for a process to open a recording. It gives up earlier by itself, unless it hangs.
+/// Time limit for a decoder process to open a recording. Unless the process hangs, it gives up
+/// earlier by itself.
 const OPENING: Duration = Duration::from_secs(45);
-/// Time limit for a process to close a recording, and to end.
+/// Time limit for a decoder process to close a recording, and to end.
 const CLOSING: Duration = Duration::from_secs(2);
-/// Reports that are queued before the decoder process blocks.
+/// Number of reports that may be queued before the decoder process blocks.
 const REPORT_CAPACITY: usize = 256;
-/// Idle processes that are kept for the next recordings.
+/// Largest number of idle processes that are kept for the next recordings.
 const MAX_IDLE: usize = 8;
 /// Part of the message that GStreamer logs for a decoder output of unknown pixel format.
 const UNNAMED_FORMAT: &str = "format != GST_VIDEO_FORMAT_UNKNOWN";
 
-/// A decoder process.
+/// A decoder process with its control socket and the queue of its reports.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -47,10 +49,11 @@ struct Process {
     reports: LaneReceiver<Report>,
 }
 
-/// Idle processes, ready for a recording.
+/// Idle decoder processes, ready for a recording.
 static IDLE_PROCESSES: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 impl Process {
+    /// Starts a decoder process without a recording, and the thread that queues its reports.
     fn start() -> io::Result<Process> {
         let (control, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
@@ -58,10 +61,11 @@ impl Process {
             .arg(VERB)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // An interrupt from the terminal reaches only this process.
+            // The child is in a process group of its own: an interrupt from the terminal reaches
+            // only the parent.
             .process_group(0)
             .spawn()?;
-        cost::began(child.id());
+        cost::register(child.id());
         let (sender, reports) = lane("decoder reports", REPORT_CAPACITY, WhenFull::Block);
         let lines = BufReader::new(control.try_clone()?);
         std::thread::Builder::new()
@@ -83,11 +87,13 @@ impl Process {
         })
     }
 
+    /// Sends a request that carries no descriptors.
     fn request(&mut self, request: &Request) -> io::Result<()> {
         self.control.write_all(&line(request))
     }
 
-    /// Sends the request to open a recording, with its sockets and shared memory.
+    /// Sends the request to open a recording. `files`: the sockets of the video and of the audio
+    /// track, and the shared memory for pictures.
     fn open(
         &mut self,
         path: &Path,
@@ -108,13 +114,13 @@ impl Process {
         self.control.write_all(&line[sent..])
     }
 
-    /// Waits for the process to end; `None` after the time limit.
+    /// Waits for the process to end, at most [`CLOSING`]; `None` after this limit.
     fn wait(&mut self) -> Option<ExitStatus> {
         let mut left = CLOSING;
         let step = Duration::from_millis(5);
         while !left.is_zero() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                cost::ends(self.child.id());
+                cost::unregister(self.child.id());
                 return Some(status);
             }
             std::thread::sleep(step);
@@ -127,11 +133,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        cost::ends(self.child.id());
+        cost::unregister(self.child.id());
         let _ = self.child.wait();
     }
 }
 
+/// The request as a line of JSON.
 fn line(request: &Request) -> Vec<u8> {
     let mut line = serde_json::to_vec(request).expect("requests are JSON");
     line.push(b'\n');
@@ -146,16 +153,19 @@ pub(super) struct ChildDecoder {
     process: Option<Process>,
     /// Sockets of the video and the audio track. Their shutdown ends the reading threads.
     sockets: [UnixStream; 2],
+    /// Shared memory of the pictures; `None` once their thread has it.
     memory: Option<Reader>,
     threads: Vec<JoinHandle<()>>,
     duration: Option<MediaTime>,
     undecodable: Vec<Undecodable>,
+    /// Names of the decoder elements that the process uses.
     elements: Vec<String>,
+    /// Whether the process has logged [`UNNAMED_FORMAT`].
     has_unnamed_format: bool,
     failure: Option<Failure>,
 }
 
-/// Opens `path` in a decoder process, an idle one if there is one.
+/// Opens `path` in an idle decoder process, or in a new one if none is idle.
 pub(super) fn open(
     path: &Path,
     choice: TrackChoice,
@@ -177,6 +187,8 @@ pub(super) fn open(
     }
 }
 
+/// Opens `path` in `process`. The inner error is the fault of the recording.
+///
 /// # Errors
 /// The outer error: communication with the process failed.
 fn attempt(
@@ -256,6 +268,7 @@ impl ChildDecoder {
         }
     }
 
+    /// Text for a decoder whose output has a pixel format that GStreamer does not know.
     fn unnamed_format(&self) -> String {
         format!(
             "{} outputs a pixel format that GStreamer does not know",
@@ -263,6 +276,7 @@ impl ChildDecoder {
         )
     }
 
+    /// The names of the decoder elements as a subject for messages.
     fn element(&self) -> String {
         if self.elements.is_empty() {
             "its decoder".to_owned()
@@ -271,7 +285,7 @@ impl ChildDecoder {
         }
     }
 
-    /// Why the process has ended.
+    /// The reason why the process has ended, as text.
     fn exit_reason(&mut self) -> String {
         let status = self.process.as_mut().and_then(Process::wait);
         self.process = None;
@@ -287,8 +301,8 @@ impl ChildDecoder {
         }
     }
 
-    /// Handles reports until [`Report::Stopped`] if `until_stopped`, else those that are queued.
-    /// Returns whether the process has stopped.
+    /// Handles reports: until [`Report::Stopped`] if `until_stopped`, otherwise only queued ones.
+    /// Returns whether the process has reported [`Report::Stopped`].
     fn take_reports(&mut self, until_stopped: bool) -> bool {
         while let Some(process) = &self.process {
             let limit = if until_stopped {
@@ -333,7 +347,7 @@ impl Decoder for ChildDecoder {
 
     fn start(&mut self) {
         if let Some(process) = &mut self.process {
-            // The end of the process shows on its sockets.
+            // If the process has ended, its sockets show that.
             let _ = process.request(&Request::Play);
         }
         let [video, audio] = &self.sockets;
@@ -391,10 +405,12 @@ impl Drop for ChildDecoder {
     }
 }
 
+/// Starts a thread with this name.
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
+/// Reads pictures of the process and delivers them, until the track or the process ends.
 fn take_pictures(mut socket: UnixStream, mut memory: Reader, sinks: &TrackSinks) {
     while let Ok(Some(head)) = PictureHead::read(&mut socket) {
         sinks.begin(Kind::Video);
@@ -417,12 +433,13 @@ fn take_pictures(mut socket: UnixStream, mut memory: Reader, sinks: &TrackSinks)
             let _ = socket.shutdown(Shutdown::Both);
             return;
         }
-        // If the process has ended, the next read fails.
+        // Frees the sender; if the process has ended, the next read fails.
         let _ = socket.write_all(&[1]);
     }
     sinks.ended(Kind::Video);
 }
 
+/// Reads sound of the process and delivers it, until the track or the process ends.
 fn take_sound(mut socket: UnixStream, sinks: &TrackSinks) {
     while let Ok(Some((running_nanos, samples))) = read_sound(&mut socket) {
         sinks.begin(Kind::Audio);
@@ -438,6 +455,7 @@ fn take_sound(mut socket: UnixStream, sinks: &TrackSinks) {
     sinks.ended(Kind::Audio);
 }
 
+/// The name of a signal, as a text for messages.
 fn signal_name(signal: i32) -> String {
     use rustix::process::Signal;
     let known = [

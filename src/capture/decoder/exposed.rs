@@ -25,12 +25,13 @@ pub(super) struct ExposedTracks<F, S> {
     tables: Option<Tables>,
     events: DecoderEvents,
     pads: Mutex<Vec<gst::Pad>>,
-    /// Where the selected track of each kind, video and audio, enters its branch.
+    /// The pads at which the selected video track and the selected audio track enter their
+    /// branches.
     entries: Mutex<[Option<gst::Pad>; 2]>,
     refusal: Mutex<Option<Refusal>>,
 }
 
-/// A configured track or channel that this recording does not have.
+/// A configured track or channel that the recording does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     what: String,
@@ -38,7 +39,7 @@ pub(super) struct Refusal {
 }
 
 impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
-    /// Follows the pads of `decoder`, a `decodebin` in `pipeline`.
+    /// Selects among the tracks that `decoder`, a `decodebin` in `pipeline`, exposes.
     pub fn connect(
         pipeline: &gst::Pipeline,
         decoder: &gst::Element,
@@ -70,7 +71,8 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         exposed
     }
 
-    /// The error for a configured track or channel that the recording `path` does not have.
+    /// The error if the configuration selects a track or channel that the recording at `path` does
+    /// not have; otherwise `None`.
     pub fn refusal(&self, path: &Path) -> Option<CaptureError> {
         let refusal = self.refusal.lock().expect("pads lock").clone()?;
         Some(CaptureError::NoSuchTrack {
@@ -80,6 +82,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         })
     }
 
+    /// Selects one track of each kind and attaches it, once all tracks are known.
     fn select_tracks(&self) {
         let Some(pipeline) = self.pipeline.upgrade() else {
             return;
@@ -94,7 +97,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
                 .filter(|pad| media_type(pad).starts_with(prefix))
                 .cloned()
                 .collect();
-            // In the order of the container: `decodebin` exposes pads in the order of their
+            // Sorted in the order of the container: `decodebin` exposes pads in the order of their
             // completion.
             of_kind.sort_by_key(|pad| pad.stream_id());
             let facts = of_kind.iter().map(|pad| facts(pad, self.tables.as_ref()));
@@ -114,6 +117,8 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         }
     }
 
+    /// Links the track at `pad` to the branch of its kind. The first track of a kind creates the
+    /// branch.
     fn attach_track(
         &self,
         pipeline: &gst::Pipeline,
@@ -122,7 +127,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
     ) -> Result<(), gst::glib::BoolError> {
         let entry = &mut self.entries.lock().expect("pads lock")[kind as usize];
         if let Some(entry) = entry {
-            // Replaces the previous track if that has ended.
+            // This track replaces the previous one if that has ended.
             if !entry.is_linked() {
                 pad.link(entry)
                     .map_err(|error| gst::glib::bool_error!("{error:?}"))?;
@@ -161,6 +166,7 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         Ok(())
     }
 
+    /// Fails the pipeline if a track was selected by a number that the recording does not have.
     fn refuse(
         &self,
         pipeline: &gst::Pipeline,
@@ -195,16 +201,19 @@ impl<F: Sink<DecodedPicture>, S: Sink<DecodedSound>> ExposedTracks<F, S> {
         }
     }
 
+    /// Stores the refusal and fails the pipeline.
     fn refuse_with(&self, pipeline: &gst::Pipeline, what: String, remedy: String) {
         *self.refusal.lock().expect("pads lock") = Some(Refusal { what, remedy });
         gst::element_error!(pipeline, gst::CoreError::Failed, ("no such track"));
     }
 }
 
+/// The current caps of `pad`, or those that it could have.
 fn caps(pad: &gst::Pad) -> gst::Caps {
     pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
 }
 
+/// The media type of the pad's caps, such as `video/x-raw`; empty if it is unknown.
 fn media_type(pad: &gst::Pad) -> String {
     caps(pad)
         .structure(0)
@@ -212,11 +221,13 @@ fn media_type(pad: &gst::Pad) -> String {
         .unwrap_or_default()
 }
 
+/// The number of channels in the pad's caps, if they state it.
 fn channels(pad: &gst::Pad) -> Option<u32> {
     let channels = caps(pad).structure(0)?.get::<i32>("channels").ok()?;
     u32::try_from(channels).ok()
 }
 
+/// The properties by which a track is selected.
 fn facts(pad: &gst::Pad, tables: Option<&Tables>) -> TrackFacts {
     let flags = pad
         .sticky_event::<gst::event::StreamStart>(0)
@@ -231,7 +242,7 @@ fn facts(pad: &gst::Pad, tables: Option<&Tables>) -> TrackFacts {
     }
 }
 
-/// The media type of the input of the decoder behind an exposed pad.
+/// Media type of the encoded stream that the decoder behind an exposed pad reads.
 fn encoded_type(pad: &gst::Pad) -> Option<String> {
     let decoder = pad
         .downcast_ref::<gst::GhostPad>()?

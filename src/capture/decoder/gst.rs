@@ -105,13 +105,14 @@ impl GstDecoder {
         Ok(opened)
     }
 
+    /// Brings the pipeline to PAUSED: waits until each track has its first item.
     fn preroll(&self) -> Result<(), CaptureError> {
         let unreadable = |reason: String| CaptureError::Unreadable {
             path: self.path.clone(),
             reason,
         };
         let bus = self.pipeline.bus().expect("pipelines have a bus");
-        // A failed change of state posts its reason on the bus.
+        // If the change of state fails, its reason is posted on the bus.
         let _ = self.pipeline.set_state(gst::State::Paused);
         let mut missing = None;
         loop {
@@ -217,6 +218,7 @@ fn watch_undecodable(decoder: &gst::Element) -> Arc<Mutex<Vec<Undecodable>>> {
     found
 }
 
+/// Reports the names of the decoders that the `decodebin` `decoder` plugs in.
 fn report_decoders(decoder: &gst::Element, events: DecoderEvents) {
     let Some(bin) = decoder.downcast_ref::<gst::Bin>() else {
         return;

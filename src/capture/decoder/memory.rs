@@ -13,13 +13,15 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 
 use super::wire::Slot;
 
-/// Slots begin and end on pages.
-const PAGE: usize = 4096;
-/// The first page holds one state word for each slot.
-const MOST_SLOTS: usize = PAGE / 4;
-/// Largest slot, bytes: a picture of 16k by 16k.
-const LARGEST: usize = 1 << 30;
+/// Size of a memory page in bytes; slots begin and end on pages.
+const PAGE_BYTES: usize = 4096;
+/// Largest number of slots: the first page holds one state word of four bytes for each slot.
+const MAX_SLOTS: usize = PAGE_BYTES / 4;
+/// Size in bytes of the largest slot, enough for a picture of 16,384 by 16,384 pixels.
+const MAX_SLOT_BYTES: usize = 1 << 30;
+/// State of a slot into which the child may write.
 const FREE: u32 = 0;
+/// State of a slot that holds a picture for the parent.
 const TAKEN: u32 = 1;
 
 /// The state words of the slots: [`FREE`] or [`TAKEN`].
@@ -27,20 +29,23 @@ const TAKEN: u32 = 1;
 struct SlotStates(MmapRaw);
 
 impl SlotStates {
+    /// Maps the first page of the shared memory.
     fn map(file: &File) -> io::Result<SlotStates> {
-        Ok(SlotStates(MmapOptions::new().len(PAGE).map_raw(file)?))
+        Ok(SlotStates(
+            MmapOptions::new().len(PAGE_BYTES).map_raw(file)?,
+        ))
     }
 
-    /// The state word of a slot.
+    /// The state word of slot `index`.
     fn word(&self, index: usize) -> &AtomicU32 {
-        assert!(index < MOST_SLOTS);
+        assert!(index < MAX_SLOTS);
         // SAFETY: the mapping is one page, aligned, and lives as long as `self`; all accesses in
         // either process are atomic.
         unsafe { AtomicU32::from_ptr(self.0.as_mut_ptr().cast::<u32>().add(index)) }
     }
 }
 
-/// The child's end of the shared memory.
+/// The child's end of the shared memory, which writes pictures.
 #[derive(Debug)]
 pub(super) struct Writer {
     file: File,
@@ -50,18 +55,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Uses the shared memory behind a descriptor from the parent.
     pub fn new(memory: OwnedFd) -> io::Result<Writer> {
         let file = File::from(memory);
         Ok(Writer {
             states: SlotStates::map(&file)?,
             file,
             slots: Vec::new(),
-            end: PAGE as u64,
+            end: PAGE_BYTES as u64,
         })
     }
 
-    /// Copies `bytes` into a free slot. Slots are added as needed, as many as pictures that the
-    /// parent holds at a time. Blocks while all slots are taken.
+    /// Copies `bytes` into a free slot and returns the slot. Slots are added if none is free; at
+    /// the limit of [`MAX_SLOTS`] the call blocks until the parent frees one.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Slot> {
         let at = loop {
             let free = self.slots.iter().position(|(slot, _)| {
@@ -70,7 +76,7 @@ impl Writer {
             });
             match free {
                 Some(at) => break at,
-                None if self.slots.len() < MOST_SLOTS => break self.add(bytes.len())?,
+                None if self.slots.len() < MAX_SLOTS => break self.add(bytes.len())?,
                 // The parent holds more pictures than any stage needs, and has to free some first.
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
@@ -85,8 +91,9 @@ impl Writer {
         Ok(*slot)
     }
 
+    /// Adds a slot of at least `length` bytes at the end of the memory, and returns its index.
     fn add(&mut self, length: usize) -> io::Result<usize> {
-        let capacity = length.next_multiple_of(PAGE);
+        let capacity = length.next_multiple_of(PAGE_BYTES);
         let slot = Slot {
             index: self.slots.len(),
             offset: self.end,
@@ -100,7 +107,7 @@ impl Writer {
     }
 }
 
-/// The parent's end of the shared memory.
+/// The parent's end of the shared memory, which reads pictures.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
@@ -109,13 +116,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// New memory without slots.
+    /// Creates shared memory without slots.
     pub fn new() -> io::Result<Reader> {
         let memory = memfd_create(
             "expressd pictures",
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
         )?;
-        ftruncate(&memory, PAGE as u64)?;
+        ftruncate(&memory, PAGE_BYTES as u64)?;
         // The child cannot shrink the memory that is mapped here.
         fcntl_add_seals(&memory, SealFlags::SHRINK)?;
         let file = File::from(memory);
@@ -131,11 +138,11 @@ impl Reader {
         self.file.as_fd()
     }
 
-    /// The first `length` bytes of `slot`, which is freed when the guard is dropped. Fails with
+    /// The first `length` bytes of `slot`, which is freed when the guard is dropped. The error is
     /// `InvalidData` for a slot outside the memory.
     pub fn take(&mut self, slot: Slot, length: usize) -> io::Result<SlotGuard> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-        if slot.index >= MOST_SLOTS || length > slot.capacity || slot.capacity > LARGEST {
+        if slot.index >= MAX_SLOTS || length > slot.capacity || slot.capacity > MAX_SLOT_BYTES {
             return Err(invalid());
         }
         if self.slots.len() <= slot.index {
@@ -145,7 +152,7 @@ impl Reader {
         if known.as_ref().is_none_or(|(known, _)| *known != slot) {
             let end = slot.offset.checked_add(slot.capacity as u64);
             let size = self.file.metadata()?.len();
-            if end.is_none_or(|end| end > size) || !slot.offset.is_multiple_of(PAGE as u64) {
+            if end.is_none_or(|end| end > size) || !slot.offset.is_multiple_of(PAGE_BYTES as u64) {
                 return Err(invalid());
             }
             *known = Some((slot, Arc::new(map(&self.file, slot)?)));
@@ -160,6 +167,7 @@ impl Reader {
     }
 }
 
+/// Maps the memory of one slot.
 fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
     MmapOptions::new()
         .offset(slot.offset)
@@ -167,7 +175,7 @@ fn map(file: &File, slot: Slot) -> io::Result<MmapRaw> {
         .map_raw(file)
 }
 
-/// A slot in use by the parent.
+/// A picture in a slot. The slot is freed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct SlotGuard {
     mapping: Arc<MmapRaw>,
@@ -219,8 +227,8 @@ mod tests {
         let mut writer = Writer::new(reader.memory().try_clone_to_owned().unwrap()).unwrap();
         let slot = writer.write(&[1; 100]).unwrap();
         for (index, offset, capacity, length) in [
-            (MOST_SLOTS, slot.offset, slot.capacity, 100),
-            (0, slot.offset + PAGE as u64, slot.capacity, 100),
+            (MAX_SLOTS, slot.offset, slot.capacity, 100),
+            (0, slot.offset + PAGE_BYTES as u64, slot.capacity, 100),
             (0, slot.offset, slot.capacity + 1, 100),
             (0, slot.offset, slot.capacity, slot.capacity + 1),
             (0, u64::MAX - 10, slot.capacity, 100),

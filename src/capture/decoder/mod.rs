@@ -71,24 +71,25 @@ impl std::fmt::Debug for DecoderEvents {
 
 /// The decoder of an open recording. The first item of each track is already decoded.
 pub(super) trait Decoder: std::fmt::Debug + Send {
-    /// The length that the container states.
+    /// The duration that the container states; `None` if it states none.
     fn duration(&self) -> Option<MediaTime>;
 
-    /// The tracks without an installed decoder.
+    /// The tracks for which no decoder is installed.
     fn undecodable(&self) -> &[Undecodable];
 
-    /// Starts delivery. All items from the first one on go to the track sinks, on the decoder's own
-    /// threads.
+    /// Starts delivery. All items, from the first one on, go to the track sinks on the decoder's
+    /// own threads.
     fn start(&mut self);
 
-    /// The first failure since [`Decoder::start`].
+    /// The first failure since [`Decoder::start`]; `None` if there was none.
     fn failure(&mut self) -> Option<Failure>;
 
-    /// Stops; no sink is called after this returns. Returns the first failure, if there was one.
+    /// Stops decoding. No sink is called after this returns. Returns the first failure; `None` if
+    /// there was none.
     fn stop(&mut self) -> Option<Failure>;
 }
 
-/// A track without an installed decoder.
+/// A track for which no decoder is installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Undecodable {
     pub kind: Kind,
@@ -135,6 +136,7 @@ pub(super) fn open(
     })
 }
 
+/// Logs a note of a decoder as a warning, with the name of the recording.
 fn log_note(recording: &str, text: &str) {
     tracing::warn!("{recording}: {text}");
 }

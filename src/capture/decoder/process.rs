@@ -27,14 +27,15 @@ use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
 /// The command that starts this program as a decoder process.
 pub(super) const VERB: &str = "decoder-process";
-/// Pictures that may be sent before the parent has taken them.
+/// Number of pictures that may be sent before the parent has taken them.
 const MAX_AHEAD: usize = 2;
 /// Requests that may be queued; the parent sends them one by one.
 const REQUEST_CAPACITY: usize = 8;
 /// How often the decoder of a playing recording is checked for failures.
 const STEP: Duration = Duration::from_millis(50);
 
-/// Whether this program can be started as a decoder process.
+/// Whether this program calls [`decoder_process`] and can therefore be started as a decoder
+/// process.
 static IS_DECODER: AtomicBool = AtomicBool::new(false);
 
 /// Whether recordings can be decoded in child processes of this program.
@@ -42,10 +43,12 @@ pub(super) fn is_available() -> bool {
     IS_DECODER.load(Ordering::Acquire)
 }
 
-/// Enables decoder processes. To be called at the beginning of `main`, before arguments are parsed
-/// and threads are started. Recordings are then decoded in child processes of this program; in such
-/// a process the result is its exit code. A program that does not call this decodes in its own
-/// process.
+/// Enables decoder processes: recordings are then decoded in child processes of this program. Must
+/// be called at the beginning of `main`, before arguments are parsed and threads are started.
+///
+/// In a decoder process, the call decodes until the parent closes the connection, and returns the
+/// exit code. In the program itself it returns `None` at once. A program that does not call it
+/// decodes in its own process.
 pub fn decoder_process() -> Option<ExitCode> {
     IS_DECODER.store(true, Ordering::Release);
     let is_decoder = std::env::args_os().nth(1).is_some_and(|verb| verb == VERB);
@@ -55,6 +58,7 @@ pub fn decoder_process() -> Option<ExitCode> {
     })
 }
 
+/// Runs as a decoder process until the parent closes the socket `control`.
 fn serve(control: UnixStream) -> ExitCode {
     if control.peer_addr().is_err() {
         eprintln!("`{VERB}` is internal: expressd starts it to decode recordings");
@@ -114,10 +118,12 @@ fn ignore_signals() {
     let _ = setrlimit(Resource::Core, none);
 }
 
+/// Sends reports to the parent, from any thread.
 #[derive(Clone)]
 struct Reports(Arc<Mutex<UnixStream>>);
 
 impl Reports {
+    /// Sends one report to the parent.
     fn send(&self, report: &Report) {
         let mut line = serde_json::to_vec(report).expect("reports are JSON");
         line.push(b'\n');
@@ -126,9 +132,10 @@ impl Reports {
     }
 }
 
+/// A request, and the file descriptors that were sent with it.
 type RequestWithFiles = (Request, Vec<OwnedFd>);
 
-/// Queues requests until the parent closes its end.
+/// Queues the requests from `control` until the parent closes its end.
 fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) {
     let (mut pending, mut files, mut bytes) = (Vec::new(), Vec::new(), [0u8; 4096]);
     loop {
@@ -169,7 +176,8 @@ fn read_requests(control: &UnixStream, requests: &LaneSender<RequestWithFiles>) 
     }
 }
 
-/// Decodes one recording until the parent stops it.
+/// Decodes one recording until the parent stops it. `files`: the sockets of the video and of the
+/// audio track, and the shared memory for pictures.
 fn play(
     path: &Path,
     choice: TrackChoice,
@@ -226,11 +234,11 @@ fn play(
     reports.send(&Report::Stopped);
 }
 
-/// Sends pictures to the parent.
+/// Sends decoded pictures to the parent.
 struct PictureSender {
     socket: UnixStream,
     memory: Writer,
-    /// Number of pictures that were sent and not yet taken.
+    /// Number of pictures that were sent and that the parent has not taken yet.
     ahead: usize,
 }
 
@@ -266,7 +274,7 @@ impl Sink<DecodedPicture> for PictureSender {
     }
 }
 
-/// Sends sound to the parent.
+/// Sends decoded sound to the parent.
 struct SoundSender(UnixStream);
 
 impl Sink<DecodedSound> for SoundSender {

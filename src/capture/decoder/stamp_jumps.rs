@@ -1,6 +1,6 @@
-//! Correction of forward jumps in the stamps of encoded pictures. After a wrong stamp the stamps
-//! return, or the wrong value is repeated: a writer that must not go back in time uses it for all
-//! that follow. Decoders would propagate the jump, so such pictures get extrapolated stamps.
+//! Correction of forward jumps in the stamps of encoded pictures. After a wrong stamp, the stamps
+//! return, or the wrong value is repeated, because the writer must not go back in time. Decoders
+//! would propagate the jump, so pictures after it get extrapolated stamps.
 
 use std::sync::Mutex;
 
@@ -9,22 +9,25 @@ use gstreamer::prelude::*;
 
 use super::DecoderEvents;
 
-/// Smallest difference that is a jump, nanoseconds.
+/// Smallest forward difference between two stamps, in nanoseconds, that is a jump.
 const JUMP_NANOS: u64 = 60_000_000_000;
 
 /// Corrects the stamps of one track. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct StampJumpCorrector {
-    /// The earliest and the latest stamp before a jump, and the number of stamps until then.
+    /// Earliest stamp before a jump.
     first: u64,
+    /// Latest stamp before a jump.
     latest: u64,
+    /// Number of stamps before a jump.
     count: u64,
-    /// The stamp after the jump, and the number of packets with it.
+    /// The stamp after the jump, and the number of packets with this stamp; `None` outside a jump.
     jump: Option<(u64, u64)>,
 }
 
 impl StampJumpCorrector {
-    /// The corrected stamp of the next packet, and whether it shows that an earlier jump was wrong.
+    /// Returns the corrected stamp of the next packet, and whether this packet shows for the first
+    /// time that the jump was wrong.
     fn correct(&mut self, stamp: u64) -> (u64, bool) {
         if let Some((jumped_to, count)) = &mut self.jump {
             if stamp == *jumped_to {
@@ -52,6 +55,7 @@ impl StampJumpCorrector {
         (stamp, false)
     }
 
+    /// Adds a correct stamp to the statistics.
     fn observe(&mut self, stamp: u64) {
         if self.count == 0 {
             (self.first, self.latest) = (stamp, stamp);
@@ -61,7 +65,7 @@ impl StampJumpCorrector {
         self.count += 1;
     }
 
-    /// The mean time from one picture to the next, nanoseconds.
+    /// The mean time from one picture to the next, in nanoseconds.
     fn interval(&self) -> u64 {
         (self.latest - self.first) / (self.count - 1)
     }
@@ -83,6 +87,7 @@ pub(super) fn correct(bin: &gst::Bin, events: DecoderEvents) {
     });
 }
 
+/// Corrects the stamps of the packets that pass `pad`.
 fn correct_pad(pad: &gst::Pad, events: DecoderEvents) {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let is_video = caps
@@ -144,7 +149,7 @@ mod tests {
             corrected(&[0, 40, 80, far, 160, 200]),
             (vec![0, 40, 80, 120, 160, 200], 1)
         );
-        // In the order of decoding.
+        // The stamps are in the order of decoding, which differs from the order of presentation.
         assert_eq!(
             corrected(&[0, 120, 40, 80, far, far]),
             (vec![0, 120, 40, 80, 160, 200], 1)
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_kept() {
+    fn a_gap_in_the_stamps_is_kept() {
         let far = 46_000_000;
         assert_eq!(
             corrected(&[0, 40, far, far + 40, far + 80]),

@@ -1,8 +1,8 @@
 //! The protocol between a decoder process and its parent.
 //!
 //! Requests and reports are lines of JSON on the control socket. Each track has its own stream
-//! socket, so that one blocked track does not block the other. It carries items with a fixed head
-//! and, from the parent, one byte for each picture taken.
+//! socket, so that one blocked track does not block the other. A stream socket carries items with
+//! a fixed head and, from the parent, one byte for each picture taken.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -16,8 +16,8 @@ use crate::capture::error::CaptureError;
 use crate::capture::tracks::TrackChoice;
 use crate::clip::{ColorMatrix, Colorimetry, Plane};
 
-/// Parent to child. [`Request::Open`] carries three descriptors: the sockets of the video and of
-/// the audio track, and the memory for pictures.
+/// A request of the parent to the decoder process. [`Request::Open`] carries three descriptors: the
+/// sockets of the video and of the audio track, and the shared memory for pictures.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
@@ -26,11 +26,13 @@ pub(super) enum Request {
         path: Vec<u8>,
         choice: TrackChoice,
     },
+    /// Starts the delivery of the open recording.
     Play,
+    /// Stops decoding; the answer is [`Report::Stopped`].
     Stop,
 }
 
-/// Child to parent.
+/// A report of the decoder process to the parent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
@@ -38,16 +40,19 @@ pub(super) enum Report {
     Element(String),
     /// A line for the log.
     LogLine(String),
-    /// The wrong stamp of a picture was replaced.
+    /// The stamp of a picture was wrong and was replaced.
     ReplacedStamp,
     /// A message that a library logged.
     LibraryMessage(String),
+    /// The recording is open: which tracks are decoded, the stated duration, and the tracks without
+    /// a decoder.
     Opened {
         video: bool,
         audio: bool,
         duration_nanos: Option<i64>,
         undecodable: Vec<Undecodable>,
     },
+    /// The recording cannot be opened.
     Refused(Refused),
     /// Decoding failed; one line of text.
     Failed(String),
@@ -65,7 +70,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// The serialisable form of an error; errors without a form of their own become text.
+    /// Converts an error for the control socket. Errors without a variant of their own become text.
     pub fn from_error(error: CaptureError) -> Refused {
         match error {
             CaptureError::Unreadable { reason, .. } => Refused::Unreadable { reason },
@@ -77,7 +82,7 @@ impl Refused {
         }
     }
 
-    /// The error for the recording `path`.
+    /// Converts to the error for the recording at `path`.
     pub fn error(self, path: PathBuf) -> CaptureError {
         match self {
             Refused::Unreadable { reason } => CaptureError::Unreadable { path, reason },
@@ -89,35 +94,38 @@ impl Refused {
     }
 }
 
-/// The path of these bytes.
+/// The path whose bytes [`Request::Open`] carries.
 pub(super) fn path_of(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
 /// Number of 64-bit integers in the head of an item.
-const FIELDS: usize = 16;
+const HEAD_FIELDS: usize = 16;
 /// The integer that stands for `None`.
 const NOTHING: i64 = i64::MIN;
+/// First field of the head of a picture or of a buffer of sound.
 const ITEM: i64 = 1;
+/// First field of the head that marks the end of a track.
 const END: i64 = 2;
 
+/// The value of an optional field; [`NOTHING`] is `None`.
 fn optional(value: i64) -> Option<i64> {
     (value != NOTHING).then_some(value)
 }
 
-fn write_fields(out: &mut impl Write, fields: [i64; FIELDS]) -> io::Result<()> {
-    let mut bytes = [0u8; FIELDS * 8];
+fn write_fields(out: &mut impl Write, fields: [i64; HEAD_FIELDS]) -> io::Result<()> {
+    let mut bytes = [0u8; HEAD_FIELDS * 8];
     for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
         place.copy_from_slice(&field.to_le_bytes());
     }
     out.write_all(&bytes)
 }
 
-/// Reads the head of an item; `None`: the end of the stream.
-fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
-    let mut bytes = [0u8; FIELDS * 8];
+/// Reads the head of an item; `None` at the end of the track.
+fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; HEAD_FIELDS]>> {
+    let mut bytes = [0u8; HEAD_FIELDS * 8];
     from.read_exact(&mut bytes)?;
-    let mut fields = [0i64; FIELDS];
+    let mut fields = [0i64; HEAD_FIELDS];
     for (field, place) in fields.iter_mut().zip(bytes.chunks_exact(8)) {
         *field = i64::from_le_bytes(place.try_into().expect("eight bytes"));
     }
@@ -128,20 +136,22 @@ fn read_fields(from: &mut impl Read) -> io::Result<Option<[i64; FIELDS]>> {
     }
 }
 
-/// Writes the end of the track.
+/// Writes the head that marks the end of a track.
 pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
-    let mut fields = [0; FIELDS];
+    let mut fields = [0; HEAD_FIELDS];
     fields[0] = END;
     write_fields(out, fields)
 }
 
-/// A picture in the shared memory.
+/// Head of a picture, whose pixels are in a slot of the shared memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PictureHead {
+    /// Time of the picture in nanoseconds; `None` if the stream has no stamp for it.
     pub running_nanos: Option<i64>,
+    /// Display time in nanoseconds; `None` if it is unknown.
     pub duration_nanos: Option<i64>,
     pub slot: Slot,
-    /// Bytes of the picture in its slot.
+    /// Size of the picture in its slot, in bytes.
     pub length: usize,
     pub width: usize,
     pub height: usize,
@@ -149,11 +159,11 @@ pub(super) struct PictureHead {
     pub colorimetry: Colorimetry,
 }
 
-/// Space for one picture in the shared memory.
+/// A part of the shared memory for one picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub index: usize,
-    /// Bytes from the beginning of the memory.
+    /// Offset from the beginning of the shared memory, in bytes.
     pub offset: u64,
     /// Size in bytes.
     pub capacity: usize,
@@ -193,7 +203,7 @@ impl PictureHead {
         )
     }
 
-    /// Reads the head of a picture; `None`: the end of the track. The decoder process is not
+    /// Reads the head of a picture; `None` at the end of the track. The decoder process is not
     /// trusted: a picture that does not fit its slot is an error.
     pub fn read(from: &mut impl Read) -> io::Result<Option<PictureHead>> {
         let Some(fields) = read_fields(from)? else {
@@ -236,6 +246,7 @@ impl PictureHead {
         }
     }
 
+    /// Whether every plane of the picture lies inside the picture's bytes in its slot.
     fn fits(&self) -> bool {
         let (columns, rows) = (self.width.div_ceil(2), self.height.div_ceil(2));
         let sizes = [(self.width, self.height), (columns, rows), (columns, rows)];
@@ -256,17 +267,17 @@ impl PictureHead {
     }
 }
 
-/// Maximum number of samples in one buffer: an hour.
-const MOST_SAMPLES: usize = 3600 * 16_000;
+/// Largest number of samples in one buffer: an hour at 16 kHz.
+const MAX_SAMPLES: usize = 3600 * 16_000;
 
-/// Writes one buffer of sound.
+/// Writes one buffer of mono sound at 16 kHz. `running_nanos`: time of its first sample.
 pub(super) fn write_sound(
     out: &mut impl Write,
     running_nanos: Option<i64>,
     samples: &[f32],
 ) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(FIELDS * 8 + samples.len() * 4);
-    let mut fields = [0; FIELDS];
+    let mut bytes = Vec::with_capacity(HEAD_FIELDS * 8 + samples.len() * 4);
+    let mut fields = [0; HEAD_FIELDS];
     (fields[0], fields[1], fields[2]) =
         (ITEM, running_nanos.unwrap_or(NOTHING), samples.len() as i64);
     write_fields(&mut bytes, fields)?;
@@ -274,15 +285,15 @@ pub(super) fn write_sound(
     out.write_all(&bytes)
 }
 
-/// Reads one buffer of sound: running time in nanoseconds, and samples; `None`: the end of the
-/// track.
+/// Reads one buffer of mono sound at 16 kHz: the time of its first sample in nanoseconds, and its
+/// samples. `None` at the end of the track.
 pub(super) fn read_sound(from: &mut impl Read) -> io::Result<Option<(Option<i64>, Vec<f32>)>> {
     let Some(fields) = read_fields(from)? else {
         return Ok(None);
     };
     let count = usize::try_from(fields[2])
         .ok()
-        .filter(|count| *count <= MOST_SAMPLES)
+        .filter(|count| *count <= MAX_SAMPLES)
         .ok_or(io::ErrorKind::InvalidData)?;
     let mut bytes = vec![0; count * 4];
     from.read_exact(&mut bytes)?;

@@ -1,8 +1,8 @@
-//! Batches hold the same items in the same order as single items.
+//! Tests that batches contain the same items in the same order as single items.
 
 use super::*;
 
-/// An item by number: clips for 0 to 2, else a change or a turn.
+/// A clip if `what` is 0 to 2, otherwise a subject change or a turn.
 fn item(subject: u32, what: u8, time: i64) -> Aligned {
     match what {
         0..=2 => clip(subject, time),
@@ -17,7 +17,7 @@ fn modes() -> [Mode; 2] {
     [Mode::Live { budget_nanos }, Mode::Replay { capacity: 1000 }]
 }
 
-/// Everything that is due at `now`, batch by batch.
+/// All items that are due at `now`, batch by batch.
 fn batches(schedule: &mut Schedule, now: MediaTime, max: usize) -> Vec<Due> {
     let next = || Some(schedule.pop_due(now, max)).filter(|due| !due.is_empty());
     std::iter::from_fn(next).collect()
@@ -69,7 +69,7 @@ fn a_batch_does_not_make_its_most_urgent_clip_late() {
     let mut schedule = live();
     schedule.note_encoded(2, 2 * 10 * MS);
     (0..8).for_each(|subject| schedule.push(clip(subject, 1000)));
-    // 90 ms are left, half of them for the batch; then 30 ms, and then 5.
+    // 90 ms are left to the most urgent clip, half of them for the batch; then 30 ms, then 5 ms.
     assert_eq!(schedule.pop_due(ms(1060), 16).clips.len(), 4);
     assert_eq!(schedule.pop_due(ms(1120), 16).clips.len(), 1);
     assert_eq!(schedule.pop_due(ms(1145), 16).clips.len(), 1);
@@ -108,7 +108,7 @@ proptest! {
                 batched.push(item(subject, what, now));
                 continue;
             }
-            // Some clips were pushed more than a budget ago, and are late.
+            // Some clips were added more than a budget ago and are late.
             let got = batches(&mut batched, ms(now), max);
             prop_assert!(got.iter().all(|due| due.clips.len() <= max));
             prop_assert_eq!(in_order(&got), drain(&mut single, ms(now)));
@@ -122,8 +122,8 @@ proptest! {
         prop_assert_eq!(c.pushed, c.superseded + c.late + c.taken);
     }
 
-    /// Batches under load: no clip is taken past its deadline. By the cost estimate, no batch of
-    /// several clips ends past the deadline of its most urgent one.
+    /// Under load, no clip is taken past its deadline. By the cost estimate, no batch of several
+    /// clips ends past the deadline of its most urgent clip.
     #[test]
     fn no_batch_delays_its_most_urgent_clip_past_the_deadline(
         ages in prop::collection::vec(0i64..150, 1..16),

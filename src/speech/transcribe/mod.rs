@@ -61,9 +61,9 @@ pub enum TranscribeError {
 #[derive(Clone, PartialEq)]
 pub struct WordHypothesis {
     pub text: String,
-    /// Range of the word's samples in the utterance.
+    /// Range of the word's samples in the utterance, at 16 kHz.
     pub samples: Range<usize>,
-    /// Posterior probability, 0..1; `None` if it is not available (yet).
+    /// Posterior probability of the word, 0 to 1; `None` if it is not available (yet).
     pub confidence: Option<f32>,
 }
 
@@ -77,15 +77,17 @@ impl fmt::Debug for WordHypothesis {
     }
 }
 
-/// A streaming speech recogniser. Each utterance is [`begin`](Transcriber::begin), calls of
-/// [`feed`](Transcriber::feed) and [`partial`](Transcriber::partial), then
-/// [`finish`](Transcriber::finish). It owns no thread.
+/// A streaming speech recogniser without a thread of its own. An utterance is one call of
+/// [`begin`](Transcriber::begin), calls of [`feed`](Transcriber::feed) and
+/// [`partial`](Transcriber::partial), then one call of [`finish`](Transcriber::finish). Every
+/// method fails if the recogniser does.
 pub trait Transcriber: Send {
     /// Starts a new utterance.
     fn begin(&mut self) -> Result<(), TranscribeError>;
-    /// Takes the next samples, mono at [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), in -1..1.
+    /// Adds the next samples of the utterance: mono at
+    /// [`SAMPLE_RATE_HZ`](crate::clip::SAMPLE_RATE_HZ), from -1 to 1.
     fn feed(&mut self, samples: &[f32]) -> Result<(), TranscribeError>;
-    /// The words so far; each may still change.
+    /// Returns the words recognised so far, each of which may still change.
     fn partial(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
     /// Ends the utterance and returns its words.
     fn finish(&mut self) -> Result<Vec<WordHypothesis>, TranscribeError>;
@@ -94,6 +96,7 @@ pub trait Transcriber: Send {
 /// The transcriber that `[speech] transcriber` selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TranscriberChoice {
+    /// No transcription.
     #[default]
     None,
     PocketSphinx,
@@ -106,7 +109,7 @@ impl TranscriberChoice {
     pub const PERMITTED: &str =
         "\"none\", \"pocketsphinx\" or \"sherpa:<folder of a streaming model>\"";
 
-    /// Parses the configured value; `None` if it is not permitted.
+    /// Parses the configured value `text`; `None` if the value is not permitted.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == "none" => Some(TranscriberChoice::None),
@@ -118,7 +121,7 @@ impl TranscriberChoice {
         }
     }
 
-    /// Replaces the path of the model folder, if there is one, by `locate` of it.
+    /// Replaces the model folder, if the choice has one, by the result of `locate`.
     pub fn located(self, locate: impl Fn(&Path) -> PathBuf) -> Self {
         match self {
             TranscriberChoice::Sherpa(folder) => TranscriberChoice::Sherpa(locate(&folder)),
@@ -127,7 +130,7 @@ impl TranscriberChoice {
     }
 }
 
-/// The form of the configuration.
+/// Formats the choice as the configuration writes it.
 impl fmt::Display for TranscriberChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,7 +141,7 @@ impl fmt::Display for TranscriberChoice {
     }
 }
 
-/// Opens the transcriber and its model; `None` for [`TranscriberChoice::None`].
+/// Opens the selected transcriber and its model; `None` for [`TranscriberChoice::None`].
 ///
 /// # Errors
 /// The transcriber or its model is missing, unusable, or not part of this build.

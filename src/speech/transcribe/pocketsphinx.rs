@@ -10,9 +10,11 @@ use libloading::Library;
 use super::{TranscribeError, Transcriber, WordHypothesis};
 use crate::assets;
 
-/// Samples per frame of the library: 10 ms.
+/// Number of samples in one frame of the library: 10 ms.
 const FRAME_SAMPLES: usize = 160;
+/// File name of the library.
 const LIBRARY: &str = "libpocketsphinx.so";
+/// Command that installs the library and its model, for error messages.
 const COMMAND: &str = "make setup-words";
 
 /// The functions of `pocketsphinx.h` 5.1 that are used.
@@ -39,8 +41,10 @@ struct Functions {
 }
 
 impl Functions {
+    /// Looks up the functions in `library`.
+    ///
     /// # Safety
-    /// `library` is PocketSphinx 5.
+    /// `library` must be PocketSphinx 5.
     unsafe fn load(library: &Library) -> Result<Functions, libloading::Error> {
         // SAFETY: the types are those of pocketsphinx.h; pointers to its structures are opaque
         // here.
@@ -76,8 +80,9 @@ pub struct PocketSphinx {
     decoder: *mut c_void,
     /// Whether an utterance is open.
     open: bool,
+    /// The fed samples as 16-bit integers.
     samples: Vec<i16>,
-    /// Dropped last: the functions belong to it.
+    /// The library of `functions`. As the last field it is dropped last.
     _library: Library,
 }
 
@@ -91,7 +96,7 @@ impl PocketSphinx {
     /// (`.deps/pocketsphinx` in the working directory or the project's).
     ///
     /// # Errors
-    /// The library or its model is missing, or cannot be used.
+    /// The library or its model is missing or cannot be used.
     pub fn open() -> Result<Self, TranscribeError> {
         let candidates: Vec<PathBuf> = match std::env::var_os("EXPRESSD_POCKETSPHINX") {
             Some(path) => vec![path.into()],
@@ -113,6 +118,7 @@ impl PocketSphinx {
         }
     }
 
+    /// Opens the library and its model in `folder`.
     pub(super) fn open_in(folder: &Path) -> Result<Self, TranscribeError> {
         let unusable = |path: PathBuf, problem: String| TranscribeError::Unusable {
             path,
@@ -186,7 +192,7 @@ impl PocketSphinx {
         })
     }
 
-    /// The best hypothesis; with posteriors once the utterance has ended.
+    /// The words of the best hypothesis. They have posteriors if the utterance has `ended`.
     fn hypotheses(&mut self, ended: bool) -> Vec<WordHypothesis> {
         let functions = &self.functions;
         let mut hypotheses = Vec::new();

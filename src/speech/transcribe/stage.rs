@@ -9,20 +9,21 @@ use crate::clip::{
 use crate::speech::{SLIP_NANOS, WINDOW_SAMPLES};
 use crate::time::{MediaTime, Span};
 
-/// Thresholds for utterances and words. Voice-activity detection alone sometimes accepts music, and
-/// a transcriber always recognises some word.
+/// Thresholds for utterances and words. They are needed because voice-activity detection sometimes
+/// accepts music, and a transcriber always recognises some word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WordRule {
-    /// Least posterior of a word, 0..1.
+    /// Least posterior probability of a word, 0 to 1.
     pub min_confidence: f32,
-    /// Least share of a word's time that is speech, 0..1.
+    /// Least share of a word's time that is speech by voice-activity detection, 0 to 1.
     pub min_speech_share: f32,
-    /// Least mean probability of speech over an utterance's speech windows, 0..1; below it the
-    /// utterance is probably noise.
+    /// Least mean probability of speech over an utterance's speech windows, 0 to 1. Below it the
+    /// utterance is probably noise and has no words.
     pub min_voice_probability: f32,
-    /// Least mean posterior of the accepted words, 0..1.
+    /// Least mean posterior of the words that pass the other thresholds, 0 to 1.
     pub min_mean_confidence: f32,
-    /// Interval of partials, and time from an utterance's start to its first, in nanoseconds.
+    /// Time between two partials, and from an utterance's start to its first partial, in
+    /// nanoseconds.
     pub partial_nanos: i64,
     /// An utterance is cut at the first pause after this duration, in nanoseconds; at 1.5 times
     /// this duration it is cut without a pause.
@@ -42,14 +43,16 @@ impl Default for WordRule {
     }
 }
 
-/// Audio before a turn that belongs to its utterance: the first consonant is often not detected as
-/// voice.
+/// Length of the audio before a turn, in nanoseconds, that belongs to its utterance: the first
+/// consonant is often not detected as voice.
 const LEAD_NANOS: i64 = 250_000_000;
-/// Number of windows kept outside utterances: a turn is detected only after its minimum length.
+/// Number of windows that are kept outside utterances, because a turn is detected only after its
+/// minimum length.
 const KEPT_WINDOWS: usize = 40;
+/// Duration of a complete window, in nanoseconds.
 const FULL_WINDOW_NANOS: i64 = samples_to_nanos(WINDOW_SAMPLES as i64);
 
-/// A classified window of audio.
+/// A window of audio with its voice activity.
 #[derive(Clone, Debug)]
 struct Window {
     activity: VoiceActivity,
@@ -59,11 +62,13 @@ struct Window {
 /// The open utterance.
 #[derive(Debug)]
 struct Utterance {
-    /// Each window's first sample in the utterance, and its voice activity.
+    /// The voice activity of each window, with the index of its first sample in the utterance.
     windows: Vec<(usize, VoiceActivity)>,
+    /// Number of samples in the utterance so far.
     samples: usize,
+    /// Time at which the next partial is due.
     next_partial: MediaTime,
-    /// Whether a partial was emitted: if no word is left, an empty final supersedes it.
+    /// Whether a partial was emitted. If no word is left at the end, an empty final supersedes it.
     has_partial: bool,
 }
 
@@ -72,23 +77,28 @@ struct Utterance {
 pub struct TranscribeStage {
     transcriber: Box<dyn Transcriber>,
     rule: WordRule,
-    /// Audio that is not classified yet, and its start.
+    /// Samples that are in no classified window yet.
     pending: Vec<f32>,
+    /// Time of the first pending sample.
     pending_start: Option<MediaTime>,
+    /// The newest windows outside utterances.
     kept: VecDeque<Window>,
     utterance: Option<Utterance>,
+    /// End of the newest block; `None` before the first one.
     received_until: Option<MediaTime>,
-    /// Whether the next block does not continue the last one.
+    /// Whether audio was lost before the next block.
     interrupted: bool,
     /// Audio before this time was lost: turns that began before it are skipped.
     complete_since: MediaTime,
+    /// Whether the open turn is skipped, because some of its audio was lost.
     skipping: bool,
-    /// Time at which the newest window's classification was known; a short last window counts with
-    /// its full length. No transcript has an earlier `known_at`.
+    /// Time at which the classification of the newest window became known. An incomplete last
+    /// window counts with its full length. No later transcript has an earlier `known_at`.
     classified_at: MediaTime,
 }
 
 impl TranscribeStage {
+    /// A stage without audio that transcribes with `transcriber`.
     pub fn new(transcriber: Box<dyn Transcriber>, rule: WordRule) -> Self {
         TranscribeStage {
             transcriber,
@@ -111,7 +121,11 @@ impl TranscribeStage {
         TranscribeStage::new(self.transcriber, self.rule)
     }
 
-    /// Takes the next block and returns the transcripts that are known by its end.
+    /// Adds the next block, and returns the transcripts that are known at its end. A block whose
+    /// stamp went back is ignored.
+    ///
+    /// # Errors
+    /// The transcriber fails.
     pub fn push(&mut self, input: &VadBlock) -> Result<Vec<Transcript>, TranscribeError> {
         let mut output = Vec::new();
         let (block, mut activity) = (&input.block, &input.activity[..]);
@@ -124,7 +138,7 @@ impl TranscribeStage {
                 return Ok(output);
             }
             if slip > SLIP_NANOS {
-                // Windows before the gap cover the pending audio.
+                // The windows before the gap cover the pending audio.
                 let before = activity
                     .iter()
                     .take_while(|a| a.span.end <= block.time)
@@ -160,9 +174,12 @@ impl TranscribeStage {
         Ok(output)
     }
 
-    /// Ends the utterance because audio was lost, or none is coming for now, and skips the rest of
-    /// its turn. Transcription resumes with the next complete turn: a transcriber that is too slow
-    /// would never catch up if it restarted at once.
+    /// Ends the utterance because audio was lost or capture pauses, and skips the rest of its turn.
+    /// Transcription resumes with the next complete turn: a transcriber that is too slow would
+    /// never catch up if it restarted at once.
+    ///
+    /// # Errors
+    /// The transcriber fails.
     pub fn interrupt(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         let output = self.finish()?;
         self.pending.clear();
@@ -177,6 +194,9 @@ impl TranscribeStage {
     }
 
     /// Ends the audio and returns the remaining transcripts.
+    ///
+    /// # Errors
+    /// The transcriber fails.
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         let mut output = Vec::new();
         if let Some(until) = self.received_until {
@@ -185,11 +205,12 @@ impl TranscribeStage {
         Ok(output)
     }
 
-    /// Time up to which all transcripts have been returned.
+    /// Time up to which all transcripts have been returned; `None` before the first block.
     pub fn known_until(&self) -> Option<MediaTime> {
         self.received_until
     }
 
+    /// Removes and returns the first `count` pending samples.
     fn drain(&mut self, count: usize) -> Vec<f32> {
         let count = count.min(self.pending.len());
         self.pending_start = self
@@ -198,6 +219,8 @@ impl TranscribeStage {
         self.pending.drain(..count).collect()
     }
 
+    /// Processes the next classified window, and adds the transcripts that it completes to
+    /// `output`.
     fn take(
         &mut self,
         activity: &VoiceActivity,
@@ -214,7 +237,7 @@ impl TranscribeStage {
             activity: *activity,
             samples,
         };
-        // Time at which the classification is known.
+        // Time at which the classification of the window is known.
         let now = activity
             .span
             .end
@@ -234,7 +257,7 @@ impl TranscribeStage {
             }
             return Ok(());
         }
-        // A window belongs to one utterance only.
+        // Each window belongs to one utterance only.
         self.feed(&window)?;
         if activity.turn.is_none() {
             return self.end_utterance(now, output);
@@ -243,6 +266,7 @@ impl TranscribeStage {
         self.cut_long_utterance(activity, now, output)
     }
 
+    /// Begins the utterance of a turn with the kept windows from [`LEAD_NANOS`] before the turn on.
     fn begin_utterance(&mut self, turn: MediaTime, now: MediaTime) -> Result<(), TranscribeError> {
         self.transcriber.begin()?;
         self.utterance = Some(Utterance {
@@ -260,6 +284,7 @@ impl TranscribeStage {
         lead.iter().try_for_each(|window| self.feed(window))
     }
 
+    /// Adds a window to the open utterance.
     fn feed(&mut self, window: &Window) -> Result<(), TranscribeError> {
         if let Some(utterance) = &mut self.utterance {
             utterance.windows.push((utterance.samples, window.activity));
@@ -269,6 +294,7 @@ impl TranscribeStage {
         Ok(())
     }
 
+    /// Emits a partial if one is due at `now` and has words.
     fn emit_partial(
         &mut self,
         now: MediaTime,
@@ -283,7 +309,7 @@ impl TranscribeStage {
         };
         utterance.next_partial = now.plus_nanos(self.rule.partial_nanos);
         let mut hypotheses = self.transcriber.partial()?;
-        // The last word may be incomplete.
+        // The last word may be incomplete and is left out.
         hypotheses.pop();
         let utterance = self.utterance.as_mut().expect("checked above");
         let words = utterance.accepted_words(&hypotheses, &self.rule);
@@ -294,6 +320,7 @@ impl TranscribeStage {
         Ok(())
     }
 
+    /// Ends an utterance that exceeds [`WordRule::longest_nanos`].
     fn cut_long_utterance(
         &mut self,
         activity: &VoiceActivity,
@@ -313,6 +340,7 @@ impl TranscribeStage {
         Ok(())
     }
 
+    /// Ends the open utterance, if there is one, and emits its final transcript.
     fn end_utterance(
         &mut self,
         now: MediaTime,
@@ -331,6 +359,7 @@ impl TranscribeStage {
 }
 
 impl Utterance {
+    /// Time from the first window to the last one; `None` without windows.
     fn span(&self) -> Option<Span> {
         Some(Span::new(
             self.windows.first()?.1.span.start,
@@ -338,7 +367,7 @@ impl Utterance {
         ))
     }
 
-    /// The words that pass the rule, on the timeline.
+    /// The recognised words that pass `rule`, with their spans on the timeline.
     fn accepted_words(&self, hypotheses: &[WordHypothesis], rule: &WordRule) -> Vec<Word> {
         let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
         let (sum, count) = speech.fold((0.0, 0), |(sum, count), (_, activity)| {
@@ -376,6 +405,7 @@ impl Utterance {
         words
     }
 
+    /// The span of a recognised word on the timeline; `None` if it is empty.
     fn place(&self, hypothesis: &WordHypothesis) -> Option<Span> {
         let (start, end) = (
             self.time(hypothesis.samples.start)?,
@@ -384,7 +414,8 @@ impl Utterance {
         (start < end).then(|| Span::new(start, end))
     }
 
-    /// Capture time of the sample.
+    /// Capture time of the sample with the index `sample` in the utterance; `None` without a
+    /// window.
     fn time(&self, sample: usize) -> Option<MediaTime> {
         let next = self.windows.partition_point(|(first, _)| *first <= sample);
         let (first, activity) = self.windows.get(next.checked_sub(1)?)?;
@@ -397,6 +428,7 @@ impl Utterance {
         )
     }
 
+    /// Share of `span` that is speech, 0 to 1.
     fn speech_share(&self, span: Span) -> f32 {
         let speech = self.windows.iter().filter(|(_, activity)| activity.speech);
         let nanos: i64 = speech
@@ -407,7 +439,7 @@ impl Utterance {
     }
 }
 
-/// `within`: the span of a transcript without words.
+/// A transcript of the daemon. `within`: its span if it has no words.
 fn transcript(
     words: Vec<Word>,
     within: Option<Span>,

@@ -1,4 +1,4 @@
-//! Transcripts on the timeline: their speakers ([`owners`]) and their clips ([`windows`]).
+//! Tests of transcripts: their speakers ([`owners`]) and the clips that contain them ([`windows`]).
 
 use super::*;
 use crate::clip::{Clip, OwnedTranscript, Transcript, TranscriptSource};
@@ -19,8 +19,8 @@ fn transcript(text: &str, start: i64, end: i64, known_at: i64, is_final: bool) -
     }
 }
 
-/// Plays all three streams, interleaved by `choices` (0: video, 1: audio, 2: transcripts), then to
-/// their ends.
+/// Pushes all three streams into an aligner, interleaved by `choices` (0: video, 1: audio, 2:
+/// transcripts), until all have ended. Returns all outputs.
 fn play_with_transcripts(
     settings: AlignSettings,
     frames: Vec<FramedFaces>,
@@ -61,6 +61,7 @@ fn play_with_transcripts(
     output
 }
 
+/// The clips of `subject` with text: end of each clip in milliseconds, and its text.
 fn texts<'a>(output: &'a [Aligned], subject: SubjectId) -> Vec<(i64, &'a str)> {
     let text = |clip: &&'a Clip| {
         clip.text
@@ -71,6 +72,7 @@ fn texts<'a>(output: &'a [Aligned], subject: SubjectId) -> Vec<(i64, &'a str)> {
     clips_of(output, subject).iter().filter_map(text).collect()
 }
 
+/// The owner of each transcript in the output.
 fn owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
     output
         .iter()
@@ -84,7 +86,7 @@ fn owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
         .collect()
 }
 
-/// The owners of all turns, at their start and at their end.
+/// The owner of each turn in the output, once at its start and once at its end.
 fn turn_owners(output: &[Aligned]) -> Vec<Option<SubjectId>> {
     output
         .iter()

@@ -1,4 +1,4 @@
-//! Speakers of transcripts and turns.
+//! Tests of the attribution of transcripts and turns to speakers.
 
 use proptest::prelude::*;
 
@@ -66,7 +66,7 @@ fn transcripts_stay_with_their_speaker_after_a_scene_cut() {
     assert_eq!(owners(&output), [Some(S1), Some(S1)]);
     assert_eq!(turn_owners(&output), [Some(S1), Some(S1)]);
     assert!(texts(&output, S2).is_empty(), "{output:?}");
-    // The same without a listener.
+    // The same turn without a visible listener.
     let (frames, words) = (
         frames(&people[..1], 7000, 25),
         vec![transcript("one two", 500, 4900, 5300, true)],
@@ -121,7 +121,7 @@ fn a_late_face_gets_no_words_of_the_off_camera_speaker() {
 }
 
 #[test]
-fn transcripts_of_a_merged_subject_move_along() {
+fn transcripts_of_a_merged_subject_move_to_the_surviving_one() {
     let people = [Person::new(1, 0..9000), Person::new(2, 1500..9000)];
     let mut frames = frames(&people, 3000, 25);
     let merging = frames.iter_mut().find(|f| f.time == ms(2000)).unwrap();
@@ -155,7 +155,8 @@ fn transcripts_of_a_merged_subject_move_along() {
             .any(|(end, text)| *end == 2200 && *text == "hello there"),
         "{output:?}"
     );
-    // A final of one track supersedes a partial of the merged other, at any time.
+    // A final transcript of a track supersedes a partial of the track that was merged into it, at
+    // any time.
     let partial = by_a_client(Transcript {
         subject: Some(S1),
         ..transcript("hello", 1600, 1900, 1950, false)

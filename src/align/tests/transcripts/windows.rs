@@ -1,4 +1,4 @@
-//! Words in the windows of clips.
+//! Tests of the words in clips.
 
 use proptest::prelude::*;
 
@@ -162,7 +162,8 @@ fn off_camera_transcripts_cause_a_clip_of_the_voice() {
 
 #[test]
 fn transcripts_from_before_a_loss_do_not_stay_pending() {
-    // Off-camera words from the time of the face; the transcript comes after the loss, in silence.
+    // Words of the off-camera voice, spoken while a face was present. The transcript comes after
+    // the loss of the face, in silence.
     let named = Transcript {
         subject: Some(SubjectId::Voice),
         ..transcript("hello there", 500, 900, 1500, true)
@@ -220,7 +221,7 @@ proptest! {
         for (clip, twin) in clips(&output).into_iter().zip(clips(&again)) {
             prop_assert!(clip.text == twin.text);
         }
-        // Transcripts that precede the clip in the output.
+        // The transcripts that precede the clip in the output.
         let mut known: Vec<&OwnedTranscript> = Vec::new();
         for item in &output {
             match item {

@@ -13,14 +13,15 @@ use super::Tables;
 use super::bytes::{array, be32, be64};
 use movie::movie_tables;
 
-/// Indexes with more bytes are not read.
-const INDEX_BYTES: u64 = 1 << 30;
-/// The top-level boxes of a file.
-const KNOWN: [&[u8]; 18] = [
+/// Size in bytes of the largest index that is read.
+const MAX_INDEX_BYTES: u64 = 1 << 30;
+/// Kinds of the boxes that may be at the top level of a file.
+const TOP_LEVEL_BOXES: [&[u8]; 18] = [
     b"ftyp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"ssix",
     b"styp", b"mfra", b"meta", b"prft", b"emsg", b"pdin", b"pnot", b"udta",
 ];
 
+/// Whether a file with the first bytes `head` is ISO base media.
 pub(in crate::capture) fn is_iso(head: &[u8]) -> bool {
     let names = [
         b"ftyp", b"moov", b"mdat", b"wide", b"styp", b"free", b"skip",
@@ -29,17 +30,18 @@ pub(in crate::capture) fn is_iso(head: &[u8]) -> bool {
         .is_some_and(|kind| names.iter().any(|name| kind == &name[..]))
 }
 
-/// One box in a slice.
+/// One box of an ISO file: its kind and its content.
 #[derive(Clone, Copy)]
 struct Atom<'a> {
     kind: [u8; 4],
     body: &'a [u8],
-    /// Offset of the box's head in the file.
+    /// Byte offset of the box in the file.
     offset: u64,
+    /// Size of the box's head in bytes.
     head: usize,
 }
 
-/// The boxes of `data`, which lies at `offset` of the file. Ends at the first invalid box.
+/// The boxes in `data`, which begins at byte `offset` of the file. Ends at the first invalid box.
 fn atoms(data: &[u8], offset: u64) -> impl Iterator<Item = Atom<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -62,19 +64,23 @@ fn atoms(data: &[u8], offset: u64) -> impl Iterator<Item = Atom<'_>> {
 }
 
 impl<'a> Atom<'a> {
+    /// The boxes inside this box.
     fn children(&self) -> impl Iterator<Item = Atom<'a>> + use<'a> {
         atoms(self.body, self.offset + self.head as u64)
     }
 
+    /// The first box of this kind inside this box.
     fn child(&self, kind: &[u8; 4]) -> Option<Atom<'a>> {
         self.children().find(|atom| atom.kind == *kind)
     }
 
+    /// The box at the end of this path of kinds, each inside the box before it.
     fn path(&self, kinds: &[&[u8; 4]]) -> Option<Atom<'a>> {
         (kinds.iter()).try_fold(*self, |atom, kind| atom.child(kind))
     }
 
-    /// The 32-bit field at `at`, or the 64-bit field at `wide` in version 1.
+    /// A field of the content: 32 bits at byte `at`, or 64 bits at byte `wide` if the box has
+    /// version 1.
     fn by_version(&self, at: usize, wide: usize) -> Option<u64> {
         match self.body.first()? {
             1 => be64(self.body, wide),
@@ -83,7 +89,8 @@ impl<'a> Atom<'a> {
     }
 }
 
-/// The tables of an ISO file of `length` bytes, from its index and the heads of its fragments.
+/// Reads the tables of an ISO file of `length` bytes, from its index and the heads of its
+/// fragments. `None` for damaged boxes.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables> {
     let mut offset = 0;
     let mut index = None;
@@ -102,12 +109,12 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
             size => u64::from(size),
         };
         // Data after the last box, such as a tag, is not a box.
-        if size < 8 || !KNOWN.contains(&&head[4..8]) {
+        if size < 8 || !TOP_LEVEL_BOXES.contains(&&head[4..8]) {
             break;
         }
         let end = offset.checked_add(size)?;
         known_end = end;
-        let whole = end <= length && size <= INDEX_BYTES;
+        let whole = end <= length && size <= MAX_INDEX_BYTES;
         match &head[4..8] {
             b"moov" if whole && index.is_none() => {
                 index = Some((read_box(file, offset, size)?, offset));
@@ -128,6 +135,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Tables>
     Some(tables.finish(length, known_end))
 }
 
+/// Reads the `size` bytes of the box at byte `offset`.
 fn read_box(file: &mut (impl Read + Seek), offset: u64, size: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).ok()?];
     file.seek(SeekFrom::Start(offset)).ok()?;

@@ -8,16 +8,19 @@ use super::track::{Media, StatedDuration, add_runs, track_media};
 use crate::capture::container::bytes::{be32, nanos};
 use crate::capture::container::{ContainerTrack, Edit, Edits, Patch, Tables, TrackKind};
 
-/// Largest trim at the start that is left to GStreamer 1.22, nanoseconds. It applies a list of one
-/// edit, but loses as much at the end; only an encoder's priming is short enough.
+/// Longest trim at the start of a sound track, in nanoseconds, for which GStreamer 1.22 applies the
+/// edit list. GStreamer also cuts as much at the end, so only an encoder's priming is short enough.
 const PRIMING_NANOS: i64 = 150_000_000;
-/// The same for pictures, counted from the composition offset of the first one.
+/// Longest trim at the start of a picture track, in nanoseconds after the composition offset of the
+/// first picture, for which GStreamer 1.22 applies the edit list.
 const FIRST_PICTURE_NANOS: i64 = 150_000_000;
-/// GStreamer 1.22 loses a track with a longer delay, nanoseconds.
+/// Longest delay of a track, in nanoseconds, for which GStreamer 1.22 applies the edit list.
+/// GStreamer loses a track with a longer delay.
 const DELAY_NANOS: i64 = 10_000_000_000;
 
-/// The tracks of a movie and the patches for them.
+/// The tracks of a movie, and patches for its headers.
 pub(super) struct Movie {
+    /// Ticks per second of the movie's time scale.
     scale: u32,
     duration: StatedDuration,
     fragmented: bool,
@@ -25,7 +28,7 @@ pub(super) struct Movie {
     patches: Vec<Patch>,
 }
 
-/// Reads a `moov` box.
+/// Reads a `moov` box; `None` if its header is damaged.
 pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
     let header = movie.child(b"mvhd")?;
     let scale = be32(
@@ -67,7 +70,7 @@ pub(super) fn movie_tables(movie: &Atom) -> Option<Movie> {
 }
 
 impl Movie {
-    /// Adds the samples of one `moof`.
+    /// Adds the samples of one movie fragment (`moof`).
     pub fn add_fragment(&mut self, fragment: &Atom) {
         let mut known: HashMap<u64, &mut Media> = (self.media.iter_mut())
             .map(|media| (media.number, media))
@@ -85,15 +88,16 @@ impl Movie {
         }
     }
 
-    /// The tables of the file. `length`: its size in bytes; `known_end`: the end of its last box,
-    /// which may lie beyond the file.
+    /// The tables of the file. `length`: its size in bytes. `known_end`: byte offset of the end of
+    /// its last box, which may lie beyond the end of the file.
     pub fn finish(mut self, length: u64, known_end: u64) -> Tables {
-        let by_hand = self.media.iter().any(|media| self.needs_patch(media));
+        let hides_edit_lists = self.media.iter().any(|media| self.needs_patch(media));
         let (scale, fragmented) = (self.scale, self.fragmented);
         let mut tables = Tables::default();
         for media in &self.media {
-            let list = list_of(media, scale);
-            let own = by_hand && media.edits_at.is_some() && media.kind != TrackKind::Other;
+            let list = edits_of(media, scale);
+            let own =
+                hides_edit_lists && media.edits_at.is_some() && media.kind != TrackKind::Other;
             if own && !in_order(media, &list) {
                 tables.unsupported = Some(format!(
                     "the edit list of its {} track plays parts of it out of order or at another \
@@ -117,7 +121,7 @@ impl Movie {
             } else {
                 (list.start(), list.end())
             };
-            // The number of samples in the presented part of the media.
+            // Only the presented share of the samples is expected.
             let presented = list.0.iter().map(|edit| edit.media_end - edit.media_start);
             let share = match presented.fold(0, i64::saturating_add) as f64 / whole.max(1) as f64 {
                 share if media.edits.is_empty() || share > 1.0 => 1.0,
@@ -137,7 +141,7 @@ impl Movie {
             });
         }
         if !fragmented {
-            self.raise_durations(&tables, by_hand);
+            self.raise_durations(&tables, hides_edit_lists);
         }
         tables.patches = self.patches;
         let played = self
@@ -152,11 +156,12 @@ impl Movie {
         tables
     }
 
-    /// Raises stated durations. GStreamer 1.22 drops media after the stated end, and tracks that
-    /// are shorter than a fifth of the movie.
-    fn raise_durations(&mut self, tables: &Tables, by_hand: bool) {
+    /// Adds patches that raise stated durations that are too short. GStreamer 1.22 drops media
+    /// after the stated end, and tracks that are shorter than a fifth of the movie.
+    /// `hides_edit_lists`: the edit lists of the file are hidden from GStreamer.
+    fn raise_durations(&mut self, tables: &Tables, hides_edit_lists: bool) {
         // Stamps of pictures include their composition offset unless an edit removes it.
-        let whole = |media: &Media| match by_hand {
+        let whole = |media: &Media| match hides_edit_lists {
             true => nanos(media.ticks + media.first_offset + media.shift, media.scale),
             false => nanos(media.ticks, media.scale),
         };
@@ -166,13 +171,13 @@ impl Movie {
             .filter(|track| track.kind != TrackKind::Other);
         let presented = presented.filter_map(|track| track.end_nanos).max();
         let played = |media: &&Media| media.kind != TrackKind::Other;
-        let needed = match by_hand {
+        let needed = match hides_edit_lists {
             true => self.media.iter().filter(played).map(whole).max(),
             false => presented,
         };
         let needed = needed.unwrap_or(0);
         // Durations that GStreamer handles correctly stay unchanged.
-        let tolerated = |wanted: i64| if by_hand { 0 } else { wanted / 20 };
+        let tolerated = |wanted: i64| if hides_edit_lists { 0 } else { wanted / 20 };
         self.patches
             .extend(self.duration.raise(needed, tolerated(needed), self.scale));
         let film = self.duration.nanos(self.scale);
@@ -217,9 +222,9 @@ impl Movie {
     }
 }
 
-/// The edits in nanoseconds, clipped to the media, in the media times that GStreamer stamps without
-/// an edit list.
-fn list_of(media: &Media, movie_scale: u32) -> Edits {
+/// The edits of a track in nanoseconds, clipped to its media. Their media times are those that
+/// GStreamer stamps without an edit list.
+fn edits_of(media: &Media, movie_scale: u32) -> Edits {
     let mut presented = 0i64;
     let mut list = Vec::new();
     let media_nanos = |ticks: i64| nanos(ticks, media.scale);
@@ -251,6 +256,8 @@ fn list_of(media: &Media, movie_scale: u32) -> Edits {
     Edits(list)
 }
 
+/// Whether the edits play the media in order and at normal speed. Overlaps up to 1 ms are
+/// tolerated.
 fn in_order(media: &Media, list: &Edits) -> bool {
     let speed = |(_, time, rate): &(u64, i64, i32)| *time < 0 || [0, 0x1_0000].contains(rate);
     media.edits.iter().all(speed)

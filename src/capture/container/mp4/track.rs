@@ -7,32 +7,35 @@ use crate::capture::container::{Patch, TrackKind};
 /// The samples, durations and edits of a track, before its presentation is computed.
 pub(super) struct Media {
     pub kind: TrackKind,
+    /// Track number that the header `tkhd` states.
     pub number: u64,
+    /// Four-character code of the coding.
     pub codec: String,
+    /// Whether the header flags the track as enabled.
     pub enabled: bool,
     /// Ticks per second of the media's time scale.
     pub scale: u32,
-    /// Duration of the samples in the media's time scale.
+    /// Total duration of the samples, in ticks of the media's time scale.
     pub ticks: i64,
     /// Number of samples.
     pub samples: u64,
-    /// Composition offset of the first sample.
+    /// Composition offset of the first sample, in ticks of the media's time scale.
     pub first_offset: i64,
-    /// The shift that GStreamer adds to every stamp so that none is negative.
+    /// The shift, in ticks, that GStreamer adds to every stamp so that none is negative.
     pub shift: i64,
-    /// The edits: duration in the movie's time scale (0: to the end), media time (-1: an empty
-    /// edit) and rate.
+    /// The edits: duration in ticks of the movie's time scale (0: to the end), media time in ticks
+    /// (-1: an empty edit), and rate as a 16.16 fixed-point number.
     pub edits: Vec<(u64, i64, i32)>,
-    /// Offset of the edit list in the file.
+    /// Byte offset of the box `edts`, which contains the edit list; `None` if there is none.
     pub edits_at: Option<u64>,
     pub duration: StatedDuration,
-    /// Default duration of a sample in fragments.
+    /// Default duration of a sample in fragments, in ticks.
     pub fragment_ticks: u32,
-    /// End of the track's last sample in the file, in bytes.
+    /// Byte offset in the file at which the track's last sample ends; `None` if it is unknown.
     pub data_end: Option<u64>,
 }
 
-/// A duration in a header: its offset in the file, its size in bytes and its value.
+/// A duration that a header states: its byte offset in the file, its size in bytes and its value.
 #[derive(Clone, Copy)]
 pub(super) struct StatedDuration {
     offset: u64,
@@ -52,7 +55,8 @@ impl StatedDuration {
     }
 
     /// Raises the duration to `wanted` nanoseconds if it is shorter by more than `tolerated`
-    /// nanoseconds. Returns the patch for that.
+    /// nanoseconds, at `scale` ticks per second. Returns the patch of the header; `None` if the
+    /// duration stays unchanged.
     pub fn raise(&mut self, wanted: i64, tolerated: i64, scale: u32) -> Option<Patch> {
         if self.nanos(scale).saturating_add(tolerated) >= wanted {
             return None;
@@ -76,7 +80,7 @@ impl StatedDuration {
     }
 }
 
-/// Reads a `trak` box: the track, and patches for its headers.
+/// Reads a `trak` box: the track's media, and patches for its headers. `None` for damaged boxes.
 pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
     let header = track.child(b"tkhd")?;
     let media = track.child(b"mdia")?;
@@ -131,7 +135,8 @@ pub(super) fn track_media(track: &Atom) -> Option<(Media, Vec<Patch>)> {
     ))
 }
 
-/// The composition offset of the first sample, and the shift that makes no offset negative.
+/// Reads a sample table: the composition offset of the first sample, and the shift that makes no
+/// offset negative. Both are in ticks of the media's time scale.
 fn composition(samples: &Atom) -> (i64, i64) {
     let Some(offsets) = samples.child(b"ctts") else {
         return (0, 0);
@@ -146,7 +151,8 @@ fn composition(samples: &Atom) -> (i64, i64) {
     (first, stated.map_or((-least).max(0), i64::from))
 }
 
-/// The end of the last chunk in the file. `None` for damaged tables, and for media in fragments.
+/// Byte offset in the file at which the last chunk ends. `None` for damaged tables, and for media
+/// in fragments.
 fn data_end(samples: &Atom) -> Option<u64> {
     let chunk = if let Some(offsets) = samples.child(b"stco") {
         let last = offsets.body.get(8..)?.chunks_exact(4).last()?;
@@ -177,6 +183,7 @@ fn data_end(samples: &Atom) -> Option<u64> {
     chunk.checked_add(bytes)
 }
 
+/// The entries of an edit list box, in the form of [`Media::edits`].
 fn edits(list: &Atom) -> Vec<(u64, i64, i32)> {
     let wide = list.body.first() == Some(&1);
     let size = if wide { 20 } else { 12 };
@@ -207,7 +214,7 @@ fn edits(list: &Atom) -> Vec<(u64, i64, i32)> {
         .collect()
 }
 
-/// Adds the samples of one track fragment.
+/// Adds the samples of a track fragment `part`, whose header is `header`, to `media`.
 pub(super) fn add_runs(media: &mut Media, part: &Atom, header: &Atom) {
     let flags = be32(header.body, 0).unwrap_or(0) & 0xff_ffff;
     let skipped = [(0x1, 8), (0x2, 4)]

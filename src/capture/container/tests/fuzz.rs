@@ -4,18 +4,19 @@ use super::*;
 use crate::capture::truncation::{is_truncated, unplayable};
 use crate::testing::fuzz::{InputFile, Target};
 
-/// A chunk of RIFF.
+/// A RIFF chunk: name, size, content and padding.
 fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     let size = (content.len() as u32).to_le_bytes();
     let pad: &[u8] = if content.len() % 2 == 1 { &[0] } else { &[] };
     [&name[..], &size, content, pad].concat()
 }
 
+/// The integers as little-endian bytes.
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// One second of stereo of 16 bits, shortened to 64 bytes, behind a list.
+/// A WAV file: one second of 16-bit stereo sound, cut off after 64 bytes, behind a list chunk.
 fn wav() -> Vec<u8> {
     let format = [&[1, 0, 2, 0][..], &words(&[8000, 32_000]), &[4, 0, 16, 0]].concat();
     let chunks = [
@@ -26,7 +27,7 @@ fn wav() -> Vec<u8> {
     chunk(b"RIFF", &[&b"WAVE"[..], &chunks.concat()].concat())
 }
 
-/// ADPCM with a count of samples.
+/// A WAV file of ADPCM with a `fact` chunk, which states the number of samples.
 fn adpcm() -> Vec<u8> {
     let format = [
         &[17, 0, 1, 0][..],
@@ -41,7 +42,7 @@ fn adpcm() -> Vec<u8> {
     chunk(b"RIFF", &[&b"WAVE"[..], &chunks.concat()].concat())
 }
 
-/// The headers of a picture stream at 25 Hz.
+/// An AVI file with the headers of one picture stream at 25 Hz.
 fn avi() -> Vec<u8> {
     let header = [&b"vidsMJPG"[..], &words(&[0, 0, 0, 1, 25, 0, 50, 0, 0, 0])].concat();
     let format = [&words(&[40, 320, 240, 1])[..], b"MJPG", &[0; 20]].concat();
@@ -55,7 +56,7 @@ fn avi() -> Vec<u8> {
     chunk(b"RIFF", &content)
 }
 
-/// A turned picture of three bytes.
+/// A JPEG file with an EXIF orientation and three bytes of picture data.
 fn jpeg() -> Vec<u8> {
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let size = (exif.len() as u16 + 2).to_be_bytes();
@@ -68,7 +69,7 @@ fn jpeg() -> Vec<u8> {
     .concat()
 }
 
-/// A program stream: a pack, and a packet of picture.
+/// An MPEG program stream: a pack header and a video packet.
 fn program_stream() -> Vec<u8> {
     b"\0\0\x01\xba\x21\0\x01\0\x01\x80\0\x01\0\0\x01\xe0\0\x05\x01\x02\x03\x04\x05\0\0\x01\xb9"
         .into()
@@ -79,6 +80,7 @@ fn index(film: &[u8]) -> Vec<u8> {
     film[..film.len().min(14_000)].to_vec()
 }
 
+/// Reads the file at `path`, which contains `input`, and checks that its tables are consistent.
 fn check(path: &Path, input: &[u8]) {
     let length = input.len() as u64;
     let metadata = std::fs::metadata(path).unwrap();
@@ -128,7 +130,7 @@ fn mutated_headers_are_read_or_refused() {
     let video: &[(u32, i32)] = &[(3000, 25_600), (5000, 102_400)];
     let audio: &[(u32, i32)] = &[(3000, 96_312), (5000, 384_312)];
     let edited = with_edits(&film, &[video, audio]);
-    // The index stands last in it; the media between is left out.
+    // The index is at the end of the file; the media before it is left out.
     let media = edited.len() - 14_000;
     let edited = [&edited[..64], &edited[media..]].concat();
     let blocks = [(1, 0), (1, 40), (2, 80)];

@@ -3,6 +3,7 @@
 //! Source: IMA Digital Audio Focus and Technical Working Groups, "Recommended Practices", 1992;
 //! Microsoft, "Multimedia Data Standards Update", 1994.
 
+/// Step sizes of IMA ADPCM.
 const STEPS: [i32; 89] = [
     7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 19, 21, 23, 25, 28, 31, 34, 37, 41, 45, 50, 55, 60, 66,
     73, 80, 88, 97, 107, 118, 130, 143, 157, 173, 190, 209, 230, 253, 279, 307, 337, 371, 408, 449,
@@ -11,11 +12,13 @@ const STEPS: [i32; 89] = [
     10_442, 11_487, 12_635, 13_899, 15_289, 16_818, 18_500, 20_350, 22_385, 24_623, 27_086, 29_794,
     32_767,
 ];
+/// Change of the index into [`STEPS`], by the magnitude of an IMA code.
 const STEP_CHANGES: [i32; 8] = [-1, -1, -1, -1, 2, 4, 6, 8];
+/// Factor of the scale of Microsoft ADPCM by the last code, in 1/256.
 const SCALES: [i32; 16] = [
     230, 230, 230, 230, 307, 409, 512, 614, 768, 614, 512, 409, 307, 230, 230, 230,
 ];
-/// The default pairs of coefficients.
+/// The pairs of predictor coefficients that every Microsoft ADPCM file has, in 1/256.
 pub(super) const DEFAULT_PAIRS: [[i32; 2]; 7] = [
     [256, 0],
     [512, -256],
@@ -26,8 +29,8 @@ pub(super) const DEFAULT_PAIRS: [[i32; 2]; 7] = [
     [392, -232],
 ];
 
-/// Sample frames in an IMA block of `bytes` bytes: one in the header, and eight per 32-bit word of
-/// each channel.
+/// Number of sample frames in an IMA block of `bytes` bytes: one in the header, and eight per
+/// 32-bit word of each channel.
 pub(super) fn ima_frames(bytes: usize, channels: usize) -> usize {
     let head = 4 * channels;
     if channels == 0 || bytes < head {
@@ -36,7 +39,8 @@ pub(super) fn ima_frames(bytes: usize, channels: usize) -> usize {
     1 + (bytes - head) / head * 8
 }
 
-/// Interleaved samples of one IMA block. A short block is decoded up to its last complete word.
+/// Decodes one IMA block to interleaved samples. A short block is decoded up to its last complete
+/// word.
 pub(super) fn decode_ima_block(block: &[u8], channels: usize) -> Vec<i16> {
     let frames = ima_frames(block.len(), channels);
     let mut samples = vec![0i16; frames * channels];
@@ -57,7 +61,8 @@ pub(super) fn decode_ima_block(block: &[u8], channels: usize) -> Vec<i16> {
                 byte >> 4
             };
             let step = STEPS[index];
-            // One product: the shifts and sums of early decoders round each part.
+            // The change is one product. Early decoders summed shifted parts, each of which was
+            // rounded.
             let change = ((2 * i32::from(code & 7) + 1) * step) >> 3;
             value += if code & 8 == 0 { change } else { -change };
             value = value.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
@@ -69,8 +74,8 @@ pub(super) fn decode_ima_block(block: &[u8], channels: usize) -> Vec<i16> {
     samples
 }
 
-/// Sample frames in a Microsoft block of `bytes` bytes: two in the header and two per byte (one per
-/// byte with two channels).
+/// Number of sample frames in a Microsoft block of `bytes` bytes: two in the header, and two per
+/// byte (one per byte with two channels).
 pub(super) fn microsoft_frames(bytes: usize, channels: usize) -> usize {
     let head = 7 * channels;
     if !(1..=2).contains(&channels) || bytes < head {
@@ -79,7 +84,8 @@ pub(super) fn microsoft_frames(bytes: usize, channels: usize) -> usize {
     2 + (bytes - head) * 2 / channels
 }
 
-/// Interleaved samples of one Microsoft block of one or two channels.
+/// Decodes one Microsoft block of one or two channels to interleaved samples. `pairs`: the pairs of
+/// predictor coefficients from which the block selects.
 pub(super) fn decode_microsoft_block(
     block: &[u8],
     channels: usize,
@@ -130,17 +136,18 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_ima_block_follows_its_codes() {
-        // One channel, starting at 100 with a step of 7: up by 15 eighths; then by one of a step of
-        // 16.
+    fn an_ima_block_is_decoded_code_by_code() {
+        // One channel with the start value 100 and step 7: up by 15/8 of the step, then by 1/8 of
+        // step 16.
         let samples = decode_ima_block(&[100, 0, 0, 0, 0x07, 0x08, 0, 0], 1);
         assert_eq!(samples[..3], [100, 113, 115]);
         assert_eq!(samples.len(), 9);
     }
 
     #[test]
-    fn a_microsoft_block_begins_with_its_header() {
-        // Pair 0 (the newest sample is repeated), scale 16, newest 50, older 40; then +1, -1.
+    fn a_microsoft_block_decodes_to_its_header_samples_and_codes() {
+        // The header selects pair 0 (repeats the newest sample), scale 16, newest 50 and older 40.
+        // The codes are +1 and -1.
         let samples = decode_microsoft_block(&[0, 16, 0, 50, 0, 40, 0, 0x1f], 1, &DEFAULT_PAIRS);
         assert_eq!(samples, [40, 50, 66, 50]);
     }

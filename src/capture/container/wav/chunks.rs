@@ -10,17 +10,19 @@ use gstreamer as gst;
 use super::coding::Coding;
 use crate::capture::container::bytes::{array, le16, le32, le64};
 
-/// Bytes of a header chunk that are read at most.
-const CHUNK_BYTES: u64 = 1 << 16;
-/// Data after the stated end is played as sound if it is not a chunk and lasts at least 1 /
-/// `HIDDEN_PARTS` seconds.
+/// Largest part of a header chunk that is read, in bytes.
+const MAX_CHUNK_BYTES: u64 = 1 << 16;
+/// Data after the stated end is played as sound if it is not a chunk and lasts at least
+/// `1 / HIDDEN_PARTS` seconds.
 const HIDDEN_PARTS: u64 = 4;
-const MOST_CHANNELS: u16 = 256;
+/// Largest number of channels of a valid header.
+const MAX_CHANNELS: u16 = 256;
 
-/// The identifiers of Wave64's chunks after their first four characters.
+/// The last twelve bytes of the identifiers of Wave64's chunks; the first four are the name.
 const WAVE64: [u8; 12] = [
     0xf3, 0xac, 0xd3, 0x11, 0x8c, 0xd1, 0x00, 0xc0, 0x4f, 0x8e, 0xdb, 0x8a,
 ];
+/// The last twelve bytes of the identifier at the start of a Wave64 file.
 const WAVE64_RIFF: [u8; 12] = [
     0x2e, 0x91, 0xcf, 0x11, 0xa5, 0xd6, 0x28, 0xdb, 0x04, 0xc1, 0, 0,
 ];
@@ -30,25 +32,26 @@ const WAVE64_RIFF: [u8; 12] = [
 pub(super) struct Layout {
     pub coding: Coding,
     pub channels: usize,
+    /// Sample frames per second.
     pub rate_hz: u32,
-    /// Positions of the channels as GStreamer's mask; 0: none.
+    /// Positions of the channels as GStreamer's channel mask; 0 for channels without positions.
     channel_mask: u64,
-    /// Bytes of a coded block, or of a sample frame of uncoded sound.
+    /// Size in bytes of a coded block, or of a sample frame of uncoded sound.
     pub block_bytes: usize,
-    /// Offset of the sound in the file, in bytes.
+    /// Byte offset of the start of the sound in the file.
     pub start: u64,
-    /// Offset of its end.
+    /// Byte offset of the end of the sound in the file.
     pub end: u64,
     /// Number of sample frames.
     pub frames: u64,
     /// Whether the header states more sound than the file holds.
     pub missing: bool,
-    /// Number of frames that the header states, if the file holds more.
+    /// Number of sample frames that the header states, if the file holds more; otherwise `None`.
     pub stated_frames: Option<u64>,
 }
 
 impl Layout {
-    /// GStreamer's caps of the decoded sound.
+    /// The GStreamer caps of the decoded sound.
     pub fn caps(&self) -> gst::Caps {
         let caps = gst::Caps::builder("audio/x-raw")
             .field("format", self.coding.format())
@@ -64,32 +67,33 @@ impl Layout {
     }
 }
 
-/// The head of one chunk.
+/// Kind and place of one chunk.
 struct Chunk {
     kind: [u8; 4],
-    /// Start and size of its content.
+    /// Byte offset of the chunk's content in the file.
     start: u64,
+    /// Size of the content in bytes, as the chunk states it.
     size: u64,
 }
 
-/// Reads the chunks of a file of `length` bytes. `None`: not a WAV file, or a coding that is not
-/// read here.
+/// Reads the chunks of a file of `length` bytes. `None`: the file is not WAV, or its coding is left
+/// to GStreamer.
 pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout> {
     let mut head = [0u8; 40];
     let got = head.len().min(usize::try_from(length).ok()?);
     file.seek(SeekFrom::Start(0)).ok()?;
     file.read_exact(&mut head[..got]).ok()?;
-    let wide = head[..4] == *b"riff" && head[4..16] == WAVE64_RIFF && head[24..28] == *b"wave";
+    let is_wave64 = head[..4] == *b"riff" && head[4..16] == WAVE64_RIFF && head[24..28] == *b"wave";
     let long = [*b"RF64", *b"BW64"].contains(&array(&head, 0)?);
     let short = head[..4] == *b"RIFF" || long;
-    let is_wave = wide || short && head[8..12] == *b"WAVE";
+    let is_wave = is_wave64 || short && head[8..12] == *b"WAVE";
     if !is_wave {
         return None;
     }
-    let mut at = if wide { 40 } else { 12 };
+    let mut at = if is_wave64 { 40 } else { 12 };
     let (mut format, mut long_size, mut fact) = (None::<Vec<u8>>, None, None);
     loop {
-        let chunk = chunk(file, at, wide)?;
+        let chunk = chunk(file, at, is_wave64)?;
         match &chunk.kind {
             b"data" => {
                 let size = match long_size {
@@ -97,31 +101,32 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Option<Layout>
                     _ => chunk.size,
                 };
                 let data = Chunk { size, ..chunk };
-                return layout(file, length, &format?, &data, fact, wide);
+                return layout(file, length, &format?, &data, fact, is_wave64);
             }
             b"fmt " => format = Some(content(file, &chunk, length)?),
             b"ds64" => long_size = le64(&content(file, &chunk, length)?, 8),
             b"fact" => fact = le32(&content(file, &chunk, length)?, 0).map(u64::from),
             _ => {}
         }
-        at = next(&chunk, wide)?;
+        at = next(&chunk, is_wave64)?;
         if at >= length {
             return None;
         }
     }
 }
 
-fn chunk(file: &mut (impl Read + Seek), at: u64, wide: bool) -> Option<Chunk> {
+/// Reads the head of the chunk at byte `at`. `is_wave64`: the file is Wave64.
+fn chunk(file: &mut (impl Read + Seek), at: u64, is_wave64: bool) -> Option<Chunk> {
     let mut head = [0u8; 24];
-    let bytes = if wide { 24 } else { 8 };
+    let bytes = if is_wave64 { 24 } else { 8 };
     file.seek(SeekFrom::Start(at)).ok()?;
     file.read_exact(&mut head[..bytes]).ok()?;
-    let size = if wide {
+    let size = if is_wave64 {
         le64(&head, 16)?.checked_sub(24)?
     } else {
         u64::from(le32(&head, 4)?)
     };
-    let known = !wide || head[4..16] == WAVE64;
+    let known = !is_wave64 || head[4..16] == WAVE64;
     Some(Chunk {
         kind: if known { array(&head, 0)? } else { [0; 4] },
         start: at + bytes as u64,
@@ -129,19 +134,20 @@ fn chunk(file: &mut (impl Read + Seek), at: u64, wide: bool) -> Option<Chunk> {
     })
 }
 
-/// Start of the next chunk.
-fn next(chunk: &Chunk, wide: bool) -> Option<u64> {
-    let even = if wide { 8 } else { 2 };
+/// Byte offset of the next chunk, after the padding. `is_wave64`: the file is Wave64.
+fn next(chunk: &Chunk, is_wave64: bool) -> Option<u64> {
+    let even = if is_wave64 { 8 } else { 2 };
     chunk
         .start
         .checked_add(chunk.size)?
         .checked_next_multiple_of(even)
 }
 
+/// Reads the content of a header chunk, at most [`MAX_CHUNK_BYTES`].
 fn content(file: &mut (impl Read + Seek), chunk: &Chunk, length: u64) -> Option<Vec<u8>> {
     let size = chunk
         .size
-        .min(CHUNK_BYTES)
+        .min(MAX_CHUNK_BYTES)
         .min(length.saturating_sub(chunk.start));
     let mut bytes = vec![0; size as usize];
     file.seek(SeekFrom::Start(chunk.start)).ok()?;
@@ -149,15 +155,17 @@ fn content(file: &mut (impl Read + Seek), chunk: &Chunk, length: u64) -> Option<
     Some(bytes)
 }
 
+/// The layout of the sound. `format`: content of the chunk `fmt `; `data`: chunk of the sound;
+/// `fact`: number of sample frames in the chunk `fact`; `is_wave64`: the file is Wave64.
 fn layout(
     file: &mut (impl Read + Seek),
     length: u64,
     format: &[u8],
     data: &Chunk,
     fact: Option<u64>,
-    wide: bool,
+    is_wave64: bool,
 ) -> Option<Layout> {
-    let channels = le16(format, 2).filter(|channels| (1..=MOST_CHANNELS).contains(channels))?;
+    let channels = le16(format, 2).filter(|channels| (1..=MAX_CHANNELS).contains(channels))?;
     let rate_hz = le32(format, 4).filter(|rate| (1..=1 << 24).contains(rate))?;
     let (coding, channel_mask) = coding(format, channels)?;
     let channels = usize::from(channels);
@@ -180,7 +188,7 @@ fn layout(
     let hidden = !placeholder
         && data.size < present
         && frames_in(present - data.size) >= u64::from(rate_hz) / HIDDEN_PARTS
-        && !leads_to_chunks(file, data, length, wide);
+        && !leads_to_chunks(file, data, length, is_wave64);
     let size = if placeholder || hidden {
         present
     } else {
@@ -188,7 +196,7 @@ fn layout(
     };
     let mut frames = frames_in(size);
     if each > 1 && !hidden {
-        // The last block is padded; the `fact` chunk has the number of samples.
+        // The last block is padded; the `fact` chunk states the actual number of samples.
         frames = fact
             .filter(|fact| (1..frames).contains(fact))
             .unwrap_or(frames);
@@ -207,25 +215,30 @@ fn layout(
     })
 }
 
-/// Placeholder lengths of writers that cannot seek back: 0, all ones, and about 2 GiB.
+/// Whether `size` is a placeholder of a writer that cannot seek back: 0, all ones, or about 2 GiB.
 fn is_placeholder(size: u64) -> bool {
     size == 0 || (0x7fff_0000..=0x8000_1000).contains(&size) || size >= 0xffff_0000
 }
 
-/// Whether chunks follow the data up to the end of the file. A rest shorter than the head of a
-/// chunk is ignored.
-fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wide: bool) -> bool {
-    let Some(mut at) = next(data, wide) else {
+/// Whether `data` is followed by chunks up to the end of the file. Remaining bytes that are fewer
+/// than the head of a chunk are ignored.
+fn leads_to_chunks(
+    file: &mut (impl Read + Seek),
+    data: &Chunk,
+    length: u64,
+    is_wave64: bool,
+) -> bool {
+    let Some(mut at) = next(data, is_wave64) else {
         return false;
     };
     while at + 8 <= length {
-        let Some(found) = chunk(file, at, wide) else {
+        let Some(found) = chunk(file, at, is_wave64) else {
             return false;
         };
         if !found.kind.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return false;
         }
-        match next(&found, wide) {
+        match next(&found, is_wave64) {
             // The last pad byte is often missing, and the length of a tag often excludes its head.
             Some(end) if end <= length + 9 => at = end,
             _ => return false,
@@ -234,7 +247,8 @@ fn leads_to_chunks(file: &mut (impl Read + Seek), data: &Chunk, length: u64, wid
     true
 }
 
-/// The coding that a `fmt ` chunk names, and the positions of the channels.
+/// The coding that the content of a chunk `fmt ` names, and GStreamer's channel mask. `None`: the
+/// coding is left to GStreamer.
 fn coding(format: &[u8], channels: u16) -> Option<(Coding, u64)> {
     let block_bytes = usize::from(le16(format, 12)?);
     let bits = usize::from(le16(format, 14)?);
@@ -268,6 +282,7 @@ fn coding(format: &[u8], channels: u16) -> Option<(Coding, u64)> {
     Some((coding, positions(mask, channels)))
 }
 
+/// The pairs of predictor coefficients in the `fmt ` chunk of Microsoft ADPCM.
 fn pairs(format: &[u8]) -> Vec<[i32; 2]> {
     let count = le16(format, 20).unwrap_or(0);
     let signed = |at| le16(format, at).map(|value| i32::from(value as i16));
@@ -280,14 +295,14 @@ fn pairs(format: &[u8]) -> Vec<[i32; 2]> {
     }
 }
 
-/// GStreamer's mask of the channel positions. 0 for positions that GStreamer orders differently
-/// from WAV, and for masks that do not match the number of channels.
+/// GStreamer's channel mask for the channel mask of WAV. It is 0 for positions that GStreamer
+/// orders differently, and for masks that do not match the number of channels.
 fn positions(mask: Option<u32>, channels: u16) -> u64 {
     if channels == 2 && mask.is_none_or(|mask| mask == 0) {
         return 0x3;
     }
     let mask = u64::from(mask.unwrap_or(0));
-    // Both masks are equal up to the back centre; the side channels are one bit higher in
+    // The bits of both masks agree up to the back centre; the side channels are one bit higher in
     // GStreamer.
     if mask >> 11 != 0 || mask.count_ones() != u32::from(channels) {
         return 0;

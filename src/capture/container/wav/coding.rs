@@ -5,13 +5,13 @@ use super::adpcm;
 /// A coding of sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Uncoded samples: GStreamer's name of the format and bytes of one sample.
+    /// Uncoded samples: GStreamer's name of the sample format, and bytes per sample.
     Raw(&'static str, usize),
     ALaw,
     MuLaw,
     /// IMA ADPCM (DVI).
     Ima,
-    /// Microsoft ADPCM with its pairs of coefficients.
+    /// Microsoft ADPCM with its pairs of predictor coefficients.
     Microsoft(Vec<[i32; 2]>),
 }
 
@@ -54,8 +54,8 @@ impl Coding {
         (frames > 0).then_some(frames as u64)
     }
 
-    /// Interleaved samples of `coded`, and the bytes of each sample. `coded` holds whole blocks;
-    /// only the last one may be short.
+    /// Decodes `coded` to interleaved samples. Returns their bytes, and the number of bytes per
+    /// sample. `coded` holds whole blocks of `block_bytes` bytes; only the last one may be short.
     pub fn decode(&self, coded: Vec<u8>, block_bytes: usize, channels: usize) -> (Vec<u8>, usize) {
         let samples: Vec<i16> = match self {
             Coding::Raw(_, bytes) => return (coded, *bytes),
@@ -78,7 +78,7 @@ impl Coding {
     }
 }
 
-/// ITU-T G.711, A-law.
+/// Decodes an A-law code (ITU-T G.711) to a 16-bit sample.
 fn a_law(code: u8) -> i16 {
     let code = code ^ 0x55;
     let (mantissa, segment) = (i16::from(code & 0x0f) << 4, (code >> 4) & 7);
@@ -93,7 +93,7 @@ fn a_law(code: u8) -> i16 {
     }
 }
 
-/// ITU-T G.711, mu-law.
+/// Decodes a mu-law code (ITU-T G.711) to a 16-bit sample.
 fn mu_law(code: u8) -> i16 {
     let code = !code;
     let magnitude = (((i16::from(code & 0x0f)) << 3) + 0x84) << ((code >> 4) & 7);
@@ -108,9 +108,9 @@ fn mu_law(code: u8) -> i16 {
 mod tests {
     use super::*;
 
-    /// Values of G.711's tables, scaled to 16 bits.
+    /// The expected values are from the tables of G.711, scaled to 16 bits.
     #[test]
-    fn companded_codes_become_the_values_of_their_tables() {
+    fn a_law_and_mu_law_codes_decode_to_the_values_of_g711() {
         assert_eq!(
             [0xd5, 0x55, 0xaa, 0x2a].map(a_law),
             [8, -8, 32_256, -32_256]

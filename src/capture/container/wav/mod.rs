@@ -1,8 +1,8 @@
 //! WAV: RIFF, RF64, BW64 and Wave64 with PCM, floats, A-law, mu-law and ADPCM.
 //!
-//! GStreamer 1.22 stamps coded WAV by its blocks, and refuses pad bytes, placeholder lengths and
-//! channels without a layout. Here every stamp follows from the count of samples. Other codings are
-//! left to GStreamer.
+//! GStreamer 1.22 stamps coded sound in WAV by its blocks, and refuses pad bytes, placeholder
+//! lengths and channels without a layout. Here every stamp follows from the count of samples.
+//! Codings that are not listed above are left to GStreamer.
 
 mod adpcm;
 mod chunks;
@@ -21,7 +21,7 @@ use super::{ContainerTrack, Tables, TrackKind};
 use crate::capture::error::{CaptureError, missing_base_plugins};
 use chunks::Layout;
 
-/// Sample frames of one buffer of uncoded sound.
+/// Number of sample frames in one buffer of uncoded sound.
 const FRAMES: u64 = 1024;
 
 /// An open WAV file with its parsed header.
@@ -44,7 +44,7 @@ impl Wave {
         Some(Wave { file, layout })
     }
 
-    /// A note for the log if the played length differs from the header.
+    /// A note for the log if the played length differs from the header; otherwise `None`.
     fn remark(&self) -> Option<String> {
         let seconds = |frames: u64| frames as f64 / f64::from(self.layout.rate_hz);
         let stated = self.layout.stated_frames?;
@@ -112,7 +112,8 @@ impl Wave {
     }
 }
 
-/// The next buffer of sound, stamped by the count of sample frames. `None` at the end.
+/// Reads the next buffer of sound, stamped by the count of sample frames. `next`: index of its
+/// first frame, which is advanced. `None` at the end of the sound.
 fn buffer(file: &mut (impl Read + Seek), layout: &Layout, next: &mut u64) -> Option<gst::Buffer> {
     let left = layout.frames.checked_sub(*next).filter(|left| *left > 0)?;
     let each = layout

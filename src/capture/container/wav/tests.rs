@@ -1,4 +1,4 @@
-//! Synthetic headers of all kinds that writers produce.
+//! Tests with synthetic headers of all kinds that writers produce.
 
 use std::io::Cursor;
 
@@ -43,7 +43,7 @@ fn layout(bytes: &[u8]) -> Option<Layout> {
     read(&mut Cursor::new(bytes), bytes.len() as u64)
 }
 
-/// One channel of 16 bits at 8 kHz.
+/// The chunk `fmt ` of mono 16-bit sound at 8 kHz.
 fn plain() -> Vec<u8> {
     whole(b"fmt ", &format(1, 1, 8_000, 2, 16))
 }
@@ -150,7 +150,7 @@ fn channel_positions_are_those_of_the_file_or_none() {
     assert!(!of(1, 4).contains("mask"));
 }
 
-/// Stamps of ADPCM follow from the number of samples in the blocks.
+/// The stamps of ADPCM follow from the number of samples in its blocks.
 #[test]
 fn blocks_are_stamped_by_their_samples() {
     crate::capture::pipeline::init();

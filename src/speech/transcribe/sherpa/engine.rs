@@ -17,25 +17,29 @@ use super::tokens::{DecodedTokens, Spelling, words};
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::speech::{TranscribeError, Transcriber, WordHypothesis};
 
-/// Extra silence after the last chunk, in seconds, until a model emits the last word.
+/// Silence that is appended to the last chunk, in seconds, so that a model emits the last word.
 const TAIL_SECONDS: f32 = 0.3;
-/// Paraformer gives no token times, only the tokens of each chunk. Length of a chunk in seconds.
+/// Length of a chunk of Paraformer in seconds. This family gives no token times, only the tokens of
+/// each chunk.
 const PARAFORMER_CHUNK_SECONDS: f32 = 0.6;
-/// Time from a chunk's newest token to its end, in seconds (three frames).
+/// Assumed time from the newest token of a Paraformer chunk to the end of the chunk, in seconds
+/// (three frames).
 const PARAFORMER_LATE_SECONDS: f32 = 0.18;
 
-/// A recogniser of sherpa-onnx, with greedy search on one thread.
+/// A recogniser of sherpa-onnx that uses greedy search on one thread.
 pub struct Sherpa {
     recognizer: *const sys::OnlineRecognizer,
     /// The stream of the open utterance, or null.
     stream: *const sys::OnlineStream,
     folder: Folder,
     spelling: Spelling,
-    /// Number of samples of the open utterance.
+    /// Number of samples in the open utterance so far.
     samples: usize,
     /// For a model without token times: the estimated time of each token, in seconds.
     arrivals: Vec<f32>,
+    /// Time up to which tokens were distributed, in seconds.
     arrived: f32,
+    /// Number of chunks of the utterance that were decoded.
     chunks: usize,
 }
 
@@ -43,28 +47,30 @@ pub struct Sherpa {
 // takes `&mut self`.
 unsafe impl Send for Sherpa {}
 
-/// The used fields of the library's result.
+/// The fields that are used of sherpa-onnx's JSON result.
 #[derive(Deserialize)]
-struct Answer {
+struct SherpaResult {
     text: String,
     tokens: Vec<String>,
+    /// Time of each token in seconds; empty for a model without token times.
     #[serde(default)]
     timestamps: Vec<f32>,
+    /// Natural logarithm of the probability of each token; may be empty.
     #[serde(default)]
     ys_probs: Vec<f32>,
 }
 
 impl Sherpa {
-    /// Opens the streaming model in a folder; see [`Folder::read`] for its detection.
+    /// Opens the streaming model in the folder `path`; see [`Folder::read`] for its detection.
     ///
     /// # Errors
-    /// The folder holds no usable model, or sherpa-onnx refuses it.
+    /// The folder contains no usable model, or sherpa-onnx refuses the model.
     pub fn open(path: &Path) -> Result<Self, TranscribeError> {
         let folder = Folder::read(path)?;
         let mut texts: Vec<CString> = Vec::new();
         let mut text = |bytes: &[u8]| {
             texts.push(CString::new(bytes).unwrap_or_default());
-            // The bytes do not move when `texts` grows.
+            // The text's bytes do not move when `texts` grows.
             texts.last().map_or(ptr::null(), |text| text.as_ptr())
         };
         // SAFETY: the fields are numbers and pointers, for which zero means "not given".
@@ -127,6 +133,7 @@ impl Sherpa {
         })
     }
 
+    /// Passes samples to the open stream.
     fn accept(&mut self, samples: &[f32]) -> Result<(), TranscribeError> {
         // SAFETY: the stream is open; the call copies the samples.
         unsafe {
@@ -140,6 +147,7 @@ impl Sherpa {
         self.decode()
     }
 
+    /// Decodes all complete chunks of the stream.
     fn decode(&mut self) -> Result<(), TranscribeError> {
         // SAFETY: recogniser and stream are open.
         while unsafe { sys::SherpaOnnxIsOnlineStreamReady(self.recognizer, self.stream) } != 0 {
@@ -147,15 +155,15 @@ impl Sherpa {
             unsafe { sys::SherpaOnnxDecodeOnlineStream(self.recognizer, self.stream) };
             if self.spelling == Spelling::Joined {
                 let count = self.answer()?.tokens.len();
-                self.arrive(count);
+                self.distribute_tokens(count);
             }
         }
         Ok(())
     }
 
-    /// Takes the number of tokens after the next chunk, and distributes the new tokens over the
-    /// time of the chunk.
-    fn arrive(&mut self, count: usize) {
+    /// Adds a decoded chunk, after which the utterance has `count` tokens. The new tokens are
+    /// distributed over the time of the chunk.
+    fn distribute_tokens(&mut self, count: usize) {
         self.chunks += 1;
         let now = self.chunks as f32 * PARAFORMER_CHUNK_SECONDS - PARAFORMER_LATE_SECONDS;
         let new = count.saturating_sub(self.arrivals.len());
@@ -165,7 +173,8 @@ impl Sherpa {
         self.arrived = now;
     }
 
-    fn answer(&self) -> Result<Answer, TranscribeError> {
+    /// The result of sherpa-onnx for the open utterance so far.
+    fn answer(&self) -> Result<SherpaResult, TranscribeError> {
         // SAFETY: recogniser and stream are open; the text is valid until it is destroyed.
         let answer = unsafe {
             let json = sys::SherpaOnnxGetOnlineStreamResultAsJson(self.recognizer, self.stream);
@@ -180,8 +189,9 @@ impl Sherpa {
         answer.map_err(|_| TranscribeError::Failed("return its words"))
     }
 
+    /// The words of the open utterance so far.
     fn hypotheses(&self) -> Result<Vec<WordHypothesis>, TranscribeError> {
-        let Answer {
+        let SherpaResult {
             text,
             tokens,
             timestamps,
@@ -215,6 +225,7 @@ impl Sherpa {
         Ok(hypotheses)
     }
 
+    /// Closes the stream of the utterance, if one is open.
     fn close(&mut self) {
         if !self.stream.is_null() {
             // SAFETY: the stream is open, and the pointer is cleared below.

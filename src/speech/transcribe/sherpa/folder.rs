@@ -12,29 +12,32 @@ use super::model_file::{REMEDY, read_header};
 use super::vocabulary::read_tokens;
 use crate::speech::TranscribeError;
 
+/// Remedy in the error for a folder with several models.
 const ONE_FOLDER_EACH: &str = "put the files of one model, with its tokens.txt, into a folder of \
     their own (links suffice)";
 
-/// The files of one streaming model.
+/// The files and properties of one streaming model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folder {
+    /// Path of `tokens.txt`.
     pub tokens: PathBuf,
     pub model: Model,
-    /// Length of a decoded chunk in seconds. As much silence has to follow the last word.
+    /// Length of a decoded chunk in seconds. Silence of this length has to follow the last word.
     pub window_seconds: f32,
-    /// Factor on the token times of sherpa-onnx, which assumes 40 ms per frame for every CTC model.
+    /// Factor that corrects the token times of sherpa-onnx, which assumes 40 ms per frame for every
+    /// CTC model.
     pub time_scale: f32,
     /// Whether the vocabulary has capital letters only, so that case carries no information.
     pub capitals: bool,
 }
 
 impl Folder {
-    /// Detects the family by file names and metadata. Of a file's variants, `x.int8.onnx` takes
-    /// precedence over `x.onnx`, and that over `x.fp16.onnx`.
+    /// Detects the family of the model by file names and metadata. Of the variants of a file,
+    /// `x.int8.onnx` takes precedence over `x.onnx`, and `x.onnx` over `x.fp16.onnx`.
     ///
     /// # Errors
-    /// The folder holds no streaming model, several ones, or files that sherpa-onnx does not
-    /// accept.
+    /// [`TranscribeError::Unusable`] if the folder contains no streaming model, several models, or
+    /// files that sherpa-onnx does not accept.
     pub fn read(folder: &Path) -> Result<Folder, TranscribeError> {
         let unusable = |problem: String, remedy| TranscribeError::Unusable {
             path: folder.to_owned(),
@@ -98,7 +101,7 @@ impl Folder {
         for name in chosen.iter().filter(|name| part_of(name).is_none()) {
             let path = folder.join(name);
             let metadata = read_header(&path)?.metadata;
-            let Some(model) = Model::of_single_file(&path, &metadata) else {
+            let Some(model) = Model::from_single_file(&path, &metadata) else {
                 let kind = metadata
                     .get("model_type")
                     .map_or("no model_type".into(), |kind| format!("model_type {kind}"));
@@ -153,14 +156,15 @@ impl Folder {
     }
 }
 
-/// `encoder`, `decoder` or `joiner`; `None` if the file is a whole model.
+/// The part of a model that a file is, by its name: `encoder`, `decoder` or `joiner`. `None` if the
+/// file is a whole model.
 fn part_of(name: &str) -> Option<&'static str> {
     ["encoder", "decoder", "joiner"]
         .into_iter()
         .find(|part| name.contains(part))
 }
 
-/// The preferred variant of each model file, sorted by name.
+/// The preferred variant of each model file among `names`, sorted by name.
 fn choose_variants(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut chosen: BTreeMap<String, (u8, String)> = BTreeMap::new();
     for name in names {

@@ -5,18 +5,20 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// Longest accepted key or value, in bytes. In published models the longest are Paraformer's lists
-/// of means, with 8 kB.
+/// Longest accepted key or value of the metadata, in bytes. In published models the longest are
+/// Paraformer's lists of means, with 8 kB.
 const LONGEST_ENTRY: u64 = 1 << 20;
-/// Field numbers of `onnx.proto`.
+/// Number of the field `ModelProto.graph` in `onnx.proto`.
 const MODEL_GRAPH: u64 = 7;
+/// Number of the field `ModelProto.metadata_props`.
 const MODEL_METADATA: u64 = 14;
+/// Number of the field `GraphProto.output`.
 const GRAPH_OUTPUT: u64 = 12;
 
-/// The metadata of a model file.
+/// The metadata of an ONNX file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// `metadata_props`.
+    /// Keys and values of `metadata_props`.
     pub metadata: BTreeMap<String, String>,
     /// Number of outputs of the graph.
     pub outputs: usize,
@@ -60,6 +62,7 @@ impl Header {
     }
 }
 
+/// The error for a file that is not a complete ONNX file.
 fn broken(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
@@ -71,7 +74,9 @@ struct FieldReader {
 }
 
 impl FieldReader {
-    /// The next field's number and end offset. A varint is consumed, and has no end.
+    /// Reads the head of the next field: its number, and the byte offset at which its content ends.
+    /// A varint is read completely and has no end. `limit`: byte offset that the field must not
+    /// exceed.
     fn field(&mut self, limit: u64) -> io::Result<(u64, Option<u64>)> {
         let key = self.varint()?;
         let end = match key & 7 {
@@ -97,6 +102,7 @@ impl FieldReader {
         Ok((key >> 3, end))
     }
 
+    /// Reads a variable-length integer.
     fn varint(&mut self) -> io::Result<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
@@ -113,6 +119,7 @@ impl FieldReader {
         Err(broken("it is not an ONNX file"))
     }
 
+    /// Skips the bytes up to the offset `end`; nothing for a varint.
     fn skip_to(&mut self, end: Option<u64>) -> io::Result<()> {
         if let Some(end) = end {
             self.file.seek_relative((end - self.at) as i64)?;
@@ -121,7 +128,7 @@ impl FieldReader {
         Ok(())
     }
 
-    /// A `StringStringEntryProto`.
+    /// Reads a `StringStringEntryProto` that ends at byte offset `end`: its key and its value.
     fn entry(&mut self, end: u64) -> io::Result<(String, String)> {
         let (mut key, mut value) = (String::new(), String::new());
         while self.at < end {

@@ -23,6 +23,7 @@ pub enum Model {
     ToneCtc(PathBuf),
 }
 
+/// Metadata keys that sherpa-onnx requires of a NeMo model.
 const NEMO_CACHES: [&str; 10] = [
     "vocab_size",
     "window_size",
@@ -35,6 +36,7 @@ const NEMO_CACHES: [&str; 10] = [
     "cache_last_time_dim2",
     "cache_last_time_dim3",
 ];
+/// Metadata keys that sherpa-onnx requires of a Zipformer 2 model.
 const ZIPFORMER2: [&str; 9] = [
     "encoder_dims",
     "query_head_dims",
@@ -99,6 +101,7 @@ const ENCODERS: [(&str, &[&str]); 5] = [
     ),
     ("zipformer2", &ZIPFORMER2),
 ];
+/// Metadata keys that sherpa-onnx requires of a Paraformer encoder.
 const PARAFORMER: [&str; 8] = [
     "vocab_size",
     "lfr_window_size",
@@ -109,12 +112,16 @@ const PARAFORMER: [&str; 8] = [
     "neg_mean",
     "inv_stddev",
 ];
-/// The first two keys occur in no other family.
+/// Metadata keys that sherpa-onnx requires of a T-one model. The first two occur in no other
+/// family.
 const TONE: [&str; 3] = ["frame_length_ms", "state_dim", "sample_rate"];
 
 impl Model {
-    /// The family of a model in a single file, by its metadata; `None` if it is unknown.
-    pub(super) fn of_single_file(path: &Path, metadata: &BTreeMap<String, String>) -> Option<Self> {
+    /// The family of the single-file model at `path`, by its metadata; `None` if it is unknown.
+    pub(super) fn from_single_file(
+        path: &Path,
+        metadata: &BTreeMap<String, String>,
+    ) -> Option<Self> {
         let has = |keys: &[&str]| keys.iter().all(|key| metadata.contains_key(*key));
         let path = path.to_owned();
         match () {
@@ -125,11 +132,12 @@ impl Model {
         }
     }
 
-    /// Checks that sherpa-onnx accepts the files. Returns the chunk length in seconds and the
-    /// factor of the token times; see [`Folder`](super::folder::Folder).
+    /// Checks that sherpa-onnx accepts the model. `tokens`: path of `tokens.txt`; `table`: its
+    /// tokens. Returns the chunk length in seconds and the factor of the token times; see
+    /// [`Folder`](super::folder::Folder).
     ///
     /// # Errors
-    /// A file or its metadata do not fit the family.
+    /// A file or its metadata do not fit the family of the model.
     pub(super) fn check(
         &self,
         tokens: &Path,
@@ -163,7 +171,7 @@ impl Model {
                 let (of_encoder, of_decoder) =
                     (ModelFile::read(encoder)?, ModelFile::read(decoder)?);
                 read_header(joiner)?;
-                // A NeMo decoder also outputs its states.
+                // Only a NeMo decoder has more than one output: its states.
                 if of_decoder.header.outputs > 1 {
                     require_nemo(&of_encoder)?;
                     of_encoder.require(&["pred_rnn_layers", "pred_hidden"])?;
@@ -234,6 +242,7 @@ impl Model {
     }
 }
 
+/// Checks the metadata of a NeMo model.
 fn require_nemo(file: &ModelFile<'_>) -> Result<(), TranscribeError> {
     file.require(&NEMO_CACHES)?;
     let normalized = file

@@ -5,10 +5,12 @@ use std::path::Path;
 use super::header::Header;
 use crate::speech::TranscribeError;
 
+/// Remedy in the errors for folders without a usable model.
 pub(super) const REMEDY: &str = "name the unpacked folder of a streaming model for sherpa-onnx";
 
 /// A model file with its metadata.
 pub(super) struct ModelFile<'a> {
+    /// Path of the file.
     pub path: &'a Path,
     pub header: Header,
 }
@@ -22,7 +24,7 @@ impl<'a> ModelFile<'a> {
         })
     }
 
-    /// Checks that all `keys` have a valid value.
+    /// Checks that the metadata have a valid value for each of `keys`.
     ///
     /// # Errors
     /// The metadata lack a key, or a value is out of range.
@@ -64,7 +66,7 @@ impl<'a> ModelFile<'a> {
         Ok(())
     }
 
-    /// The integer value of a metadata key.
+    /// The value of the metadata key `key` as an integer.
     pub fn number(&self, key: &str) -> Result<i64, TranscribeError> {
         let value = self
             .header
@@ -89,6 +91,7 @@ pub(super) fn unusable(path: &Path, problem: String) -> TranscribeError {
     }
 }
 
+/// Reads the metadata of the file at `path`; the error names the file.
 pub(super) fn read_header(path: &Path) -> Result<Header, TranscribeError> {
     Header::read(path).map_err(|error| unusable(path, error.to_string()))
 }

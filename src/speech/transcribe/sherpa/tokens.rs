@@ -1,18 +1,18 @@
-//! Joins a model's tokens to words.
+//! Joins the tokens of a model to words.
 
 use crate::clip::SAMPLE_RATE_HZ;
 use crate::speech::WordHypothesis;
 
-/// Margin before a word's first token and after its last token, in seconds. A token's time is that
-/// of its emission, somewhere inside the word. Words never overlap.
+/// Margin before a word's first token and after its last token, in seconds. The time of a token is
+/// the time of its emission, somewhere inside the word. Words never overlap.
 const MARGIN_SECONDS: f32 = 0.12;
 
 /// How the tokens of a model mark the boundaries of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spelling {
-    /// A token that begins with a space begins a word.
+    /// A token with a space at its start begins a word.
     Spaced,
-    /// A token that ends with `@@` continues in the next one.
+    /// A token with `@@` at its end continues in the next token.
     Joined,
 }
 
@@ -23,28 +23,33 @@ pub struct DecodedTokens<'a> {
     pub tokens: &'a [String],
     /// Time of each token, in seconds since the utterance's first sample.
     pub seconds: &'a [f32],
-    /// Natural logarithms of the tokens' probabilities, or empty.
+    /// Natural logarithms of the tokens' probabilities; empty if the model gives none.
     pub log_probs: &'a [f32],
 }
 
+/// A word whose tokens are being joined.
 #[derive(Debug, Default)]
-struct Draft {
+struct WordDraft {
+    /// UTF-8 text so far.
     bytes: Vec<u8>,
+    /// Time of the first token, in seconds.
     first: f32,
+    /// Time of the newest token, in seconds.
     last: f32,
+    /// Sum of the natural logarithms of the tokens' probabilities.
     log_prob: f32,
     tokens: usize,
 }
 
-/// Joins tokens to the words of an utterance of `samples` samples. Chinese text has no spaces: each
-/// character is a word.
+/// Joins tokens to words with their ranges of samples in an utterance of `samples` samples. Chinese
+/// text has no spaces: each character is a word.
 pub fn words(
     decoded: DecodedTokens<'_>,
     spelling: Spelling,
     samples: usize,
 ) -> Vec<WordHypothesis> {
     let has_log_probs = decoded.log_probs.len() == decoded.tokens.len();
-    let mut drafts: Vec<Draft> = Vec::new();
+    let mut drafts: Vec<WordDraft> = Vec::new();
     let (mut starts_word, mut was_character) = (true, false);
     for (i, (token, seconds)) in decoded.tokens.iter().zip(decoded.seconds).enumerate() {
         let byte = byte_of(token);
@@ -64,9 +69,9 @@ pub fn words(
             continue;
         }
         if starts_word || drafts.is_empty() {
-            drafts.push(Draft {
+            drafts.push(WordDraft {
                 first: *seconds,
-                ..Draft::default()
+                ..WordDraft::default()
             });
         }
         let draft = drafts.last_mut().expect("pushed above");
@@ -104,8 +109,9 @@ pub fn words(
         .collect()
 }
 
-/// The words' ranges of samples: in order, not empty, and within the utterance where possible.
-fn spans(drafts: &[Draft], samples: usize) -> Vec<std::ops::Range<usize>> {
+/// The range of samples of each word: in order, not empty, and within the utterance where possible.
+/// `samples`: length of the utterance.
+fn spans(drafts: &[WordDraft], samples: usize) -> Vec<std::ops::Range<usize>> {
     let rate = SAMPLE_RATE_HZ as f32;
     // Tokens in the padding after the utterance belong to its end.
     let latest = (samples as f32 / rate - MARGIN_SECONDS).max(0.0);
@@ -128,12 +134,12 @@ fn spans(drafts: &[Draft], samples: usize) -> Vec<std::ops::Range<usize>> {
     spans
 }
 
-/// `<0xE4>`: one byte of a character without its own token.
+/// The byte that a token such as `<0xE4>` stands for: part of a character without its own token.
 fn byte_of(token: &str) -> Option<u8> {
     u8::from_str_radix(token.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }
 
-/// Chinese and Japanese characters.
+/// Whether `c` is a Chinese or Japanese character.
 fn is_character(c: char) -> bool {
     const RANGES: [std::ops::RangeInclusive<char>; 5] = [
         '\u{3040}'..='\u{30ff}',

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::model_file::unusable;
 use crate::speech::TranscribeError;
 
-/// Reads `tokens.txt`: the tokens by their numbers. Each line is a token (which may be a space) and
-/// its number.
+/// Reads `tokens.txt`: the tokens, indexed by their numbers. Each line is a token (which may be a
+/// space) and its number.
 ///
 /// # Errors
 /// The file is missing or empty, or its numbers are not 0, 1, 2 and so on.

@@ -1,4 +1,5 @@
-//! The stage with a fake transcriber; [`real`] has PocketSphinx on noises and recorded speech.
+//! Tests of the stage with a fake transcriber; [`real`] tests PocketSphinx on noises and recorded
+//! speech.
 
 // A single interval of speech is a list of one range.
 #![allow(clippy::single_range_in_vec_init)]
@@ -14,15 +15,16 @@ mod real;
 
 const MS: i64 = 1_000_000;
 
-/// Recognises a word in every 400 ms, named by the value of its first sample.
+/// Recognises a word in every 400 ms. The text of a word is the value of its first sample.
 #[derive(Default)]
 struct FakeTranscriber {
     samples: Vec<f32>,
     confidence: f32,
-    /// Utterances begun minus utterances ended.
+    /// Number of open utterances.
     open: i32,
 }
 
+/// Number of samples in a recognised word: 400 ms.
 const WORD_SAMPLES: usize = 6400;
 
 impl FakeTranscriber {
@@ -57,8 +59,9 @@ impl Transcriber for FakeTranscriber {
     }
 }
 
-/// A recording with ascending samples, so that each value is its own position. `speech` and `gap`
-/// are in milliseconds; nothing is captured in the gap.
+/// A recording of `millis` milliseconds with ascending samples, so that each value is its own
+/// position. `speech` and `gap` are in milliseconds; nothing is captured in the gap. `probability`:
+/// of speech, in speech windows; `lengths`: samples of the blocks, repeated cyclically.
 fn recording(
     speech: &[std::ops::Range<i64>],
     gap: Option<std::ops::Range<i64>>,
@@ -166,7 +169,7 @@ fn an_utterance_is_a_turn_with_a_lead_and_its_words_keep_their_times() {
         "the previous word, from 736 ms on, is mostly silence"
     );
     for word in &last[0].words {
-        // A word is named by its first sample.
+        // The text of a word is the value of its first sample.
         assert_eq!(
             word.text,
             format!("w{}", word.span.start.nanos() / samples_to_nanos(1))
@@ -199,7 +202,7 @@ fn silence_short_bursts_and_uncertain_noises_have_no_words() {
     for (speech, probability, confidence) in [
         (vec![], 0.95, 0.9),
         (vec![1000..1060, 2000..2060], 0.95, 0.9),
-        // Low speech probability, then low posteriors.
+        // Low probability of speech, then low posteriors.
         (vec![1000..3000], 0.6, 0.9),
         (vec![1000..3000], 0.95, 0.05),
     ] {
@@ -327,7 +330,8 @@ fn lost_audio_ends_the_utterance_at_once() {
         (3000..3050).contains(&(end[0].known_at.nanos() / MS)) && millis(end[0].span).1 <= 3000,
         "{end:?}"
     );
-    // The first block after the loss carries the last window before it, which starts no utterance.
+    // The first block after the loss carries the last window before the loss, which starts no
+    // utterance.
     let mut output = stage.push(&after[0]).unwrap();
     assert!(
         after[0]
@@ -351,8 +355,8 @@ fn lost_audio_ends_the_utterance_at_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Transcripts depend on the audio alone. They are in order, inside the recording and inside
-    /// speech, and known only after their words.
+    /// Transcripts do not depend on the block lengths. They are in order, inside the recording and
+    /// inside speech, and known only after their words.
     #[test]
     fn transcripts_depend_on_the_audio_alone(
         starts in prop::collection::vec((0i64..1500, 40i64..2500), 0..4),

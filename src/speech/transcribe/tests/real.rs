@@ -1,4 +1,4 @@
-//! PocketSphinx on noises without words, and on recordings with known words.
+//! Tests of PocketSphinx on noises without words, and on recordings with known words.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::lane::{Received, WhenFull, lane};
 use crate::speech::{SpeechStage, VoiceDetector};
 use crate::testing::{did_not_run, material, project};
 
-/// `None`, with a message, if `make setup-words` has not been run.
+/// The decoder; `None`, with a message, if `make setup-words` has not been run.
 fn engine() -> Option<PocketSphinx> {
     match PocketSphinx::open() {
         Ok(engine) => Some(engine),
@@ -24,12 +24,14 @@ fn engine() -> Option<PocketSphinx> {
     }
 }
 
-/// The whole pipeline: voice activity, turns, words. Each recording has its own stage; all share
-/// one decoder.
+/// The whole pipeline: voice-activity detection, turns and words. Each recording has its own stage;
+/// all recordings share one decoder.
 struct Pipeline {
     stage: Option<TranscribeStage>,
     detector: Option<VoiceDetector>,
+    /// Total length of the recordings, in seconds.
     seconds: f64,
+    /// CPU time of the pipeline, in nanoseconds.
     cpu_nanos: i64,
 }
 
@@ -134,7 +136,7 @@ fn noises() -> Vec<(&'static str, Vec<f32>)> {
     }
     let (mut next, mut rows) = (white(11), [0.0f32; 12]);
     let pink = (0..count).map(|i| {
-        // Voss and McCartney: each row is redrawn half as often as the previous one.
+        // Pink noise by Voss and McCartney: each row is redrawn half as often as the previous one.
         rows[(i.trailing_zeros() as usize).min(11)] = next();
         0.03 * (rows.iter().sum::<f32>() + next())
     });
@@ -214,7 +216,7 @@ impl Transcriber for ConstantTranscriber {
     }
 }
 
-/// Only voice activity rejects words without a confidence.
+/// Words without a confidence can only be rejected by voice activity.
 #[test]
 fn noise_yields_no_words_without_confidences() {
     let mut pipeline = Pipeline::new(ConstantTranscriber::default());
@@ -274,7 +276,7 @@ fn silence_and_noise_never_yield_words() {
             "{name}: {output:?}"
         );
     }
-    // Also before and after speech.
+    // Silence and noise, also before and after speech.
     let bytes = std::fs::read(project("tests/golden/silero_vad.s16le")).unwrap();
     let speech: Vec<f32> = bytes
         .chunks_exact(2)
@@ -298,7 +300,7 @@ fn silence_and_noise_never_yield_words() {
     }
 }
 
-/// The word-level edit distance, and the matching pairs of indices (reference, recognised).
+/// The word-level edit distance, and the index pairs (reference, recognised) of matching words.
 fn errors(reference: &[String], recognised: &[Word]) -> (usize, Vec<(usize, usize)>) {
     let (rows, columns) = (reference.len() + 1, recognised.len() + 1);
     let mut cost = vec![vec![0usize; columns]; rows];
@@ -333,7 +335,7 @@ fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Number of clips of each kind; `$EXPRESSD_CLIPS` overrides it.
+/// Number of clips of each kind that are tested; `$EXPRESSD_CLIPS` overrides it.
 fn clips(usual: usize) -> usize {
     std::env::var("EXPRESSD_CLIPS")
         .ok()
@@ -413,7 +415,7 @@ fn word_times_agree_with_the_alignment() {
         let alignment = std::fs::read_to_string(file.with_extension("align")).unwrap();
         let lines = alignment.lines().filter_map(|line| {
             let mut fields = line.split_whitespace();
-            // In 1/25,000 s.
+            // Times in the file are in units of 1/25,000 s.
             let mut millis = || fields.next()?.parse::<f64>().ok().map(|t| t / 25.0);
             Some((millis()?, millis()?, fields.next()?.to_owned()))
         });

@@ -1,4 +1,4 @@
-//! The library on models that classify loudness, and beside the daemon's own ONNX Runtime.
+//! Tests of the library on models that classify loudness, and beside the daemon's own ONNX Runtime.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::encode::Runtime;
 use crate::speech::{Sherpa, Transcriber, VoiceDetector, WINDOW_SAMPLES};
 
-/// White noise: pairs of level and duration in seconds.
+/// White noise in consecutive parts, each with a level and a duration in seconds.
 fn noise(parts: &[(f32, f32)]) -> Vec<f32> {
     let mut state = 7u32;
     let mut samples = Vec::new();
@@ -33,7 +33,7 @@ fn transcribe(engine: &mut Sherpa, samples: &[f32], length: usize) -> Vec<WordHy
 
 #[test]
 fn every_family_places_its_words_in_time() {
-    // Two bursts, at multiples of all the families' frames.
+    // Two bursts of noise, at multiples of the frame lengths of all families.
     let starts = [0.48, 1.92];
     let bursts = |level| {
         noise(&[
@@ -54,7 +54,7 @@ fn every_family_places_its_words_in_time() {
         let hypotheses = transcribe(&mut engine, &samples, 512);
         println!("{family}: {hypotheses:?} {:?}", texts(&hypotheses));
         if family == "paraformer" {
-            // It gives no token times: they are known to a chunk of 600 ms.
+            // Paraformer gives no token times: words are located to a chunk of 600 ms.
             assert!(
                 !hypotheses.is_empty()
                     && hypotheses
@@ -84,7 +84,7 @@ fn every_family_places_its_words_in_time() {
         } else {
             let word = if family == "t-one-ctc" { "ss" } else { "so" };
             match family {
-                // Letters without a space between the bursts: one word over both.
+                // The letters have no space between the bursts: one word covers both bursts.
                 "t-one-ctc" => {
                     assert_eq!(texts(&hypotheses), [word]);
                     let (start, end) = (
@@ -96,7 +96,7 @@ fn every_family_places_its_words_in_time() {
                         "{start} to {end} s"
                     );
                 }
-                // These decoders do not repeat the last token.
+                // The decoders of these families do not repeat the last token.
                 "zipformer2-transducer" | "nemo-transducer" => {
                     assert_eq!(texts(&hypotheses), [word])
                 }
@@ -130,7 +130,7 @@ fn every_family_places_its_words_in_time() {
                 }),
             "{family}: {hypotheses:?}"
         );
-        // Utterances and block lengths do not influence the words.
+        // Earlier utterances and block lengths do not change the words.
         for length in [160, 700, samples.len()] {
             assert!(
                 hypotheses == transcribe(&mut engine, &samples, length),
@@ -147,7 +147,7 @@ fn every_family_places_its_words_in_time() {
 
 #[test]
 fn tokens_are_joined_and_the_last_word_is_complete() {
-    // "soft" in both kinds of zipformer, and nothing behind it.
+    // The word "soft" in both kinds of zipformer, with no sound after it.
     let samples = noise(&[(0.0, 0.4), (QUIET, 0.32), (LOUDER, 0.32)]);
     for family in ["zipformer2-ctc", "zipformer2-transducer"] {
         let mut engine = Sherpa::open(&model(family)).unwrap();
@@ -243,7 +243,7 @@ fn both_onnx_runtimes_compute_correctly_in_one_process() {
         probabilities(&mut detector, &speech) == alone,
         "after the other runtime was opened"
     );
-    // Concurrently: models of one runtime are opened and closed between runs of the other.
+    // Concurrently, models of one runtime are opened and closed between runs of the other.
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Folders and tokens; with the feature `sherpa`, also the library ([`engine`]).
+//! Tests of model folders and tokens; with the feature `sherpa`, also of the library ([`engine`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::testing::project;
 #[cfg(feature = "sherpa")]
 mod engine;
 
-/// The models of `tests/sherpa/make_models.py`, one per family.
+/// Folders of the models that `tests/sherpa/make_models.py` made, one per family.
 const FAMILIES: [&str; 6] = [
     "zipformer2-transducer",
     "nemo-transducer",
@@ -27,7 +27,7 @@ fn model(family: &str) -> PathBuf {
     project("tests/sherpa").join(family)
 }
 
-/// A copy of the model in a temporary folder.
+/// A copy of the model of a family in a temporary folder.
 fn copy(family: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(model(family)).unwrap() {
@@ -168,7 +168,7 @@ fn errors_for_other_folders_name_the_remedy() {
             fs::write(folder.path().join("tokens.txt"), tokens).unwrap();
             assert_refused(folder.path(), &["tokens.txt", problem]);
         }
-        // Too few tokens, or no blank.
+        // The file has too few tokens, or no blank.
         fs::write(folder.path().join("tokens.txt"), "a 0\n").unwrap();
         assert_refused(folder.path(), &["tokens.txt"]);
     }
@@ -205,7 +205,7 @@ fn two_models_in_one_folder_are_refused() {
         folder.path(),
         &["more than one model", "left-64", "left-128"],
     );
-    // Other ONNX files are ignored.
+    // ONNX files of an unknown kind beside a model are ignored.
     let folder = copy("nemo-ctc");
     fs::copy(
         named(&model("zipformer2-transducer"), "joiner"),
@@ -275,7 +275,7 @@ fn invalid_files_never_reach_the_library() {
         folder.path(),
         &["encoder-epoch", "model_type \"\"", "conformer"],
     );
-    // A decoder with states is NeMo's, so that the encoder has to be NeMo's too.
+    // Only NeMo's decoder has states, so the encoder has to be NeMo's too.
     let folder = copy("zipformer2-transducer");
     fs::copy(
         model("paraformer").join("decoder.onnx"),
@@ -395,7 +395,7 @@ fn words_have_times_and_confidences() {
         (hypotheses[0].confidence.unwrap() - (-0.2f32).exp()).abs() < 1e-6
             && (hypotheses[1].confidence.unwrap() - (-2.0f32).exp()).abs() < 1e-6
     );
-    // Neighbours share the time between them; no word exceeds the utterance.
+    // Neighbouring words share the time between them; no word exceeds the utterance.
     let hypotheses = joined_words(
         "a b c",
         &["▁a", "▁b", "▁c"],
@@ -438,17 +438,17 @@ fn words_follow_the_spelling_of_the_model() {
             30.0,
         )
     };
-    // Letters, with a space token between words (T-one).
+    // Tokens are letters, with a space token between words (T-one).
     assert_eq!(
         texts(&spaced("да нет", &["д", "а", " ", "н", "е", "т", " "])),
         ["да", "нет"]
     );
-    // Characters, with English in between (bilingual models).
+    // Tokens are characters, with English in between (bilingual models).
     assert_eq!(
         texts(&spaced("你好 HELLO吗", &["你", "好", " HE", "LLO", "吗"])),
         ["你", "好", "HELLO", "吗"]
     );
-    // Byte tokens of one character; special tokens are not words.
+    // Byte tokens are parts of one character; special tokens are not words.
     assert_eq!(
         texts(&spaced(
             "é x",
