@@ -1,5 +1,5 @@
-//! `bench`: training speed, and the accuracy that each objective reaches on synthetic data with
-//! known classes.
+//! The command `bench`: training speed, and the accuracy that each pre-training objective reaches
+//! on synthetic data or on stores.
 
 use std::path::PathBuf;
 
@@ -78,6 +78,7 @@ pub enum Bench {
     },
 }
 
+/// Runs one benchmark and prints the result to standard output.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         Bench::Step {
@@ -116,12 +117,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     }
 }
 
+/// The contrastive objective with weight 1.
 fn contrastive(temperature: f64) -> Objective {
     Objective::Contrastive {
         weight: 1.0,
         temperature,
     }
 }
+/// The clustering objective from epoch 0 on, with one set of clusters for all modalities and a
+/// queue of four batches.
 fn clustering(weight: f64, clusters: usize) -> Objective {
     Objective::Clustering {
         weight,
@@ -140,8 +144,8 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     }
 }
 
-/// Times training steps of ConCluGen in the paper's dimensions: 110 million weights with the
-/// pretext heads.
+/// Times training steps of ConCluGen in the paper's dimensions (110 million weights with the
+/// pretext heads) and prints seconds, losses and peak memory as JSON.
 fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
     let dims = [
         (Modality::Face, 4096),
@@ -253,8 +257,11 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Shares of the training labels with which the linear classifiers are trained.
 const SHARES: [f64; 3] = [0.01, 0.1, 1.0];
 
+/// Prints a Markdown table of test accuracy: a row per combination of objectives, a column per
+/// share of labels. `make` returns the unlabelled and the labelled data for a seed.
 fn table(
     seeds: u64,
     epochs: usize,
@@ -363,6 +370,7 @@ fn table(
     Ok(())
 }
 
+/// The recipe of a linear classifier on frozen heads, trained with this share of the labels.
 fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
     FinetuneRecipe {
         kind: FinetuneKind::Finetune,
@@ -394,6 +402,7 @@ fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
     }
 }
 
+/// Mean and sample standard deviation as text, such as `0.612 ± 0.021`.
 fn mean_and_deviation(values: &[f64]) -> String {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
@@ -402,7 +411,8 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3}")
 }
 
-/// A folder for checkpoints that belongs to this process.
+/// Creates a temporary folder for checkpoints; its name has the process id, so processes do not
+/// share it.
 fn tempdir(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("expressd-train-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&path)?;

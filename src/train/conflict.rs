@@ -1,4 +1,4 @@
-//! Effect of a wrong but confident modality on the fused prediction.
+//! Effect of a modality with a wrong and confident prediction on the fused prediction.
 
 use rand::Rng;
 
@@ -12,12 +12,16 @@ use crate::train::fusion::{HeadBatch, empty, only, push_row, single_modality_log
 use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
-/// Lowest confidence at which the prediction of a single modality counts as confident.
+/// Lowest confidence, 0..1, at which the prediction of a single modality counts as confident.
 pub const MIN_CONFIDENCE: f32 = 0.7;
 
-/// Metrics of fused predictions on contradicting modalities: every row of one modality is joined
-/// with a confident item of another label from the other modality. First with misleading faces,
-/// then with misleading voices.
+/// Metrics of fused predictions on contradicting modalities: first voices with misleading faces,
+/// then faces with misleading voices. Every row of one modality is joined with an item of the other
+/// modality that alone gives a confident prediction of another label.
+///
+/// `all`: embeddings of each modality, in the order of [`Modality::ALL`]; `answer`: computes the
+/// logits of a batch, `[rows, labels]`, row-major. A direction without confident misleading items
+/// is omitted.
 pub fn figures(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
@@ -33,6 +37,7 @@ pub fn figures(
     .collect()
 }
 
+/// Index of the modality in [`Modality::ALL`].
 fn place(modality: Modality) -> usize {
     Modality::ALL
         .iter()
@@ -40,11 +45,13 @@ fn place(modality: Modality) -> usize {
         .expect("it is one of them")
 }
 
+/// The head's temperature for a subset of modalities; 1 if it has none.
 fn temperature_of(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
-/// The metrics for one misleading modality; `None` if none of its items is confident.
+/// Metrics of the rows of `right`, each joined with a misleading item of `wrong`; `None` if no item
+/// of `wrong` is confident of another label.
 fn measure_conflict(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
@@ -146,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Embeddings are logits, and the head adds them.
+    /// A head for tests: each embedding is a row of logits, and the head adds them.
     fn sum(batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
         let count = batch.count * LABELS.len();
         Ok((0..count)
@@ -154,6 +161,7 @@ mod tests {
             .collect())
     }
 
+    /// A row of logits with `strength` at `label` and 0 elsewhere.
     fn logits(label: usize, strength: f32) -> Vec<f32> {
         let mut row = vec![0.0; LABELS.len()];
         row[label] = strength;
@@ -161,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_confident_modality_wins_and_doubt_abstains() {
+    fn the_more_confident_modality_decides_and_equal_confidence_abstains() {
         let head = HeadEntry {
             file: String::new(),
             sha256: String::new(),
