@@ -1,4 +1,4 @@
-//! `finetune`: trains the encoders on labelled data, then the head on their embeddings.
+//! The command `finetune`: trains the encoders on labelled data, then the head on their embeddings.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ mod voice;
 
 use voice::train_voice;
 
-/// The part that is trained.
+/// The network that `finetune` trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
     Face,
@@ -60,6 +60,11 @@ pub struct FinetuneArgs {
     pub modalities: Vec<crate::modality::Modality>,
 }
 
+/// Trains a classifier on stores if `--store` is given, and otherwise the networks of the recipe.
+/// Prints the progress.
+///
+/// # Errors
+/// Arguments or recipe are not valid, data is missing, or the run has other settings.
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     if !args.store.is_empty() {
         return crate::train::classify::finetune(&StoreTraining {
@@ -106,6 +111,8 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Trains the face encoder: the first generation on votes, then the rounds of distillation. Returns
+/// the last generation and its state.
 fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let [train, select] = [Part::Train, Part::Select].map(|part| {
@@ -161,12 +168,12 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         &first,
         select,
     )?;
-    // The last generation of each shape.
+    // The last trained network of each shape: the teachers of the next round.
     let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
     for (number, round) in (1..).zip(&face.distillation) {
         let part = generation(number);
         let run = face_run(recipe, number, &part)?;
-        // A finished run needs no targets.
+        // A finished run is only loaded, so the teachers' probabilities are not needed.
         let probabilities = if read_state(&run.folder)?
             .is_some_and(|run| run.epochs >= round.fit.epochs)
         {
@@ -210,8 +217,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     Ok((net, state))
 }
 
-/// The teacher's probability of each label for each picture, `[crops, labels]` row by row: the mean
-/// over `nets`, and over each picture and its mirror image.
+/// The teachers' probability of each label for each picture: `[crops, labels]`, row-major. It is
+/// the mean over `nets`, and over the picture and its mirror image.
 fn teacher_probabilities<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
     crops: &[VotedCrop],
@@ -252,8 +259,8 @@ fn teacher_probabilities<'a>(
     Ok(probabilities)
 }
 
-/// Share of rows whose largest logit is at the label, 0..1. `logits`: `[rows, classes]`, row by
-/// row.
+/// Share of rows whose largest logit is that of the true label, 0..1. `logits`: `[rows, classes]`,
+/// row-major; `labels`: index of each row's true label.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks(classes)

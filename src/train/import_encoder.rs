@@ -1,38 +1,5 @@
-//! `expressd-train import encoder`: adds an ONNX file to an encoder set as a frozen encoder, after
-//! a trial run.
-//!
-//! # Export of a file
-//! A pooled torchvision network (here ResNet-152 without its classifier; 2048 values per face):
-//!
-//! ```python
-//! import torch, torchvision
-//! net = torchvision.models.resnet152(weights="IMAGENET1K_V2").eval()
-//! net.fc = torch.nn.Identity()
-//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx",
-//!                   input_names=["pixels"], output_names=["embedding"],
-//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}},
-//!                   opset_version=17, dynamo=False)
-//! ```
-//!
-//! A Hugging Face text encoder with mean pooling over tokens; `tokenizer.json` is the output of
-//! `tokenizer.save_pretrained`:
-//!
-//! ```python
-//! import torch, transformers
-//! class Pooled(torch.nn.Module):
-//!     def __init__(self, name):
-//!         super().__init__(); self.net = transformers.AutoModel.from_pretrained(name)
-//!     def forward(self, ids, mask):
-//!         states, m = self.net(ids, mask).last_hidden_state, mask.unsqueeze(-1).float()
-//!         return (states * m).sum(1) / m.sum(1)
-//! x = torch.ones(1, 8, dtype=torch.long); axes = {0: "batch", 1: "tokens"}
-//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx",
-//!                   input_names=["ids", "mask"], output_names=["embedding"],
-//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}},
-//!                   opset_version=17, dynamo=False)
-//! ```
-//!
-//! Weights must be inside the file: "external data" beside it is refused.
+//! The command `expressd-train import encoder`: adds an ONNX file as a frozen encoder to an encoder
+//! set, after a trial run.
 
 use std::path::{Path, PathBuf};
 
@@ -52,9 +19,10 @@ use crate::train::encoders::EncoderSetFiles;
 
 mod trial;
 
+// The file that marks a folder as an encoder set, and the file with the encoders' origins.
 const SET: &str = "encoders.toml";
 const PROVENANCE: &str = "provenance.toml";
-/// Default token limit of a text encoder, without a section `[text]`.
+/// Token limit of a text encoder if `--preprocessing` has no section `[text]`.
 const MAX_TOKENS: usize = 256;
 
 /// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked,
@@ -109,6 +77,7 @@ pub struct EncoderArgs {
     licence: String,
 }
 
+/// Parses `--modality`.
 fn modality(text: &str) -> Result<Modality, String> {
     Modality::ALL
         .into_iter()
@@ -116,6 +85,7 @@ fn modality(text: &str) -> Result<Modality, String> {
         .ok_or_else(|| "expected face, voice or text".into())
 }
 
+/// Parses `--kind`.
 fn kind(text: &str) -> Result<EncoderKind, String> {
     match text {
         "frame" => Ok(EncoderKind::Frame),
@@ -125,6 +95,7 @@ fn kind(text: &str) -> Result<EncoderKind, String> {
     }
 }
 
+/// Parses `--normalise`: means, a slash, deviations.
 fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     let numbers = |text: &str| {
         text.split(',')
@@ -139,7 +110,7 @@ fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
-/// `encoders.toml`: the sections that manifests and encoder sets share.
+/// Contents of `encoders.toml`: the sections that bundle manifests and encoder sets have in common.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sections {
     window: Option<WindowRule>,
@@ -150,24 +121,29 @@ struct Sections {
     encoders: Vec<EncoderEntry>,
 }
 
-/// The origin of one encoder; `provenance.toml` has a table for each encoder.
+/// The origin of one encoder: its table in `provenance.toml`.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
     licence: &'a str,
+    /// Name of the imported file.
     read: String,
+    /// Its SHA-256, in hexadecimal.
     sha256: &'a str,
+    /// Version of its ONNX operator set.
     opset: i64,
     converted_by: &'a str,
 }
 
+/// Reads the sections on encoders of an `encoders.toml` or `manifest.toml`.
 fn parsed(path: &Path) -> anyhow::Result<Sections> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
-/// Our section if there is one, which must then equal theirs; else theirs.
+/// Joins a section of `--preprocessing` (`theirs`) into the set's (`ours`). If both exist, they
+/// must be equal.
 fn joined<S: PartialEq + Clone>(
     ours: &mut Option<S>,
     theirs: Option<S>,
@@ -184,6 +160,12 @@ fn joined<S: PartialEq + Clone>(
     Ok(())
 }
 
+/// Imports an ONNX file into an encoder set: checks the file, runs it on generated inputs, and
+/// writes the set.
+///
+/// # Errors
+/// The file is no ONNX file, its shapes do not fit the arguments, or the set has other
+/// preprocessing or an encoder of the same name.
 pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     ensure!(
         !args.name.is_empty()
@@ -306,7 +288,8 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bytes of the tokenizer and the token limit of an utterance encoder.
+/// The bytes of the tokenizer of a text encoder, and its token limit; `None` for other modalities.
+/// `given`: tokenizer file and token limit of `--preprocessing`.
 fn tokenizer(
     args: &EncoderArgs,
     given: Option<(PathBuf, usize)>,
@@ -346,6 +329,8 @@ fn tokenizer(
     Ok(Some((bytes, text.max_tokens)))
 }
 
+/// Writes `files`, the tokenizer, `provenance.toml` and `encoders.toml` into the set's folder, then
+/// `SHA256SUMS`.
 fn write(
     args: &EncoderArgs,
     set: &Sections,
