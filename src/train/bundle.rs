@@ -39,8 +39,8 @@ const TOLERANCE: f32 = 1e-4;
 ///
 /// # Errors
 /// A head that was trained on rows of whole recordings is refused unless `allow_recording_rows`.
-/// Other encoders than those of the stores are refused, and so are outputs of Burn and ONNX Runtime
-/// that differ by more than [`TOLERANCE`].
+/// Other encoders than those of the stores are refused, and so is a head whose outputs in Burn and
+/// ONNX Runtime differ by more than 1e-4.
 pub fn export(
     run_folder: &Path,
     encoders: &[PathBuf],

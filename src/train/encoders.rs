@@ -51,7 +51,7 @@ pub struct EncoderSet {
     rules: Manifest,
     encoders: Vec<Encoder>,
     tokenizer: Option<Tokenizer>,
-    /// `None`: no encoder takes a voice.
+    /// Spectrograms for voice encoders; `None`: there are none.
     mel: Option<LogMel>,
     /// For each encoder, the embeddings of recent faces.
     caches: Vec<FaceCache>,
