@@ -25,9 +25,9 @@ pub struct AdamW {
     pub weight_decay: f32,
 }
 
-/// Decay of the first and second moments per step (PyTorch's defaults).
+/// The betas of AdamW (PyTorch's defaults): decay of the first and second moments per step.
 const BETAS: [f64; 2] = [0.9, 0.999];
-/// Added to the root of the second moment in the denominator (PyTorch's default).
+/// The epsilon of AdamW (PyTorch's default): added to the denominator of each step.
 const EPSILON: f32 = 1e-8;
 
 /// Burn's own AdamW with the betas and epsilon of [`AdamW`]. Fine-tuning and encoder training use

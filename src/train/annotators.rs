@@ -27,7 +27,8 @@ pub struct AnnotatorAgreement {
     pub calibration_error: f64,
     /// Number of pictures with a single majority label.
     pub clear: usize,
-    /// Share of predictions that equal the majority label, 0..1; pictures without one do not count.
+    /// Accuracy, 0..1: share of predictions that equal the majority label. Pictures without a
+    /// majority label do not count.
     pub accuracy: f64,
     /// Wilson's 95 % interval of [`AnnotatorAgreement::accuracy`].
     pub interval: [f64; 2],
@@ -39,14 +40,15 @@ pub struct AnnotatorAgreement {
 /// Metrics of one label over the pictures with a majority label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelAgreement {
+    /// Name of the label.
     pub label: String,
     /// Number of pictures whose majority label is this label.
     pub n: usize,
-    /// Share of the pictures with this majority label that are predicted as it, 0..1; NaN without
-    /// such pictures.
+    /// Recall, 0..1: share of the pictures with this majority label that are predicted as it. NaN
+    /// without such pictures.
     pub recall: f64,
-    /// Share of the predictions of this label that equal the majority label, 0..1; 0 without such
-    /// predictions.
+    /// Precision, 0..1: share of the predictions of this label that equal the picture's majority
+    /// label. 0 without such predictions.
     pub precision: f64,
     /// [`AnnotatorAgreement::agreement`] over the pictures with this majority label.
     pub agreement: f64,

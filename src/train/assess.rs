@@ -131,7 +131,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
     // The report is written first: a closed pipe on standard output must not prevent it.
     if let Some(path) = what.report {
         let (subset, shown, predictions) = best.context("nothing was measured")?;
-        let mut page = page(
+        let mut page = report_page(
             what,
             predictor,
             &features,
@@ -145,7 +145,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
-    print(&measured, predictor, what.json)
+    print_measurements(&measured, predictor, what.json)
 }
 
 /// The warning that the model abstains from nearly all clips. It is judged by the subset of
@@ -177,7 +177,11 @@ fn split_name(split: Option<Split>) -> &'static str {
 }
 
 /// Prints one measurement per subset of modalities to standard output, as text or JSON.
-fn print(measured: &[Measurement], predictor: &dyn Predictor, json: bool) -> anyhow::Result<()> {
+fn print_measurements(
+    measured: &[Measurement],
+    predictor: &dyn Predictor,
+    json: bool,
+) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(measured)?);
         return Ok(());
@@ -208,7 +212,7 @@ fn print(measured: &[Measurement], predictor: &dyn Predictor, json: bool) -> any
 
 /// The contents of the report. `subset`: name of the subset of modalities whose `clips` and
 /// `predictions` are shown as examples.
-fn page(
+fn report_page(
     what: &Assessment<'_>,
     predictor: &mut dyn Predictor,
     features: &Features,

@@ -16,8 +16,8 @@ pub struct Average<L> {
 }
 
 impl<L: Module> Average<L> {
-    /// Starts with the weights of `net`, which must not track gradients ([`Module::valid`]).
-    /// `decay`: the share of the average that one step keeps, 0..1.
+    /// An average that starts with the weights of `net`, which must not track gradients
+    /// ([`Module::valid`]). `decay`: the share of the average that one step keeps, 0..1.
     pub fn new(net: L, decay: f64) -> Average<L> {
         Average { net, decay }
     }
@@ -44,7 +44,8 @@ impl ModuleVisitor for FlatParams {
     }
 }
 
-/// Moves each parameter by a share, 0..1, towards the parameter with the same id.
+/// Moves each parameter of a network by a share, 0..1, towards the parameter with the same id in
+/// another network.
 struct MoveTowards(FlatParams, f64);
 
 impl ModuleMapper for MoveTowards {

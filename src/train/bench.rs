@@ -85,7 +85,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             batch,
             representation,
             steps,
-        } => step(*batch, *representation, *steps),
+        } => time_steps(*batch, *representation, *steps),
         Bench::Objectives { seeds, epochs } => {
             let make = |seed| {
                 SyntheticSet {
@@ -94,7 +94,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 }
                 .make()
             };
-            table(
+            print_accuracy_table(
                 *seeds,
                 *epochs,
                 &[Modality::Face, Modality::Voice, Modality::Text],
@@ -107,7 +107,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             modalities,
             seeds,
             epochs,
-        } => table(*seeds, *epochs, modalities, |_| {
+        } => print_accuracy_table(*seeds, *epochs, modalities, |_| {
             let unlabelled = Features::open(unlabelled)?.with_modalities(modalities)?;
             Ok((
                 unlabelled,
@@ -136,6 +136,7 @@ fn clustering(weight: f64, clusters: usize) -> Objective {
         start_epoch: 0,
     }
 }
+/// The reconstruction objective.
 fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     Objective::Reconstruction {
         weight,
@@ -146,7 +147,7 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
 
 /// Times training steps of ConCluGen in the paper's dimensions (110 million weights with the
 /// pretext heads) and prints seconds, losses and peak memory as JSON.
-fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
+fn time_steps(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
     let dims = [
         (Modality::Face, 4096),
         (Modality::Voice, 1024),
@@ -262,7 +263,7 @@ const SHARES: [f64; 3] = [0.01, 0.1, 1.0];
 
 /// Prints a Markdown table of test accuracy: a row per combination of objectives, a column per
 /// share of labels. `make` returns the unlabelled and the labelled data for a seed.
-fn table(
+fn print_accuracy_table(
     seeds: u64,
     epochs: usize,
     modalities: &[Modality],
@@ -322,7 +323,7 @@ fn table(
                 } else {
                     Some(crate::train::pretrain::load(&from)?)
                 };
-                let evaluation = linear(seed, *share, modalities);
+                let evaluation = linear_recipe(seed, *share, modalities);
                 let run = RunFolder(folder.join(format!("linear-{share}")));
                 let (net, run, _) = classify::train(
                     &evaluation,
@@ -371,7 +372,7 @@ fn table(
 }
 
 /// The recipe of a linear classifier on frozen heads, trained with this share of the labels.
-fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
+fn linear_recipe(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
     FinetuneRecipe {
         kind: FinetuneKind::Finetune,
         name: "linear".into(),

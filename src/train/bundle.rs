@@ -1,5 +1,5 @@
-//! Exports a run over stores as a bundle: copies the encoders of the stores, writes the trained
-//! heads and classifier as one graph, and stores golden outputs of all graphs.
+//! Exports a run that `finetune` made over stores as a bundle: copies the encoders of the stores,
+//! writes the trained heads and classifier as one graph, and stores golden outputs of all graphs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,7 +166,7 @@ fn copy_encoders(
             .with_context(|| format!("{} cannot be written", to.display()))
     };
     for entry in &mut manifest.encoders {
-        // The int8 accuracy was measured with another head.
+        // Int8 graphs are left out, because their accuracy was measured with another head.
         entry.int8 = None;
         let name = format!("{}.onnx", entry.name);
         copy(&find(&entry.file, &entry.sha256)?, &name)?;
@@ -196,7 +196,11 @@ fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
 
 /// For each encoder named in `inputs`: the length of its embedding, and the index of its modality
 /// in the heads' modalities.
-fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(usize, usize)> {
+fn input_shapes(
+    manifest: &Manifest,
+    run: &ClassifierRun,
+    inputs: &[String],
+) -> Vec<(usize, usize)> {
     let entry = |name: &String| manifest.encoder(name).expect("inputs are encoders");
     let place = |modality| {
         run.heads
@@ -212,8 +216,8 @@ fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(u
 }
 
 /// Logits `[batch, labels]` by the network's own `forward`. `inputs`: the embedding `[batch,
-/// length]` of each encoder, then the presence `[batch, encoders]`, 0 or 1. `widths`: see
-/// [`widths`].
+/// length]` of each encoder, then the presence `[batch, encoders]`, 0 or 1. `widths`: the result of
+/// [`input_shapes`].
 fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<2>>) -> Tensor<2> {
     let presence = inputs.pop().expect("presence comes last");
     let modalities = widths.iter().map(|(_, m)| m + 1).max().unwrap_or(0);
@@ -250,7 +254,7 @@ fn head_graph(
     run: &ClassifierRun,
     inputs: &[String],
 ) -> anyhow::Result<Vec<u8>> {
-    let widths = widths(manifest, run, inputs);
+    let widths = input_shapes(manifest, run, inputs);
     let zeros = |batch: usize| -> Vec<Tensor<2>> {
         widths
             .iter()
@@ -282,7 +286,7 @@ fn compare(
     inputs: &[String],
     features: &Features,
 ) -> anyhow::Result<f32> {
-    let widths = widths(manifest, run, inputs);
+    let widths = input_shapes(manifest, run, inputs);
     let clips = LabelledClips::find(
         features,
         Split::Val,

@@ -268,7 +268,7 @@ const PRIOR: f64 = 1.0;
 pub struct Calibrated {
     /// Number of recordings; several windows of a recording count as one.
     pub items: usize,
-    /// The divisor of the logits.
+    /// The fitted temperature: the divisor of the logits.
     pub temperature: f32,
     /// Expected calibration error at temperature 1, 0..1.
     pub ece_before: f64,
@@ -288,7 +288,7 @@ pub struct Calibrated {
 /// temperature of e or 1/e costs `PRIOR` nats.
 ///
 /// # Errors
-/// `logits` and `truth` do not fit each other.
+/// The lengths of `logits` and `truth` do not match.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],
@@ -326,7 +326,7 @@ pub fn calibrate(
 /// over pairs of item and label for several.
 fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f64 {
     // ln(1 + e^x), for any x.
-    let soft_plus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let (sum, count) = match truth {
         Truth::Classes(classes) => {
             let loss = |(row, class): (&[f32], &usize)| {
@@ -344,7 +344,7 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
         }
         Truth::Labels(holds) => {
             let loss = |(logit, holds): (&f32, &bool)| {
-                soft_plus(
+                softplus(
                     if *holds {
                         -f64::from(*logit)
                     } else {
@@ -374,7 +374,7 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
 /// The highest abstention threshold; it applies if the data do not justify a lower one.
 pub const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// The rule of [`abstain_threshold`], for model cards.
+/// The rule by which [`abstain_threshold`] selects the threshold, as text for model cards.
 pub const THRESHOLD_RULE: &str = "\
     The abstention threshold starts at 0.45. It is lowered while at least half of the answers \
     within 0.05 above it are right, and at least half of all answers from it to 0.45. With few \

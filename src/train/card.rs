@@ -32,6 +32,7 @@ pub use paths::shown_path;
 /// The figures whose confusion matrix is drawn, each with the short name in the picture's file
 /// name.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
+    // Short name, and beginning of the figure's name.
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
         ("voice", "voice encoder"),

@@ -19,7 +19,7 @@ pub struct RunFolder(pub PathBuf);
 /// Contents of `state.json`. A checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// All settings that determine the result, as text.
+    /// All settings that determine the result of the training, as text.
     pub settings: String,
     /// Number of finished epochs.
     pub epochs: usize,
@@ -45,7 +45,7 @@ impl RunFolder {
     /// processes are removed.
     ///
     /// # Errors
-    /// Another process trains in this folder.
+    /// Another process trains in this folder, or the folder cannot be written.
     pub fn lock(&self) -> anyhow::Result<File> {
         let (folder, path) = (self.0.display(), self.at("lock"));
         std::fs::create_dir_all(&self.0).with_context(|| format!("{folder} cannot be made"))?;
@@ -185,7 +185,7 @@ impl RunFolder {
             .save(&new)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-        settle(&new, &path)?;
+        sync_and_rename(&new, &path)?;
         write_json(&self.at("state.json"), progress)?;
         for file in std::fs::read_dir(&self.0)?.flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
@@ -211,12 +211,12 @@ impl RunFolder {
             .save_file(&new)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-        settle(&new, &path)
+        sync_and_rename(&new, &path)
     }
 }
 
 /// Syncs the file `new` to disk, then renames it to `path`.
-fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
+fn sync_and_rename(new: &Path, path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(new)
         .and_then(|file| file.sync_all())
         .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
@@ -245,7 +245,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let new = path.with_extension("json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(value)?)
         .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-    settle(&new, path)
+    sync_and_rename(&new, path)
 }
 
 /// Removes a file; a missing file is no error.

@@ -40,6 +40,7 @@ pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 /// Contents of `run.json` in the folder of a classifier's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierRun {
+    /// The settings of the training.
     pub recipe: FinetuneRecipe,
     /// Sizes of the representation heads, in the order of the classifier's inputs.
     pub heads: HeadsShape,

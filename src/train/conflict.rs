@@ -38,7 +38,7 @@ pub fn figures(
 }
 
 /// Index of the modality in [`Modality::ALL`].
-fn place(modality: Modality) -> usize {
+fn modality_index(modality: Modality) -> usize {
     Modality::ALL
         .iter()
         .position(|m| *m == modality)
@@ -58,8 +58,8 @@ fn measure_conflict(
     [right, wrong]: [Modality; 2],
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Option<Figure>> {
-    let firsts = all[place(wrong)].first_views();
-    let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
+    let firsts = all[modality_index(wrong)].first_views();
+    let items: Vec<&[f32]> = firsts.chunks(all[modality_index(wrong)].dim).collect();
     let temperature = temperature_of(head, &only(wrong));
     let confident_predictions: Vec<(usize, f32)> = single_modality_logits(all, wrong, answer)?
         .chunks(LABELS.len())
@@ -82,13 +82,13 @@ fn measure_conflict(
             (0..items.len()).filter(misleads).collect()
         })
         .collect();
-    for (row, label, share) in all[place(right)].rows() {
+    for (row, label, share) in all[modality_index(right)].rows() {
         if candidates[label].is_empty() {
             continue;
         }
         let item = candidates[label][rng.random_range(0..candidates[label].len())];
         push_row(&mut fused, all, &both, |i| {
-            if i == place(right) {
+            if i == modality_index(right) {
                 row.to_vec()
             } else {
                 items[item].to_vec()

@@ -66,6 +66,7 @@ impl ConfusionMatrix {
     /// The text of an SVG file with a row per true class with its count, a column per predicted
     /// class. Cells show per cent of the row; higher values are darker.
     pub fn svg(&self, title: &str) -> String {
+        // In pixels.
         const CELL: usize = 54;
         const LEFT: usize = 150;
         const TOP: usize = 64;

@@ -51,6 +51,7 @@ impl SpeechBlock {
         }
     }
 
+    /// Maps a feature map `[batch, channels, rows, columns]` to the block's output.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let beside = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x.clone()),
@@ -63,7 +64,9 @@ impl SpeechBlock {
 /// The network ResDAVEnet: a convolution, then stages of residual blocks.
 #[derive(Module, Debug)]
 pub struct Davenet {
+    /// The first convolution, over all mel bands.
     pub(crate) stem: NormedConv,
+    /// The residual blocks of each stage.
     pub(crate) stages: Vec<Vec<SpeechBlock>>,
 }
 

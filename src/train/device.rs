@@ -8,9 +8,10 @@ use burn::tensor::Device;
 /// A training device and the library that computes on it. GPU indices count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compute {
-    /// Burn's own code on all cores.
+    /// Burn's own code on all CPU cores.
     Cpu,
-    /// LibTorch on all cores (feature `train-torch`): convolutions are faster than Burn's own.
+    /// LibTorch on all CPU cores (feature `train-torch`); its convolutions are faster than Burn's
+    /// own.
     Torch,
     /// LibTorch on a GPU of NVIDIA's (feature `train-torch`, with a LibTorch that has CUDA).
     TorchCuda(usize),
@@ -27,15 +28,18 @@ pub enum DeviceError {
         "`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may \
          be left out)"
     )]
+    /// The text names no device.
     Unknown(String),
     #[error(
         "this expressd-train is built without `{0}`: build with FEATURES={1} (see \
          src/train/guide.md)"
     )]
+    /// The program lacks a backend: the name of the device, and the Cargo feature to build with.
     NotBuilt(&'static str, &'static str),
     #[error(
         "device {0} computes in 32 bits only: leave out --precision mixed, or take --device torch"
     )]
+    /// The device with this name computes in 32 bits only.
     OnePrecision(String),
 }
 
@@ -126,16 +130,19 @@ fn cuda(_: usize) -> Result<Device, DeviceError> {
 /// Precision of convolutions during encoder training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
-    /// 32 bits.
+    /// Convolutions in 32 bits.
     #[default]
     Full,
     /// Convolutions and the values between them in bfloat16; stored weights, statistics, pooling
-    /// and later layers in 32 bits (`--device torch`). Faster if the processor has AVX512-BF16 or
-    /// AMX; measured: 24 s instead of 36 s for 100 steps of the face encoder at 36 px.
+    /// and later layers in 32 bits (`--device torch`). It is faster if the processor has
+    /// AVX512-BF16 or AMX. Measured: 24 s instead of 36 s for 100 steps of the face encoder at 36
+    /// px.
     Mixed,
 }
 
+/// The devices that [`choose`] set.
 static CHOSEN: OnceLock<Vec<(Compute, Device)>> = OnceLock::new();
+/// The precision that [`choose_precision`] set.
 static PRECISION: OnceLock<Precision> = OnceLock::new();
 
 /// Sets the precision of this process. Call it once, after [`choose`] and before any command runs;

@@ -149,7 +149,7 @@ impl LabelledEmbeddings {
 /// Embeddings of the face and the voice of one person at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingPair {
-    /// Index in [`LABELS`].
+    /// Index of the label in [`LABELS`].
     pub label: usize,
     /// Embedding of the face.
     pub face: Vec<f32>,

@@ -43,27 +43,28 @@ use voices::measure_voice;
                   stores/mine --split all\n  expressd-train evaluate --bundle models/default"
 )]
 pub struct EvaluateArgs {
+    /// Folder of the bundle to measure.
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
     /// Folder with FER2013, the voices and the texts; `$EXPRESSD_MATERIAL` takes precedence over
     /// the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
-    /// One JSON object instead of text.
+    /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
     /// Also writes the default bundle's figures into its model card, and the confusion matrices
     /// beside it.
     #[arg(long, conflicts_with_all = ["run", "store"])]
     pub renew_card: bool,
-    /// A run that `finetune` made over stores.
+    /// Folder of a run that `finetune` made over stores: measure it instead of a bundle.
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
-    /// Stores of labelled clips, one or several (--store A B). With a run: other stores than its
-    /// own.
+    /// Folders of stores with labelled clips, one or several (--store A B). Without it, a run is
+    /// measured on its own stores.
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With a run or stores: train, val, test or all.
+    /// With a run or stores: the split to measure (train, val, test or all).
     #[arg(long, default_value = "test")]
     pub split: SplitChoice,
     /// With a run or stores: file of the HTML report; its numbers are written beside it as `.json`.
@@ -93,7 +94,7 @@ impl SplitChoice {
 }
 
 /// Evaluates a run, or else a bundle, on stores. Without `--store` the stores are those of the run.
-fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
+fn evaluate_on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     let mut predictor: Box<dyn Predictor> = match &args.run {
         Some(run) => Box::new(RunPredictor::open(run)?),
         None => Box::new(BundlePredictor::open(&args.bundle)?),
@@ -136,7 +137,7 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
 /// The bundle, run, stores or data sets cannot be read, or the arguments contradict each other.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
-        return on_stores(args);
+        return evaluate_on_stores(args);
     }
     ensure!(
         args.report.is_none(),

@@ -47,22 +47,24 @@ const TOLERANCE: f32 = 1e-4;
                   --overwrite"
 )]
 pub struct ExportArgs {
+    /// File of the recipe whose runs are exported.
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
-    /// A run that `finetune` made over stores.
+    /// Folder of a run that `finetune` made over stores: export it instead of a recipe's runs.
     #[arg(long, requires_all = ["encoders", "bundle"])]
     pub run: Option<PathBuf>,
     /// With a run: the encoder folders given to `extract`, in the same order.
     #[arg(long, num_args = 1..)]
     pub encoders: Vec<PathBuf>,
-    /// With a run: where the bundle goes.
+    /// With a run: folder of the new bundle.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
-    /// Replace the bundle that is at that place. Until the new one is whole, the old one stays.
+    /// Replace an existing bundle in the folder. The old bundle stays until the new one is
+    /// complete.
     #[arg(long)]
     pub overwrite: bool,
-    /// With a run: also a head that was trained on rows of whole recordings (`extract --clips
-    /// recording`), which are not what is served.
+    /// With a run: export it even if its head was trained on rows of whole recordings (`extract
+    /// --clips recording`). The daemon serves windows, which differ from such rows.
     #[arg(long, requires = "run")]
     pub allow_recording_rows: bool,
 }
@@ -232,8 +234,8 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The largest absolute difference between outputs of Burn and ONNX Runtime: of the encoders on
-/// selection pictures and voices, and of the head on their embeddings. A difference above
-/// [`TOLERANCE`] is an error.
+/// selection pictures and voices, and of the head on these embeddings and generated text
+/// embeddings. A difference above [`TOLERANCE`] is an error.
 fn compare(
     recipe: &Recipe,
     crops: &[LabelledCrop],

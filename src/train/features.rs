@@ -121,6 +121,7 @@ impl Features {
         Features::new(Rows::Memory(Arc::new(rows)), spec)
     }
 
+    /// Groups the encoders of `spec` by modality.
     fn new(rows: Rows, spec: StoreSpec) -> Features {
         let (mut modalities, mut pieces) = (Vec::new(), Vec::new());
         for modality in Modality::ALL {
@@ -180,7 +181,7 @@ impl Features {
     pub fn modalities(&self) -> &[ModalityShape] {
         &self.modalities
     }
-    /// Number of recordings of which `extract` made no row, by reason.
+    /// Number of items of which `extract` made no row, by reason.
     pub fn skipped(&self) -> std::collections::BTreeMap<String, usize> {
         let mut all = std::collections::BTreeMap::new();
         if let Rows::Stores(parts) = &self.rows {

@@ -39,16 +39,18 @@ pub enum Target {
                   stores/ravdess --from runs/conclugen --run runs/ravdess"
 )]
 pub struct FinetuneArgs {
+    /// File of the recipe.
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
-    /// Only this part; the head needs both encoders.
+    /// Network to train; the head needs both trained encoders.
     #[arg(long, value_enum, default_value = "all")]
     pub only: Target,
     /// With a recipe of kind finetune: feature stores of labelled clips, one or several (--store A
     /// B).
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With stores: the run of `pretrain` with the heads; else they begin with random weights.
+    /// With stores: folder of the run of `pretrain` with the initial heads; without it, heads start
+    /// with random weights.
     #[arg(long)]
     pub from: Option<PathBuf>,
     /// With stores: folder of the checkpoints.
@@ -138,7 +140,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let face = &recipe.face;
-    // Only pictures with a majority label: accuracy is measured against it.
+    // Only pictures with a majority label are used, because accuracy compares with this label.
     let (inputs, labels): (Vec<Vec<f32>>, Vec<usize>) = select
         .iter()
         .filter_map(|c| {

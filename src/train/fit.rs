@@ -65,17 +65,19 @@ pub trait Batches<B>: Sync {
     fn batch(&self, epoch: usize, index: usize) -> B;
 }
 
-/// Settings of a training run.
+/// A training run: name, folder and settings.
 #[derive(Clone, Debug)]
 pub struct TrainingRun<'a> {
     /// Name of the network, for logs.
     pub name: &'a str,
     /// Folder of the checkpoints. If it has one, training resumes from it.
     pub folder: PathBuf,
+    /// The recipe's settings of this training.
     pub settings: &'a FitSettings,
     /// Other settings that determine the result, as text. A run made with other settings is not
     /// resumed.
     pub recipe: String,
+    /// Seed of all random generators of the training.
     pub seed: u64,
     /// Number of finished epochs at which training stops early, as an interruption would; `None`:
     /// after all epochs.
@@ -286,7 +288,7 @@ pub fn fit<L: Learner>(
             .save(&path)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        settle(&path)?;
+        sync_to_disk(&path)?;
         write_state(&run.folder, &state)?;
         for old in ["net", "optimizer", "average"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
@@ -373,7 +375,7 @@ pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
 fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
     let new = folder.join("state.json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(state)?)?;
-    settle(&new)?;
+    sync_to_disk(&new)?;
     std::fs::rename(new, folder.join("state.json"))?;
     Ok(())
 }
@@ -386,13 +388,13 @@ fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
         .save_file(&new)
         .map_err(|e| anyhow::anyhow!("{e:?}"))
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    settle(&new)?;
+    sync_to_disk(&new)?;
     std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Syncs the file to disk. The file that it replaces is removed afterwards, and a power failure
 /// must not lose both.
-fn settle(path: &Path) -> anyhow::Result<()> {
+fn sync_to_disk(path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(path)
         .and_then(|file| file.sync_all())
         .with_context(|| format!("{} cannot be written", path.display()))

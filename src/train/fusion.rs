@@ -41,9 +41,9 @@ use validation::held_out;
 pub use validation::{evaluate_subset, single_modality_logits};
 use validation::{evaluate_with_pairs, paired};
 
-/// Index of the face in [`Modality::ALL`].
+/// Index of the face modality in [`Modality::ALL`].
 const FACE: usize = 0;
-/// Index of text in [`Modality::ALL`].
+/// Index of the text modality in [`Modality::ALL`].
 const WORDS: usize = 2;
 
 /// A batch for the fusion head: embeddings, presence and target probabilities.
@@ -121,7 +121,7 @@ pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
 struct Joined<'a> {
     /// Embeddings of each modality, in the order of [`Modality::ALL`].
     all: &'a [LabelledEmbeddings],
-    /// Face and voice of one person.
+    /// Embeddings of face and voice of one person.
     pairs: &'a [EmbeddingPair],
     /// Share of `pairs` among rows with face and voice, if a pair has the label, 0..1.
     same_person: f64,

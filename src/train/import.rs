@@ -1,5 +1,5 @@
-//! The command `expressd-train import`: converts third-party weights to ONNX graphs. The output is
-//! the same byte by byte at each run.
+//! The command `expressd-train import`: converts third-party weights to ONNX graphs. Each run gives
+//! the same bytes.
 //!
 //! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's
 //! legacy format. [`yunet`] converts the default face detector.
@@ -44,13 +44,13 @@ enum ImportCommand {
 
 #[derive(Debug, clap::Args)]
 struct MtcnnArgs {
-    /// The wheel as the package index has it.
+    /// File of facenet-pytorch's wheel, as the package index provides it.
     #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
     wheel: Option<PathBuf>,
-    /// A folder with pnet.pt, rnet.pt and onet.pt out of the wheel.
+    /// Folder with pnet.pt, rnet.pt and onet.pt from the wheel.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the graphs, their provenance and their licence are written.
+    /// Folder to write the graphs, their provenance and their licence to.
     #[arg(long, default_value = "models/mtcnn")]
     out: PathBuf,
 }
@@ -115,6 +115,7 @@ struct Provenance<'a> {
 }
 
 impl MtcnnWeights {
+    /// Reads the `.pt` files from a folder.
     fn from_dir(dir: &Path) -> anyhow::Result<Self> {
         let read = |name: &'static str| {
             let path = dir.join(name).with_extension("pt");
@@ -130,6 +131,7 @@ impl MtcnnWeights {
         })
     }
 
+    /// Reads the `.pt` files from facenet-pytorch's wheel.
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::open(wheel)
             .with_context(|| format!("cannot open {}", wheel.display()))?;
@@ -263,14 +265,15 @@ impl Network {
         Ok(self.graph.constant(name, shape.unwrap_or(&found), &values))
     }
 
-    /// Adds a convolution with bias.
+    /// Adds a convolution with bias and the weights `name`, whose output is the input of the next
+    /// layer.
     fn conv(&mut self, name: &str) -> anyhow::Result<()> {
         self.last = self.branch_conv(name)?;
         Ok(())
     }
 
-    /// Adds a convolution with bias whose output is not the input of the next layer. Returns the
-    /// name of its output.
+    /// Adds a convolution with bias and the weights `name`, whose output is not the input of the
+    /// next layer. Returns the name of its output.
     fn branch_conv(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,
@@ -303,7 +306,7 @@ impl Network {
         self.last = self.graph.node("MaxPool", &[&self.last], name, &attributes);
     }
 
-    /// Adds a flattening in the reference's order: columns, then rows, then channels.
+    /// Adds a flattening in facenet-pytorch's order: columns, then rows, then channels.
     fn flatten(&mut self) {
         let turned = self.graph.node(
             "Transpose",
@@ -319,8 +322,8 @@ impl Network {
         );
     }
 
-    /// Adds a linear layer whose output is not the input of the next layer. Returns the name of its
-    /// output.
+    /// Adds a linear layer with the weights `name`, whose output is not the input of the next
+    /// layer. Returns the name of its output.
     fn dense(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,

@@ -19,8 +19,9 @@ use crate::train::encoders::EncoderSetFiles;
 
 mod trial;
 
-// The file that marks a folder as an encoder set, and the file with the encoders' origins.
+// Name of the file that marks a folder as an encoder set.
 const SET: &str = "encoders.toml";
+// Name of the file with the origins of a set's encoders.
 const PROVENANCE: &str = "provenance.toml";
 /// Token limit of a text encoder if `--preprocessing` has no section `[text]`.
 const MAX_TOKENS: usize = 256;
@@ -32,47 +33,48 @@ const MAX_TOKENS: usize = 256;
 /// face --kind frame --preprocessing models/default/manifest.toml --into encoders/face_b
 #[derive(Debug, clap::Args)]
 pub struct EncoderArgs {
-    /// One file with its weights in it; its first output is the embedding, [batch, dim].
+    /// The ONNX file, with its weights inside; its first output is the embedding, [batch, dim].
     #[arg(long)]
     onnx: PathBuf,
     /// The encoder's name in the set: letters, digits, _ and -.
     #[arg(long)]
     name: String,
-    /// face, voice or text.
+    /// Modality of the encoder: face, voice or text.
     #[arg(long, value_parser = modality)]
     modality: Modality,
-    /// frame (one face: [batch, channels, size, size]), window (faces: [batch, frames, channels,
-    /// size, size]; voice: [batch, 1, mels, frames]) or utterance (token ids and mask: [batch,
-    /// tokens] each).
+    /// Kind of the encoder: frame (one face: [batch, channels, size, size]), window (faces: [batch,
+    /// frames, channels, size, size]; voice: [batch, 1, mels, frames]) or utterance (token ids and
+    /// mask: [batch, tokens] each).
     #[arg(long, value_parser = kind)]
     kind: EncoderKind,
-    /// The encoder set: made, or added to.
+    /// Folder of the encoder set: a new one, or an existing one to add the encoder to.
     #[arg(long)]
     into: PathBuf,
-    /// Frames of a window of faces, where the graph leaves them open.
+    /// Number of faces in a window, if the graph's input leaves it open.
     #[arg(long)]
     frames: Option<usize>,
-    /// Faces a second, where this encoder gets fewer than [face] states.
+    /// Faces per second, if the encoder takes fewer than [face] states.
     #[arg(long)]
     rate_hz: Option<f64>,
     /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the
     /// deviation, in 0..1 of the value range (ImageNet's: 0.485,0.456,0.406/0.229,0.224,0.225).
     #[arg(long, value_parser = normalisation)]
     normalise: Option<FaceNormalisation>,
-    /// [window], [face], [audio] and [text] as in a manifest (a bundle's manifest.toml will do; the
-    /// tokenizer lies beside it); needed unless the set has them.
+    /// File with the sections [window], [face], [audio] and [text] of a manifest, such as a
+    /// bundle's manifest.toml; the tokenizer is in the same folder. Needed unless the set has these
+    /// sections.
     #[arg(long)]
     preprocessing: Option<PathBuf>,
-    /// Hugging Face's tokenizer.json, for utterances; needed unless the set has one.
+    /// File tokenizer.json of Hugging Face, for utterances. Needed unless the set has one.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// The hash that the file must have.
+    /// SHA-256 that the ONNX file must have, in hexadecimal.
     #[arg(long)]
     sha256: Option<String>,
-    /// Where it comes from, for the model card.
+    /// Origin of the ONNX file, for the model card.
     #[arg(long, default_value = "not stated")]
     source: String,
-    /// Its terms, for the model card.
+    /// Licence of the ONNX file, for the model card.
     #[arg(long, default_value = "not stated")]
     licence: String,
 }
@@ -128,15 +130,15 @@ struct Provenance<'a> {
     licence: &'a str,
     /// Name of the imported file.
     read: String,
-    /// Its SHA-256, in hexadecimal.
+    /// SHA-256 of the imported file, in hexadecimal.
     sha256: &'a str,
-    /// Version of its ONNX operator set.
+    /// Version of the ONNX operator set of the imported file.
     opset: i64,
     converted_by: &'a str,
 }
 
 /// Reads the sections on encoders of an `encoders.toml` or `manifest.toml`.
-fn parsed(path: &Path) -> anyhow::Result<Sections> {
+fn read_sections(path: &Path) -> anyhow::Result<Sections> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
@@ -144,7 +146,7 @@ fn parsed(path: &Path) -> anyhow::Result<Sections> {
 
 /// Joins a section of `--preprocessing` (`theirs`) into the set's (`ours`). If both exist, they
 /// must be equal.
-fn joined<S: PartialEq + Clone>(
+fn join_section<S: PartialEq + Clone>(
     ours: &mut Option<S>,
     theirs: Option<S>,
     what: &str,
@@ -188,7 +190,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     let mut set = Sections::default();
     if args.into.join(SET).is_file() {
         check_sums(&args.into, &[SET])?;
-        set = parsed(&args.into.join(SET))?;
+        set = read_sections(&args.into.join(SET))?;
     }
     ensure!(
         set.encoders.iter().all(|e| e.name != args.name),
@@ -198,10 +200,10 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     );
     let mut given_text = None;
     if let Some(path) = &args.preprocessing {
-        let given = parsed(path)?;
-        joined(&mut set.window, given.window, "window")?;
-        joined(&mut set.face, given.face, "face")?;
-        joined(&mut set.audio, given.audio, "audio")?;
+        let given = read_sections(path)?;
+        join_section(&mut set.window, given.window, "window")?;
+        join_section(&mut set.face, given.face, "face")?;
+        join_section(&mut set.audio, given.audio, "audio")?;
         given_text = given
             .text
             .map(|text| (path.with_file_name(&text.tokenizer), text.max_tokens));
@@ -278,7 +280,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         tokenizer.as_ref().map(|(bytes, _)| &bytes[..]),
         &provenance,
     )?;
-    // Opens the set as `extract` does.
+    // Checks the written set: opens it as `extract` does.
     EncoderSetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
         "{sha256}  {file}  {} {:?}, operator set {opset}, embedding of {dim} values",

@@ -20,7 +20,7 @@ const PERMITTED_LOSS: f64 = 0.005;
 /// Number of inputs that determine the value ranges of quantisation.
 const RANGE_INPUTS: usize = 360;
 
-/// Inputs of an encoder for its quantisation and trial. Test data is in neither.
+/// Inputs of an encoder for its quantisation and trial. Test data is not used.
 #[derive(Clone, Debug)]
 pub struct Examples {
     /// Inputs from the training data that determine the value ranges.
@@ -121,7 +121,7 @@ pub fn attempt(
 }
 
 /// [`RANGE_INPUTS`] evenly spread indices below `count`.
-fn picked(count: usize) -> impl Iterator<Item = usize> {
+fn spread_indices(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
@@ -134,10 +134,12 @@ pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreproces
         values: normalise(crop, &settings.normalise),
     };
     let mut rng = generator(0, 0, 0);
-    let ranges = picked(train.len()).enumerate().map(|(i, at)| match i % 2 {
-        0 => example(&train[at].crop),
-        _ => example(&vary_crop(&train[at].crop, settings.size, &mut rng)),
-    });
+    let ranges = spread_indices(train.len())
+        .enumerate()
+        .map(|(i, at)| match i % 2 {
+            0 => example(&train[at].crop),
+            _ => example(&vary_crop(&train[at].crop, settings.size, &mut rng)),
+        });
     Examples {
         ranges: ranges.collect(),
         selection: select
@@ -165,7 +167,7 @@ pub fn voices(
     };
     let lengths = [settings.min_speech_ms, 1000, window_ms, window_ms].map(milliseconds);
     let mut rng = generator(0, 0, 1);
-    let ranges = picked(train.len()).enumerate().map(|(i, at)| {
+    let ranges = spread_indices(train.len()).enumerate().map(|(i, at)| {
         let (clip, length) = (&train[at], lengths[i / 2 % lengths.len()]);
         let start = random_start(clip, length, &mut rng);
         match i % 2 {

@@ -27,7 +27,7 @@ impl LabelledClips {
     /// name. Clips whose label `map` maps to an empty name are left out.
     ///
     /// # Errors
-    /// A store has a label that the model lacks, or a clip has several labels and the task is
+    /// A store has a label that the model lacks, or clips may have several labels and `task` is
     /// single-label.
     pub fn find(
         features: &Features,

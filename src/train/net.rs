@@ -26,8 +26,8 @@ pub(crate) struct NormedConv {
 }
 
 impl NormedConv {
-    /// Random weights. `channels`: of input and output; `kernel` and padding `[h, w]`: rows, then
-    /// columns; `stride`: of both axes.
+    /// A layer with random weights. `channels`: of input and output; `kernel` and padding `[h, w]`:
+    /// rows, then columns; `stride`: of both axes.
     pub(crate) fn new(
         channels: [usize; 2],
         kernel: [usize; 2],
@@ -79,10 +79,10 @@ pub enum Halving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The mean.
+    /// The mean of each channel.
     Mean,
-    /// Mean and standard deviation (statistics pooling, Snyder et al. 2018). The deviation captures
-    /// how much the voice varies.
+    /// Mean and standard deviation of each channel (statistics pooling, Snyder et al. 2018). The
+    /// deviation captures how much the voice varies.
     MeanAndDeviation,
 }
 
@@ -99,6 +99,8 @@ struct Block {
 }
 
 impl Block {
+    /// A block with random weights. `channels`: of input and output; `halving`: `None` keeps the
+    /// size.
     fn new(channels: [usize; 2], halving: Option<Halving>, device: &Device) -> Self {
         let stride = if halving == Some(Halving::Stride) {
             2
@@ -136,9 +138,9 @@ pub struct EncoderShape {
     pub stem: usize,
     /// Stride of the stem.
     pub stem_stride: usize,
-    /// Side of the stem's kernel.
+    /// Width and height of the stem's kernel.
     pub stem_kernel: usize,
-    /// Padding of the stem on each side: rows, then columns.
+    /// Zero padding of the stem on each side: of rows, then of columns.
     pub stem_padding: [usize; 2],
     /// The residual blocks after the stem, in order.
     pub blocks: Vec<BlockShape>,

@@ -14,6 +14,7 @@ use crate::train::sentences::SentenceEncoder;
 /// A bundle's manifest and graphs, opened on a CPU as the daemon opens them. Each file is checked
 /// against its hash.
 pub struct OpenedBundle {
+    /// The bundle's `manifest.toml`.
     pub manifest: Manifest,
     /// The face encoder.
     pub face: Graph,

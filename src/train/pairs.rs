@@ -24,7 +24,7 @@ use crate::train::recipe::Recipe;
 /// A recording of one person's face and voice, cut into windows.
 #[derive(Clone, Debug)]
 pub struct PairedClip {
-    /// Index in [`LABELS`](crate::labels::LABELS).
+    /// Index of the label in [`LABELS`](crate::labels::LABELS).
     pub label: usize,
     /// The actor's number in RAVDESS; `None`: a person in no encoder's training data.
     pub actor: Option<u32>,
@@ -38,7 +38,7 @@ pub struct PairedHop {
     /// The faces of the window: number of the face within the recording, crop, and weight in the
     /// mean embedding of the window. Weights are not normalised.
     pub faces: Vec<(u64, Arc<Crop>, f32)>,
-    /// The sound of the window: mono samples at 16 kHz, in -1..1.
+    /// The sound of the window: mono samples at 16 kHz.
     pub samples: Arc<[f32]>,
 }
 

@@ -30,6 +30,7 @@ pub use step::train_step;
 /// Contents of `run.json` in the folder of a run of `pretrain`; later commands read it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PretrainedRun {
+    /// The settings of the training.
     pub recipe: PretrainRecipe,
     /// Sizes of the representation heads.
     pub heads: HeadsShape,
@@ -48,7 +49,7 @@ pub struct PretrainedRun {
                   stores/sessions --run runs/conclugen"
 )]
 pub struct PretrainArgs {
-    /// A recipe of kind pretrain, from config/train or of your own.
+    /// File of a recipe of kind pretrain, from config/train or of your own.
     #[arg(long)]
     pub recipe: PathBuf,
     /// Feature stores, one or several (--store A B) of the same encoders.
@@ -57,7 +58,7 @@ pub struct PretrainArgs {
     /// Folder of the checkpoints; a run that was killed resumes from them.
     #[arg(long)]
     pub run: PathBuf,
-    /// Replaces the recipe's modalities, such as face,voice without transcripts.
+    /// Modalities to use instead of the recipe's, such as face,voice if there are no transcripts.
     #[arg(long, value_delimiter = ',', value_parser = modality)]
     pub modalities: Vec<Modality>,
 }

@@ -1,8 +1,9 @@
 //! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! A model trained on imbalanced data predicts rare labels too seldom. With strength `s`, `s` times
-//! the log prior stays in its logits. For a model trained on balanced data, `s` times the log prior
-//! is added to its logits. The strength is chosen on the selection data.
+//! A model trained on imbalanced data predicts rare labels too seldom. With the strength `s`, only
+//! `s` times the log prior stays in the logits of such a model. For a model trained on balanced
+//! data, `s` times the log prior is added to the logits. The strength is chosen on the selection
+//! data.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_with_and_without_the_prior_get_the_same_total_strength() {
+    fn strength_for_accounts_for_a_prior_already_in_the_logits() {
         // The prior favours label 0; the evidence of the second row favours 1.
         let (shares, seen) = (
             log_shares(&[800.0, 200.0]),

@@ -36,7 +36,8 @@ impl RecipeKind {
         }
     }
 
-    /// Reads the kind of the recipe at `path`; `None` if the file has no key that tells it.
+    /// Reads the kind of the recipe at `path`; `None` if the file has neither the key `kind` nor
+    /// `bundle`.
     ///
     /// # Errors
     /// The file cannot be read, is no TOML, or has an unknown kind.
@@ -45,7 +46,8 @@ impl RecipeKind {
     }
 }
 
-/// Reads a recipe's text, and its kind if a key tells it.
+/// Reads the text and the kind of a recipe; the kind is `None` if the file has neither the key
+/// `kind` nor `bundle`.
 fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("recipe {} cannot be read", path.display()))?;
@@ -164,10 +166,13 @@ pub struct Recipe {
     pub bundle: PathBuf,
     /// Length and hop of the bundle's windows.
     pub window: WindowRule,
+    /// Settings of the face encoder.
     pub face: FaceRecipe,
+    /// Settings of the voice encoder.
     pub voice: VoiceRecipe,
     /// Settings of the text modality.
     pub words: TextRecipe,
+    /// Settings of the fusion head.
     pub head: HeadRecipe,
 }
 
@@ -315,6 +320,7 @@ pub struct FitSettings {
 }
 
 impl FitSettings {
+    /// Every invalid setting, one sentence each; `table` is the prefix of the keys, with a dot.
     fn faults(&self, table: &str) -> Vec<String> {
         let mut faults = optimizer_faults(table, self.learning_rate, self.weight_decay);
         if self.epochs == 0 || self.batch == 0 {

@@ -100,6 +100,7 @@ pub struct FaceBatches<'a> {
     pub crops: &'a [VotedCrop],
     /// [`mean_agreement`] of `crops`.
     pub mean_agreement: f32,
+    /// The recipe's settings of the face encoder.
     pub recipe: &'a FaceRecipe,
     /// Settings of this generation's training (a generation is the network of one round).
     pub fit: &'a FitSettings,
@@ -170,7 +171,9 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
 /// Training batches of acted clips for the voice encoder: spectrograms of windows of random length
 /// and position. All windows of a batch have the same length.
 pub struct VoiceBatches<'a> {
+    /// The training clips.
     pub clips: &'a [LabelledClip],
+    /// The recipe's settings of the voice encoder.
     pub recipe: &'a VoiceRecipe,
     /// Length of the longest window, in milliseconds.
     pub window_ms: u32,

@@ -18,8 +18,9 @@ use crate::train::embeddings::LabelledEmbeddings;
 /// The text of an utterance, with the label of its speaker's expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledUtterance {
+    /// The words of the utterance.
     pub text: String,
-    /// Index in [`LABELS`].
+    /// Index of the label in [`LABELS`].
     pub label: usize,
 }
 
@@ -43,7 +44,7 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
         .iter()
         .map(|name| wire_label(name).with_context(|| format!("{name} is not on the wire")))
         .collect::<anyhow::Result<_>>()?;
-    let wanted = |split: Split, group: &str| match (split, is_kept_back(group)) {
+    let wanted = |split: Split, group: &str| match (split, is_selection_dialogue(group)) {
         (Split::Train, false) => part == Part::Train,
         (Split::Train, true) => part == Part::Select,
         (Split::Val, _) => part == Part::Report,
@@ -77,7 +78,7 @@ pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
 }
 
 /// Whether a dialogue of the training table is selection data: one in ten, by a hash of its name.
-fn is_kept_back(dialogue: &str) -> bool {
+fn is_selection_dialogue(dialogue: &str) -> bool {
     crc32fast::hash(dialogue.as_bytes()).is_multiple_of(10)
 }
 
@@ -96,7 +97,9 @@ fn wire_label(name: &str) -> Option<usize> {
 
 /// The frozen sentence encoder, with its graph open, and its tokenizer.
 pub struct SentenceEncoder {
+    /// The encoder's manifest entry and graph.
     pub encoder: Encoder,
+    /// The tokenizer that belongs to the encoder.
     pub tokenizer: Tokenizer,
 }
 

@@ -38,10 +38,10 @@ impl StagedBundle {
         refuse_existing(target, overwrite)?;
         // Symbolic links are resolved, so that the bundle is replaced and not a link to it.
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let parent = parent(&target);
+        let parent = parent_folder(&target);
         std::fs::create_dir_all(parent)
             .with_context(|| format!("{} cannot be made", parent.display()))?;
-        let folder = parent.join(format!(".{}.export", name(&target)?));
+        let folder = parent.join(format!(".{}.export", folder_name(&target)?));
         let failed = || format!("{} cannot be written", folder.display());
         match std::fs::create_dir(&folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -93,8 +93,8 @@ impl StagedBundle {
 
     /// Writes the list of hashes, `SHA256SUMS`, and moves the bundle to its final folder. At every
     /// moment the final folder holds either the old or the new bundle. If the file system cannot
-    /// exchange folders, it is missing between two renames. The next export restores it if the
-    /// process was killed then.
+    /// exchange folders, the final folder is missing between two renames. If the process is killed
+    /// at that moment, the next export restores the old bundle.
     ///
     /// # Errors
     /// As [`StagedBundle::begin`], or the disk fails.
@@ -117,7 +117,7 @@ impl StagedBundle {
         } else {
             std::fs::rename(&self.folder, &self.target).with_context(failed)?;
         }
-        let _ = File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+        let _ = File::open(parent_folder(&self.target)).and_then(|folder| folder.sync_all());
         Ok(())
     }
 }
@@ -189,13 +189,13 @@ fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// The folder that contains `target`; `.` for a plain name.
-fn parent(target: &Path) -> &Path {
+fn parent_folder(target: &Path) -> &Path {
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }
 
 /// The last component of the path `target`.
-fn name(target: &Path) -> anyhow::Result<String> {
+fn folder_name(target: &Path) -> anyhow::Result<String> {
     let name = target.file_name().map(|n| n.to_string_lossy().into_owned());
     name.with_context(|| Refused(format!("{} is no name of a folder", target.display())))
 }
@@ -275,7 +275,8 @@ mod tests {
         assert!(error.to_string().contains("add --overwrite"), "{error}");
         assert_eq!((exit_code(&error), contents(&target)), (2, one.clone()));
 
-        // Dropped half-way, as after an error; left over, as after a kill.
+        // A bundle that is dropped half-way, as after an error, and then a temporary folder that is
+        // left over, as after a kill.
         let staged = StagedBundle::begin(&target, true).unwrap();
         staged.write("manifest.toml", b"half").unwrap();
         let error = StagedBundle::begin(&target, true).unwrap_err().to_string();
@@ -325,12 +326,14 @@ mod tests {
         make(&target, "one", false).unwrap();
         let one = contents(&target);
         let staged = folder.path().join(".mine.export");
-        // After the first rename: the bundle is aside, nothing is at its place.
+        // State after the first rename: the old bundle is in the folder `aside`, and the final
+        // folder is missing.
         std::fs::rename(&target, aside(&staged)).unwrap();
         std::fs::create_dir(&staged).unwrap();
         drop(StagedBundle::begin(&target, true).unwrap());
         assert_eq!(contents(&target), one);
-        // After the second: the new bundle is at its place, the old one is aside.
+        // State after the second rename: the new bundle is in the final folder, the old one in the
+        // folder `aside`.
         std::fs::create_dir(aside(&staged)).unwrap();
         std::fs::write(aside(&staged).join("manifest.toml"), "old").unwrap();
         make(&target, "two", true).unwrap();

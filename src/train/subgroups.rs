@@ -32,13 +32,13 @@ pub fn faces(
         .iter()
         .filter_map(|c| Some((&c.crop, c.votes.ok()?.first()?)))
         .collect();
-    let whole = right(opened, &clear, &mut Crop::clone)?;
+    let whole = correct_predictions(opened, &clear, &mut Crop::clone)?;
     let mut found = vec![Subgroup::new("face size 48 px (original)", &whole)];
     for factor in [2, 3, 4] {
         let name = format!("face size {} px, enlarged to 48 px", 48 / factor);
         found.push(Subgroup::new(
             &name,
-            &right(opened, &clear, &mut |crop| coarse(crop, factor))?,
+            &correct_predictions(opened, &clear, &mut |crop| coarse(crop, factor))?,
         ));
     }
     let brightness = |crop: &Crop| {
@@ -63,10 +63,10 @@ pub fn faces(
     let mut rng = StdRng::seed_from_u64(1);
     found.push(Subgroup::new(
         "simulated dim camera: a sixth of the brightness, with sensor noise",
-        &right(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
+        &correct_predictions(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
     ));
-    let new = right(opened, &own_labels(crops), &mut Crop::clone)?;
-    let copied = right(opened, &own_labels(copies), &mut Crop::clone)?;
+    let new = correct_predictions(opened, &own_labels(crops), &mut Crop::clone)?;
+    let copied = correct_predictions(opened, &own_labels(copies), &mut Crop::clone)?;
     found.push(Subgroup::new(
         "FER2013's original labels, which are the majority label of 63 in 100 pictures",
         &new,
@@ -99,7 +99,7 @@ pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
 }
 
 /// For each picture, after `change`, whether the face encoder predicts its label.
-fn right(
+fn correct_predictions(
     opened: &mut OpenedBundle,
     pictures: &[LabelledPicture<'_>],
     change: &mut dyn FnMut(&Crop) -> Crop,

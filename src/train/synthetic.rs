@@ -28,12 +28,14 @@ pub struct SyntheticSet {
     pub test: usize,
     /// Dimension of the common part of the modalities.
     pub shared: usize,
-    /// Dimension of each modality's nuisance, the part that is independent of the class.
+    /// Dimension of each modality's nuisance: the part that depends neither on the class nor on the
+    /// other modalities.
     pub nuisance: usize,
     /// Standard deviation of the nuisance; that of the class centres is 1.
     pub nuisance_scale: f32,
     /// Standard deviation of the common part within a class.
     pub spread: f32,
+    /// Seed of all random values.
     pub seed: u64,
 }
 

@@ -97,7 +97,7 @@ fn without_overlap(windows: &[Window], first: usize) -> impl Iterator<Item = Win
 }
 
 /// A description of the rows for a message, if they differ from the windows that the daemon uses.
-/// `None`: they do not, or the items are no recordings (pictures, texts).
+/// `None`: they do not differ, or the items are no recordings (pictures, texts).
 pub fn unlike_served(features: &Features) -> Option<&'static str> {
     let is_heard_or_seen = |modality| modality != Modality::Text;
     let is_unlike = !features.spec().has_windows()
