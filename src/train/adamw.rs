@@ -1,7 +1,7 @@
-//! AdamW in one pass over each weight (Loshchilov and Hutter 2019; PyTorch's order of operations).
-//! Burn's own AdamW takes about fifteen passes and as many buffers. With a hundred million weights
-//! and a batch of 256, that costs more than the matrix products. This code is for tensors in main
-//! memory; for a GPU's, the device's own operations are used.
+//! The optimiser AdamW (Loshchilov and Hutter 2019), with PyTorch's order of operations, in one
+//! pass over each weight. Burn's own AdamW takes about fifteen passes and as many buffers. With a
+//! hundred million weights and a batch of 256, that costs more than the matrix products. The single
+//! pass is for tensors in main memory; on a GPU the device's own operations are used.
 
 use burn::optim::{
     AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer,
@@ -12,21 +12,26 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use crate::train::device::is_burn_cpu;
 
-/// Number of values that one thread processes at a time, so that they stay in its cache.
+/// Number of values of one tensor that a thread processes at a time, so that they stay in its
+/// cache.
 const PIECE: usize = 1 << 14;
 
-/// The optimiser, with betas 0.9 and 0.999 and epsilon 1e-8. Its state is that of Burn's AdamW, so
-/// each reads the other's checkpoints.
+/// The optimiser AdamW, with betas 0.9 and 0.999 and epsilon 1e-8. Its state has the type of Burn's
+/// AdamW, so either optimiser can resume from a checkpoint of the other.
 #[derive(Clone, Debug)]
 pub struct AdamW {
+    /// Decoupled weight decay: each step multiplies the weights by `1 − learning rate ·
+    /// weight_decay`.
     pub weight_decay: f32,
 }
 
+/// The betas of AdamW (PyTorch's defaults): decay of the first and second moments per step.
 const BETAS: [f64; 2] = [0.9, 0.999];
+/// The epsilon of AdamW (PyTorch's default): added to the denominator of each step.
 const EPSILON: f32 = 1e-8;
 
-/// Burn's AdamW with the same constants, which fine-tuning and the encoders' training take: their
-/// weights are few. Its steps differ from [`AdamW`]'s by rounding.
+/// Burn's own AdamW with the betas and epsilon of [`AdamW`]. Fine-tuning and encoder training use
+/// it, because their networks are small. Its steps differ from [`AdamW`]'s by rounding.
 pub fn burns(weight_decay: f32) -> ModuleOptimizer {
     AdamWConfig::new()
         .with_epsilon(EPSILON)
@@ -56,7 +61,7 @@ impl Optimizer for AdamW {
             |state| state.momentum,
         );
         if !is_burn_cpu() {
-            return self.step_elsewhere(lr, tensor, grad, momentum);
+            return self.step_on_device(lr, tensor, grad, momentum);
         }
         let time = momentum.time + 1;
         let [correction_1, correction_2] = BETAS.map(|beta| 1.0 - beta.powi(time as i32));
@@ -115,8 +120,8 @@ impl Optimizer for AdamW {
 }
 
 impl AdamW {
-    /// The same step by the device's own operations, for tensors outside of main memory.
-    fn step_elsewhere<const D: usize>(
+    /// One AdamW step by the device's own tensor operations, for tensors outside of main memory.
+    fn step_on_device<const D: usize>(
         &self,
         lr: LearningRate,
         weights: Tensor<D>,
@@ -147,6 +152,7 @@ impl AdamW {
     }
 }
 
+/// The tensor data as a mutable slice.
 fn floats(data: &mut TensorData) -> &mut [f32] {
     data.as_mut_slice::<f32>().expect("weights are f32")
 }
@@ -160,11 +166,11 @@ mod tests {
     use super::*;
     use crate::train::fit::{device, tensor, tests::GENERATOR, values};
 
-    /// The generic path, as on a GPU.
+    /// Runs [`AdamW::step_on_device`] on every device, as [`AdamW`] does on a GPU.
     #[derive(Clone)]
-    struct Elsewhere(AdamW);
+    struct OnDevice(AdamW);
 
-    impl Optimizer for Elsewhere {
+    impl Optimizer for OnDevice {
         type State<const D: usize> = AdamWState<D>;
 
         fn step<const D: usize>(
@@ -179,7 +185,7 @@ mod tests {
                 || AdaptiveMomentumState::new(0, zeros(), zeros()),
                 |state| state.momentum,
             );
-            self.0.step_elsewhere(lr, tensor, grad, momentum)
+            self.0.step_on_device(lr, tensor, grad, momentum)
         }
 
         fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
@@ -188,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn results_equal_burns() {
+    fn weights_after_20_steps_equal_those_of_burns_adamw() {
         let _turn = GENERATOR.lock();
         let training = device().autodiff();
         let net = LinearConfig::new(37, 29).init(&training);
         let mut nets = [net.clone(), net.clone(), net];
         let mut optimizers = [
             ModuleOptimizer::from(AdamW { weight_decay: 0.05 }),
-            ModuleOptimizer::from(Elsewhere(AdamW { weight_decay: 0.05 })),
+            ModuleOptimizer::from(OnDevice(AdamW { weight_decay: 0.05 })),
             burns(0.05),
         ];
         for step in 0..20 {
@@ -214,8 +220,8 @@ mod tests {
                 *net = optimizer.step(1e-2, net.clone(), gradients);
             }
         }
-        let [ours, elsewhere, burns] = nets.map(|net| values(net.valid().weight.val()).unwrap());
-        for ours in [ours, elsewhere] {
+        let [ours, on_device, burns] = nets.map(|net| values(net.valid().weight.val()).unwrap());
+        for ours in [ours, on_device] {
             let largest = ours
                 .iter()
                 .zip(&burns)

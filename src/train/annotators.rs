@@ -1,4 +1,4 @@
-//! Agreement of face predictions with the annotators of the pictures.
+//! Metrics of face predictions against the votes of the pictures' annotators.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,25 +10,27 @@ use crate::train::metrics::wilson;
 /// Agreement and calibration of face predictions against annotators' votes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnnotatorAgreement {
-    /// Pictures with votes.
+    /// Number of pictures with votes.
     pub n: usize,
     /// Share of a picture's annotators who chose the predicted label, 0..1, mean over pictures.
     pub agreement: f64,
-    /// Share of the other annotators who chose the same label as one annotator, 0..1, mean over
-    /// annotators and pictures.
+    /// Share of a picture's other annotators who chose the same label as one of its annotators,
+    /// 0..1. Mean over the annotators of a picture, then over pictures with two or more votes.
     #[serde(rename = "among_themselves")]
     pub inter_annotator: f64,
     /// Cross-entropy of the predicted probabilities to the vote distributions, in nats.
     pub cross_entropy: f64,
     /// Mean entropy of the vote distributions, in nats.
     pub entropy: f64,
-    /// Expected calibration error against the shares of annotators who agree, 15 bins.
+    /// Expected calibration error with 15 bins, 0..1: the confidence against the share of
+    /// annotators who chose the predicted label.
     pub calibration_error: f64,
-    /// Pictures with a single majority label.
+    /// Number of pictures with a single majority label.
     pub clear: usize,
-    /// Accuracy on the pictures with a majority label, 0..1.
+    /// Accuracy, 0..1: share of predictions that equal the majority label. Pictures without a
+    /// majority label do not count.
     pub accuracy: f64,
-    /// Wilson's 95 % interval of this accuracy.
+    /// Wilson's 95 % interval of [`AnnotatorAgreement::accuracy`].
     pub interval: [f64; 2],
     /// The metrics of each label, in the order of [`LABELS`].
     #[serde(rename = "of_labels")]
@@ -38,25 +40,29 @@ pub struct AnnotatorAgreement {
 /// Metrics of one label over the pictures with a majority label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelAgreement {
+    /// Name of the label.
     pub label: String,
-    /// Pictures with this majority label.
+    /// Number of pictures whose majority label is this label.
     pub n: usize,
-    /// Recall on pictures with this majority label.
+    /// Recall, 0..1: share of the pictures with this majority label that are predicted as it. NaN
+    /// without such pictures.
     pub recall: f64,
-    /// Precision on pictures with a majority label.
+    /// Precision, 0..1: share of the predictions of this label that equal the picture's majority
+    /// label. 0 without such predictions.
     pub precision: f64,
-    /// [`AnnotatorAgreement::agreement`] on these pictures.
+    /// [`AnnotatorAgreement::agreement`] over the pictures with this majority label.
     pub agreement: f64,
-    /// [`AnnotatorAgreement::inter_annotator`] on these pictures.
+    /// [`AnnotatorAgreement::inter_annotator`] over the pictures with this majority label.
     #[serde(rename = "among_themselves")]
     pub inter_annotator: f64,
-    /// Predictions of this label among 1,000 pictures with the majority label *neutral*, without
-    /// abstentions.
+    /// Number of predictions of this label, without abstentions, per 1,000 pictures with the
+    /// majority label *neutral*.
     #[serde(rename = "of_1000_neutral")]
     pub per_1000_neutral: f64,
 }
 
-/// `logits` with the votes as weighted truth: one row for each label of a picture with votes.
+/// Labelled predictions in which a picture has one row for each label with votes, weighted by the
+/// label's share of the votes. `logits`: `[pictures, labels]`, row-major; `votes`: one per picture.
 pub fn vote_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     let (mut rows, mut truth, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for (row, votes) in logits.chunks(LABELS.len()).zip(votes) {
@@ -71,7 +77,8 @@ pub fn vote_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     LabelledLogits::shared(LABELS.len(), rows, truth, shares).unweighted()
 }
 
-/// `logits` with the majority label as truth; pictures without one are left out.
+/// Labelled predictions with the majority label as the true label; pictures with a tie are omitted.
+/// `logits`: `[pictures, labels]`, row-major; `votes`: one per picture.
 pub fn majority_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     let (rows, truth): (Vec<&[f32]>, Vec<usize>) = logits
         .chunks(LABELS.len())
@@ -81,14 +88,16 @@ pub fn majority_predictions(logits: &[f32], votes: &[Votes]) -> LabelledLogits {
     LabelledLogits::new(LABELS.len(), rows.concat(), truth)
 }
 
+/// The mean of `values`; 0 without values.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
     sum / f64::max(count, 1.0)
 }
 
 impl AnnotatorAgreement {
-    /// Metrics of `logits` (`[pictures, labels]`, row-major), divided by `temperature`. Predictions
-    /// with a confidence under `threshold` count as abstentions on neutral pictures.
+    /// Metrics of `logits` (`[pictures, labels]`, row-major) divided by `temperature`, against
+    /// `votes`, one per picture. On neutral pictures, predictions with a confidence below
+    /// `threshold` are abstentions.
     pub fn new(
         logits: &[f32],
         votes: &[Votes],
@@ -139,7 +148,7 @@ impl AnnotatorAgreement {
         }
     }
 
-    /// The summary that `evaluate` prints.
+    /// The metrics as the lines of text that `evaluate` prints.
     pub fn sentences(&self) -> String {
         let labels: Vec<String> = self
             .labels
@@ -170,7 +179,7 @@ impl AnnotatorAgreement {
     }
 }
 
-/// Index in [`LABELS`].
+/// Index of *neutral* in [`LABELS`].
 const NEUTRAL: usize = 0;
 
 #[cfg(test)]
@@ -178,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn predictions_are_compared_with_the_annotators() {
+    fn agreement_entropy_and_calibration_error_follow_from_the_votes() {
         let votes = |counts: [u32; 7]| Votes::new(counts, 0, 0).unwrap();
         let all = [
             votes([10, 0, 0, 0, 0, 0, 0]),

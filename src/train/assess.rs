@@ -1,5 +1,5 @@
-//! `evaluate` over stores, of a run or of a bundle: every metric per subset of modalities, with
-//! intervals, and `report.html`.
+//! Evaluates a run or a bundle on feature stores. The results are every metric for each subset of
+//! modalities, with confidence intervals, and an HTML report.
 
 use std::path::{Path, PathBuf};
 
@@ -22,20 +22,26 @@ use crate::train::windows::unlike_served;
 /// Arguments of an evaluation over stores.
 #[derive(Clone, Debug)]
 pub struct Assessment<'a> {
-    /// The run or the bundle, as given on the command line.
+    /// Path of the evaluated run or bundle, as given on the command line.
     pub measured: &'a Path,
+    /// Folders of the feature stores with the labelled clips.
     pub stores: &'a [PathBuf],
     /// The split to evaluate; `None`: all rows.
     pub split: Option<Split>,
-    /// The path of the report, if one is wanted.
+    /// The path of the HTML report; `None`: no report is written.
     pub report: Option<&'a Path>,
+    /// Whether the metrics are printed as JSON instead of text.
     pub json: bool,
-    /// The command line that repeats the evaluation.
+    /// The command line that repeats the evaluation, for the report.
     pub command: String,
 }
 
-/// Evaluates a predictor on a split of stores for each subset of modalities, prints the metrics and
-/// writes the report.
+/// Evaluates a predictor on a split of stores for each subset of modalities, prints the metrics to
+/// standard output and writes the report.
+///
+/// # Errors
+/// The stores cannot be read, have no labelled clips of the split, or were made by other encoders
+/// than the predictor's. The report cannot be written.
 pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::Result<()> {
     let features = Features::open(what.stores)?;
     let there: Vec<Modality> = features.modalities().iter().map(|m| m.modality).collect();
@@ -111,7 +117,8 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
             abstain_threshold: predictor.abstain_threshold(),
         };
         measured.push(measure(&name, &predictions, &options));
-        // The page shows items of the subset that has the most; of equal ones, of the largest.
+        // The report shows example clips of the subset of modalities with the most clips. For equal
+        // numbers it is the first subset, which has the most modalities.
         if best
             .as_ref()
             .is_none_or(|(_, most, _)| most.rows.len() < own.rows.len())
@@ -124,7 +131,7 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
     // The report is written first: a closed pipe on standard output must not prevent it.
     if let Some(path) = what.report {
         let (subset, shown, predictions) = best.context("nothing was measured")?;
-        let mut page = page(
+        let mut page = report_page(
             what,
             predictor,
             &features,
@@ -138,18 +145,19 @@ pub fn assess(what: &Assessment<'_>, predictor: &mut dyn Predictor) -> anyhow::R
         let numbers = report::write(path, &page)?;
         eprintln!("wrote {} and {}", path.display(), numbers.display());
     }
-    print(&measured, predictor, what.json)
+    print_measurements(&measured, predictor, what.json)
 }
 
-/// The warning about a low coverage, from the subset of modalities with the highest coverage.
+/// The warning that the model abstains from nearly all clips. It is judged by the subset of
+/// modalities with the highest share of answers; `None` if that share is not low.
 fn best_coverage_warning(measured: &[Measurement]) -> Option<String> {
     let answered = |row: &Measurement| row.figure("answered").and_then(|figure| figure.value);
     let most = measured.iter().filter_map(answered).reduce(f64::max)?;
     low_coverage_warning(most, "these clips")
 }
 
-/// The resampling unit of a row: its person; of an unknown person the recording, of which a store
-/// of windows has several rows. Empty: the row itself.
+/// The bootstrap unit of a row: its person. For an unknown person in a store of windows it is the
+/// recording, which has several rows. Empty: the row is a unit of its own.
 fn unit_of(features: &Features, row: usize) -> String {
     let entry = features.entry(row);
     match entry.group.is_empty() && features.spec().has_windows() {
@@ -158,6 +166,7 @@ fn unit_of(features: &Features, row: usize) -> String {
     }
 }
 
+/// The name of a split on the command line.
 fn split_name(split: Option<Split>) -> &'static str {
     match split {
         None => "all",
@@ -167,7 +176,12 @@ fn split_name(split: Option<Split>) -> &'static str {
     }
 }
 
-fn print(measured: &[Measurement], predictor: &dyn Predictor, json: bool) -> anyhow::Result<()> {
+/// Prints one measurement per subset of modalities to standard output, as text or JSON.
+fn print_measurements(
+    measured: &[Measurement],
+    predictor: &dyn Predictor,
+    json: bool,
+) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(measured)?);
         return Ok(());
@@ -196,7 +210,9 @@ fn print(measured: &[Measurement], predictor: &dyn Predictor, json: bool) -> any
     Ok(())
 }
 
-fn page(
+/// The contents of the report. `subset`: name of the subset of modalities whose `clips` and
+/// `predictions` are shown as examples.
+fn report_page(
     what: &Assessment<'_>,
     predictor: &mut dyn Predictor,
     features: &Features,

@@ -6,34 +6,37 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
-/// The averaged network and its decay per step.
+/// An exponential moving average of a network.
 #[derive(Debug)]
 pub struct Average<L> {
+    /// The network with the averaged weights.
     pub net: L,
-    keeps: f64,
+    /// Share of the average that one step keeps, 0..1.
+    decay: f64,
 }
 
 impl<L: Module> Average<L> {
-    /// Starts with the weights of `net`, which must not track gradients ([`Module::valid`]).
-    /// `keeps`: the decay per step, 0..1.
-    pub fn new(net: L, keeps: f64) -> Average<L> {
-        Average { net, keeps }
+    /// An average that starts with the weights of `net`, which must not track gradients
+    /// ([`Module::valid`]). `decay`: the share of the average that one step keeps, 0..1.
+    pub fn new(net: L, decay: f64) -> Average<L> {
+        Average { net, decay }
     }
 
-    /// Moves the average towards `learner` after `steps` steps. The decay is lower during the first
-    /// steps, so that the initial weights are forgotten.
+    /// Moves the average towards the weights of `learner`, once per optimiser step. `steps`: number
+    /// of steps so far. The decay is lower during the first steps, so that the initial weights are
+    /// forgotten.
     pub fn update(&mut self, learner: &L, steps: usize) {
-        let keeps = self.keeps.min((1.0 + steps as f64) / (10.0 + steps as f64));
-        let mut seen = Seen(HashMap::new());
+        let decay = self.decay.min((1.0 + steps as f64) / (10.0 + steps as f64));
+        let mut seen = FlatParams(HashMap::new());
         learner.valid().visit(&mut seen);
-        self.net = self.net.clone().map(&mut Towards(seen, 1.0 - keeps));
+        self.net = self.net.clone().map(&mut MoveTowards(seen, 1.0 - decay));
     }
 }
 
-/// Flattened parameters by id.
-struct Seen(HashMap<ParamId, Tensor<1>>);
+/// The parameters of a network by id, each flattened to one axis.
+struct FlatParams(HashMap<ParamId, Tensor<1>>);
 
-impl ModuleVisitor for Seen {
+impl ModuleVisitor for FlatParams {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         let count: usize = tensor.dims().iter().product();
@@ -41,9 +44,11 @@ impl ModuleVisitor for Seen {
     }
 }
 
-struct Towards(Seen, f64);
+/// Moves each parameter of a network by a share, 0..1, towards the parameter with the same id in
+/// another network.
+struct MoveTowards(FlatParams, f64);
 
-impl ModuleMapper for Towards {
+impl ModuleMapper for MoveTowards {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(new) = self.0.0.remove(&param.id) else {
             return param;
@@ -65,7 +70,7 @@ mod tests {
     use crate::train::net::tests::tiny;
 
     #[test]
-    fn averaging_moves_part_of_the_way_and_leaves_the_learner_alone() {
+    fn an_update_moves_the_average_by_one_minus_the_decay_and_keeps_the_learner() {
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let net = tiny(&burn_cpu());
         let learner = net.clone().with_prior(&[1.0, 0.0, -2.0], &burn_cpu());

@@ -1,5 +1,5 @@
-//! `bench`: training speed, and the accuracy that each objective reaches on synthetic data with
-//! known classes.
+//! The command `bench`: training speed, and the accuracy that each pre-training objective reaches
+//! on synthetic data or on stores.
 
 use std::path::PathBuf;
 
@@ -78,13 +78,14 @@ pub enum Bench {
     },
 }
 
+/// Runs one benchmark and prints the result to standard output.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         Bench::Step {
             batch,
             representation,
             steps,
-        } => step(*batch, *representation, *steps),
+        } => time_steps(*batch, *representation, *steps),
         Bench::Objectives { seeds, epochs } => {
             let make = |seed| {
                 SyntheticSet {
@@ -93,7 +94,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 }
                 .make()
             };
-            table(
+            print_accuracy_table(
                 *seeds,
                 *epochs,
                 &[Modality::Face, Modality::Voice, Modality::Text],
@@ -106,7 +107,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             modalities,
             seeds,
             epochs,
-        } => table(*seeds, *epochs, modalities, |_| {
+        } => print_accuracy_table(*seeds, *epochs, modalities, |_| {
             let unlabelled = Features::open(unlabelled)?.with_modalities(modalities)?;
             Ok((
                 unlabelled,
@@ -116,12 +117,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     }
 }
 
+/// The contrastive objective with weight 1.
 fn contrastive(temperature: f64) -> Objective {
     Objective::Contrastive {
         weight: 1.0,
         temperature,
     }
 }
+/// The clustering objective from epoch 0 on, with one set of clusters for all modalities and a
+/// queue of four batches.
 fn clustering(weight: f64, clusters: usize) -> Objective {
     Objective::Clustering {
         weight,
@@ -132,6 +136,7 @@ fn clustering(weight: f64, clusters: usize) -> Objective {
         start_epoch: 0,
     }
 }
+/// The reconstruction objective.
 fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     Objective::Reconstruction {
         weight,
@@ -140,9 +145,9 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     }
 }
 
-/// Times training steps of ConCluGen in the paper's dimensions: 110 million weights with the
-/// pretext heads.
-fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
+/// Times training steps of ConCluGen in the paper's dimensions (110 million weights with the
+/// pretext heads) and prints seconds, losses and peak memory as JSON.
+fn time_steps(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
     let dims = [
         (Modality::Face, 4096),
         (Modality::Voice, 1024),
@@ -253,9 +258,12 @@ fn step(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Shares of the training labels with which the linear classifiers are trained.
 const SHARES: [f64; 3] = [0.01, 0.1, 1.0];
 
-fn table(
+/// Prints a Markdown table of test accuracy: a row per combination of objectives, a column per
+/// share of labels. `make` returns the unlabelled and the labelled data for a seed.
+fn print_accuracy_table(
     seeds: u64,
     epochs: usize,
     modalities: &[Modality],
@@ -315,7 +323,7 @@ fn table(
                 } else {
                     Some(crate::train::pretrain::load(&from)?)
                 };
-                let evaluation = linear(seed, *share, modalities);
+                let evaluation = linear_recipe(seed, *share, modalities);
                 let run = RunFolder(folder.join(format!("linear-{share}")));
                 let (net, run, _) = classify::train(
                     &evaluation,
@@ -363,7 +371,8 @@ fn table(
     Ok(())
 }
 
-fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
+/// The recipe of a linear classifier on frozen heads, trained with this share of the labels.
+fn linear_recipe(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
     FinetuneRecipe {
         kind: FinetuneKind::Finetune,
         name: "linear".into(),
@@ -394,6 +403,7 @@ fn linear(seed: u64, share: f64, modalities: &[Modality]) -> FinetuneRecipe {
     }
 }
 
+/// Mean and sample standard deviation as text, such as `0.612 ± 0.021`.
 fn mean_and_deviation(values: &[f64]) -> String {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
@@ -402,7 +412,8 @@ fn mean_and_deviation(values: &[f64]) -> String {
     format!("{mean:.3} ± {deviation:.3}")
 }
 
-/// A folder for checkpoints that belongs to this process.
+/// Creates a temporary folder for checkpoints; its name has the process id, so processes do not
+/// share it.
 fn tempdir(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("expressd-train-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&path)?;

@@ -1,5 +1,5 @@
-//! `export` of a run over stores: writes the encoders of the stores, the heads as one graph, and
-//! golden outputs of both.
+//! Exports a run that `finetune` made over stores as a bundle: copies the encoders of the stores,
+//! writes the trained heads and classifier as one graph, and stores golden outputs of all graphs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +30,17 @@ mod card;
 
 use card::card;
 
-/// Largest accepted deviation of ONNX Runtime's outputs from Burn's; outputs are of order 1.
+/// Largest accepted difference between outputs of ONNX Runtime and Burn, relative to the larger of
+/// 1 and the output's magnitude.
 const TOLERANCE: f32 = 1e-4;
 
-/// Writes the bundle of a run that `finetune` made over stores. `overwrite`: an existing bundle is
-/// replaced. A head that was trained on rows of whole recordings is refused unless
-/// `allow_recording_rows`.
+/// Writes the folder `bundle` from a run that `finetune` made over stores. `encoders`: the encoder
+/// folders given to `extract`, in the same order. `overwrite`: an existing bundle is replaced.
+///
+/// # Errors
+/// A head that was trained on rows of whole recordings is refused unless `allow_recording_rows`.
+/// Other encoders than those of the stores are refused, and so is a head whose outputs in Burn and
+/// ONNX Runtime differ by more than 1e-4.
 pub fn export(
     run_folder: &Path,
     encoders: &[PathBuf],
@@ -69,8 +74,8 @@ pub fn export(
     let staged = StagedBundle::begin(bundle, overwrite)?;
     let mut manifest = files.manifest().clone();
     let inputs = head_inputs(&manifest, &run);
-    // An encoder of a modality that the head does not take would run for nothing, and the manifest
-    // would claim that it is used.
+    // An encoder of a modality that the head does not use would cost time, and the manifest would
+    // state that it is used.
     manifest.encoders.retain(|e| inputs.contains(&e.name));
     let reads = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
     let (face, voice, text) = (
@@ -120,7 +125,7 @@ pub fn export(
         card(&run, &manifest, &calibration, rows, run_folder, difference)?.as_bytes(),
     )?;
     crate::model::seal(staged.path())?;
-    // The daemon's own checks: every hash, every golden output.
+    // The daemon's own checks when it opens a bundle: every hash, every golden output.
     Bundle::open(&Runtime::load()?, staged.path(), Provider::Cpu, 2)?;
     staged.publish()?;
     println!(
@@ -139,8 +144,9 @@ pub fn export(
     Ok(())
 }
 
-/// Copies graphs and tokenizer. Each file is named after its encoder, because several sets may have
-/// files of the same name.
+/// Copies the encoders' graphs and the tokenizer into the folder `bundle`, and updates their names
+/// in `manifest`. Each file is named after its encoder, because several sets may have files of the
+/// same name.
 fn copy_encoders(
     folders: &[PathBuf],
     manifest: &mut Manifest,
@@ -160,7 +166,7 @@ fn copy_encoders(
             .with_context(|| format!("{} cannot be written", to.display()))
     };
     for entry in &mut manifest.encoders {
-        // The int8 accuracy was measured with another head.
+        // Int8 graphs are left out, because their accuracy was measured with another head.
         entry.int8 = None;
         let name = format!("{}.onnx", entry.name);
         copy(&find(&entry.file, &entry.sha256)?, &name)?;
@@ -172,7 +178,7 @@ fn copy_encoders(
     Ok(())
 }
 
-/// Names of the encoders, in the order of the heads' modalities.
+/// Names of the encoders whose embeddings the head takes, in the order of the heads' modalities.
 fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
     let of = |modality: Modality| {
         manifest
@@ -188,8 +194,13 @@ fn head_inputs(manifest: &Manifest, run: &ClassifierRun) -> Vec<String> {
         .collect()
 }
 
-/// Length of each input, and the index of its modality in the heads.
-fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(usize, usize)> {
+/// For each encoder named in `inputs`: the length of its embedding, and the index of its modality
+/// in the heads' modalities.
+fn input_shapes(
+    manifest: &Manifest,
+    run: &ClassifierRun,
+    inputs: &[String],
+) -> Vec<(usize, usize)> {
     let entry = |name: &String| manifest.encoder(name).expect("inputs are encoders");
     let place = |modality| {
         run.heads
@@ -204,7 +215,9 @@ fn widths(manifest: &Manifest, run: &ClassifierRun, inputs: &[String]) -> Vec<(u
         .collect()
 }
 
-/// Logits from one embedding and one presence value per encoder, by the network's own `forward`.
+/// Logits `[batch, labels]` by the network's own `forward`. `inputs`: the embedding `[batch,
+/// length]` of each encoder, then the presence `[batch, encoders]`, 0 or 1. `widths`: the result of
+/// [`input_shapes`].
 fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<2>>) -> Tensor<2> {
     let presence = inputs.pop().expect("presence comes last");
     let modalities = widths.iter().map(|(_, m)| m + 1).max().unwrap_or(0);
@@ -234,13 +247,14 @@ fn forward(net: &Recognition, widths: &[(usize, usize)], mut inputs: Vec<Tensor<
     net.forward(joined, presence.matmul(picks))
 }
 
+/// The network as ONNX bytes with a dynamic batch axis. The inputs are those of [`forward`].
 fn head_graph(
     net: &Recognition,
     manifest: &Manifest,
     run: &ClassifierRun,
     inputs: &[String],
 ) -> anyhow::Result<Vec<u8>> {
-    let widths = widths(manifest, run, inputs);
+    let widths = input_shapes(manifest, run, inputs);
     let zeros = |batch: usize| -> Vec<Tensor<2>> {
         widths
             .iter()
@@ -262,8 +276,8 @@ fn head_graph(
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime over the validation clips and all subsets
-/// of modalities. It is an error above [`TOLERANCE`].
+/// The largest relative difference between outputs of Burn and ONNX Runtime, over 64 validation
+/// clips and all subsets of modalities. A difference above [`TOLERANCE`] is an error.
 fn compare(
     net: &Recognition,
     graph: &[u8],
@@ -272,7 +286,7 @@ fn compare(
     inputs: &[String],
     features: &Features,
 ) -> anyhow::Result<f32> {
-    let widths = widths(manifest, run, inputs);
+    let widths = input_shapes(manifest, run, inputs);
     let clips = LabelledClips::find(
         features,
         Split::Val,
@@ -346,7 +360,7 @@ fn compare(
     Ok(largest)
 }
 
-/// Outputs of the bundle's graphs for generated clips.
+/// The golden file: embeddings and logits of the bundle's graphs for generated clips.
 fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
     let runtime = Runtime::load()?;
     let (encoders, tokenizer) =

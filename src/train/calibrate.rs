@@ -1,7 +1,7 @@
 //! Calibration of confidence: temperature, expected calibration error, abstention threshold.
 //!
-//! [`calibrate`] is for tasks with one or several labels, where every item has the same weight.
-//! [`LabelledLogits`] is for tasks with one label, where every label has the same weight.
+//! [`calibrate`] weighs all items equally, and supports tasks with one label or several labels per
+//! item. [`LabelledLogits`] weighs all labels equally, and supports one label per row.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -12,39 +12,45 @@ pub use crate::train::metrics::predictions::argmax;
 use crate::train::metrics::tally::ItemCounts;
 use crate::train::metrics::{PredictionError, Predictions, Truth};
 
-/// Logits with true labels. Every label has the same total weight, whatever its number of rows,
-/// because the label frequencies in front of a user's camera are unknown.
+/// Logits of rows with their true labels. In class-balanced metrics every label has the same total
+/// weight, whatever its number of rows, because label frequencies at a user's camera are unknown.
 #[derive(Clone, Debug)]
 pub struct LabelledLogits {
+    /// Number of labels.
     labels: usize,
+    /// `[rows, labels]`, row-major.
     logits: Vec<f32>,
+    /// Index of the true label of each row.
     truth: Vec<usize>,
-    /// Weight of each row: below 1 if an item has a row for each of its labels.
+    /// Weight of each row before class balancing: 1, or less if an item has one row for each of its
+    /// labels.
     shares: Vec<f64>,
+    /// Weight of each row in class-balanced metrics; the weights sum to 1.
     weights: Vec<f64>,
 }
 
-/// A prediction: the probability of the top label, whether that label is correct, and the weight of
-/// the row.
+/// The top label's probability in a row, and whether this label is correct.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoredPrediction {
     /// Probability of the top label, 0..1.
     pub confidence: f64,
     /// Whether the top label is correct.
     pub right: bool,
-    /// Weight of the row.
+    /// Weight of the row in metrics.
     pub weight: f64,
 }
 
 impl LabelledLogits {
-    /// Rows of `labels` logits each (row by row), and the label of each row.
+    /// Rows with one label each. `labels`: number of labels; `logits`: `[rows, labels]`, row-major;
+    /// `truth`: index of each row's true label.
     pub fn new(labels: usize, logits: Vec<f32>, truth: Vec<usize>) -> Self {
         let shares = vec![1.0; truth.len()];
         LabelledLogits::shared(labels, logits, truth, shares)
     }
 
-    /// Weighted rows, several for an item with several labels. Accuracy is then the share of
-    /// annotators who agree with the prediction, and the loss is the cross-entropy against their
+    /// Rows with the weights `shares`; an item with several labels has one row for each. If a share
+    /// is that of the annotators who chose the label, accuracy is the mean share of annotators who
+    /// agree with the prediction. The loss is then the cross-entropy against the annotators'
     /// distribution.
     pub fn shared(labels: usize, logits: Vec<f32>, truth: Vec<usize>, shares: Vec<f64>) -> Self {
         assert_eq!(logits.len(), labels * truth.len());
@@ -64,19 +70,20 @@ impl LabelledLogits {
         predictions
     }
 
-    /// The same rows without class balancing.
+    /// Removes class balancing: the weight of a row is proportional to its share.
     pub fn unweighted(mut self) -> Self {
         let all = self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         self.weights = self.shares.iter().map(|share| share / all).collect();
         self
     }
 
-    /// Number of items.
+    /// Number of items: the sum of the rows' shares, rounded.
     pub fn count(&self) -> usize {
         self.shares.iter().sum::<f64>().round() as usize
     }
 
-    /// Number of items; the number of rows if a row has a weight above 1.
+    /// Number of items for statistics. If a row has a share above 1, the number of rows, because
+    /// shares are then no counts of items.
     pub fn rows(&self) -> usize {
         if self.shares.iter().any(|share| *share > 1.0) {
             self.truth.len()
@@ -85,7 +92,7 @@ impl LabelledLogits {
         }
     }
 
-    /// Number of items of each label.
+    /// Sum of the rows' shares for each label.
     pub fn sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.labels];
         for (truth, share) in self.truth.iter().zip(&self.shares) {
@@ -94,8 +101,8 @@ impl LabelledLogits {
         sums
     }
 
-    /// The metric `name` over unweighted rows. `None` without rows, for an unknown name, or if rows
-    /// are weighted.
+    /// The metric `name`, with equal weights of all rows. `None` without rows, for an unknown name,
+    /// or if a row has another share than 1.
     pub fn metric(&self, name: &str) -> Option<f64> {
         if self.shares.iter().any(|share| *share != 1.0) {
             return None;
@@ -113,7 +120,7 @@ impl LabelledLogits {
         ))
     }
 
-    /// The probabilities of each row at this temperature.
+    /// The softmax probabilities of each row, with its logits divided by `temperature`.
     pub fn probabilities(&self, temperature: f64) -> impl Iterator<Item = Vec<f64>> {
         self.logits.chunks(self.labels).map(move |row| {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -126,7 +133,8 @@ impl LabelledLogits {
         })
     }
 
-    /// The prediction of each row at this temperature.
+    /// The top label's probability in each row, with logits divided by `temperature`, whether the
+    /// label is correct, and the row's class-balanced weight.
     pub fn scored_predictions(&self, temperature: f64) -> Vec<ScoredPrediction> {
         let predictions = self
             .probabilities(temperature)
@@ -145,7 +153,7 @@ impl LabelledLogits {
             .collect()
     }
 
-    /// True label, predicted label and weight of each row.
+    /// For each row: index of the true label, index of the predicted label, and the row's share.
     pub fn predictions(&self) -> impl Iterator<Item = (usize, usize, f64)> {
         self.logits
             .chunks(self.labels)
@@ -154,7 +162,7 @@ impl LabelledLogits {
             .map(|((row, truth), share)| (*truth, argmax(row), *share))
     }
 
-    /// Weighted accuracy, 0..1.
+    /// Share of correct predictions, 0..1, weighted by the rows' shares.
     pub fn accuracy(&self) -> f64 {
         let right = self
             .predictions()
@@ -163,7 +171,8 @@ impl LabelledLogits {
             / self.shares.iter().sum::<f64>().max(f64::MIN_POSITIVE)
     }
 
-    /// Mean recall over the labels (UAR), 0..1.
+    /// Mean recall over the labels that have rows (unweighted average recall, UAR), 0..1. After
+    /// [`LabelledLogits::unweighted`] it is the accuracy.
     pub fn recall(&self) -> f64 {
         self.scored_predictions(1.0)
             .iter()
@@ -172,7 +181,7 @@ impl LabelledLogits {
             .sum()
     }
 
-    /// Recall of each label; `None` for a label without rows.
+    /// Recall of each label, 0..1; `None` for a label without rows.
     pub fn recalls(&self) -> Vec<Option<f64>> {
         let mut right = vec![0.0; self.labels];
         for (truth, answer, share) in self.predictions() {
@@ -183,7 +192,8 @@ impl LabelledLogits {
             .collect()
     }
 
-    /// Weighted negative log-likelihood at this temperature, in nats.
+    /// Negative log-likelihood in nats, with logits divided by `temperature` and class-balanced
+    /// weights.
     pub fn loss(&self, temperature: f64) -> f64 {
         let rows = self
             .probabilities(temperature)
@@ -193,18 +203,19 @@ impl LabelledLogits {
             .sum()
     }
 
-    /// The temperature with the least loss.
+    /// The temperature from 0.05 to 20 that minimises [`LabelledLogits::loss`].
     pub fn temperature(&self) -> f64 {
         best_temperature(|temperature| self.loss(temperature))
     }
 
-    /// Weighted expected calibration error, with 15 bins of equal width (Guo et al. 2017).
+    /// Expected calibration error, 0..1, with class-balanced weights and 15 bins of equal width
+    /// (Guo et al. 2017). Logits are divided by `temperature`.
     pub fn calibration_error(&self, temperature: f64) -> f64 {
-        error_of(&self.scored_predictions(temperature))
+        binned_error(&self.scored_predictions(temperature))
     }
 
-    /// The calibration error of perfectly calibrated confidences by chance, at this number of rows:
-    /// the mean over 200 draws.
+    /// Expected calibration error that perfectly calibrated confidences would have by chance at
+    /// this number of rows: the mean over 200 random draws of the correctness of each row.
     pub fn chance_error(&self, temperature: f64) -> f64 {
         let mut verdicts = self.scored_predictions(temperature);
         let mut rng = StdRng::seed_from_u64(1);
@@ -212,13 +223,14 @@ impl LabelledLogits {
             verdicts.iter_mut().for_each(|verdict| {
                 verdict.right = rng.random_bool(verdict.confidence.clamp(0.0, 1.0))
             });
-            error_of(&verdicts)
+            binned_error(&verdicts)
         };
         (0..200).map(one).sum::<f64>() / 200.0
     }
 }
 
-fn error_of(verdicts: &[ScoredPrediction]) -> f64 {
+/// Expected calibration error with 15 bins of equal width; the weights must sum to 1.
+fn binned_error(verdicts: &[ScoredPrediction]) -> f64 {
     let mut bins = [[0.0f64; 2]; 15];
     for verdict in verdicts {
         let bin = &mut bins[((verdict.confidence * 15.0) as usize).min(14)];
@@ -230,8 +242,8 @@ fn error_of(verdicts: &[ScoredPrediction]) -> f64 {
         .sum()
 }
 
-/// The temperature in 0.05 to 20 with the least loss, by golden-section search over its logarithm.
-/// A log-likelihood has one minimum there.
+/// The temperature from 0.05 to 20 that minimises `loss`, by golden-section search over its
+/// logarithm. A log-likelihood has one minimum in this range.
 fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     let ratio = (5f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (-3.0f64, 3.0f64);
@@ -246,27 +258,37 @@ fn best_temperature(loss: impl Fn(f64) -> f64) -> f64 {
     ((low + high) / 2.0).exp()
 }
 
-/// Prior of the temperature's logarithm: normal with mean 0 and variance 1/2.
+/// Penalty in nats of a temperature of e or 1/e. It corresponds to a normal prior of the
+/// temperature's logarithm with mean 0 and variance 1/2.
 const PRIOR: f64 = 1.0;
 
-/// Calibration of one subset of modalities before and after temperature scaling; `ece` and `nll`
-/// are defined in the report.
+/// Calibration of one subset of modalities, before and after division of the logits by the
+/// temperature.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
-    /// Recordings, of which there may be several windows.
+    /// Number of recordings; several windows of a recording count as one.
     pub items: usize,
+    /// The fitted temperature: the divisor of the logits.
     pub temperature: f32,
+    /// Expected calibration error at temperature 1, 0..1.
     pub ece_before: f64,
+    /// Expected calibration error at the fitted temperature, 0..1.
     pub ece_after: f64,
+    /// Mean negative log-likelihood at temperature 1, in nats.
     pub nll_before: f64,
+    /// Mean negative log-likelihood at the fitted temperature, in nats.
     pub nll_after: f64,
 }
 
-/// The temperature by which the logits (`[items, labels]`, row by row) are divided for the least
-/// negative log-likelihood of the truth: of a softmax for classes, of a sigmoid per label where
-/// several may hold. Without rows: 1. `items`: recordings of the rows; windows of one recording
-/// count as one. A prior keeps the temperature near 1 where items are few: a factor of e, up or
-/// down, costs as much as [`PRIOR`] nats of the truth's likelihood.
+/// Fits the temperature that minimises the negative log-likelihood of `truth`: of a softmax for one
+/// label per row, of one sigmoid per label for several. `logits`: `[rows, labels]`, row-major.
+///
+/// `items` is the number of recordings of the rows; the windows of one recording count as one. With
+/// 0, the temperature is 1. A prior keeps the temperature near 1 if there are few recordings: a
+/// temperature of e or 1/e costs `PRIOR` nats.
+///
+/// # Errors
+/// The lengths of `logits` and `truth` do not match.
 pub fn calibrate(
     labels: &[String],
     logits: &[f32],
@@ -300,10 +322,11 @@ pub fn calibrate(
     })
 }
 
-/// Mean negative log-likelihood in f64, over items (classes) or items and labels (several).
+/// Mean negative log-likelihood in nats, in f64. The mean is over items for one label per item, and
+/// over pairs of item and label for several.
 fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f64 {
     // ln(1 + e^x), for any x.
-    let soft_plus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let (sum, count) = match truth {
         Truth::Classes(classes) => {
             let loss = |(row, class): (&[f32], &usize)| {
@@ -321,7 +344,7 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
         }
         Truth::Labels(holds) => {
             let loss = |(logit, holds): (&f32, &bool)| {
-                soft_plus(
+                softplus(
                     if *holds {
                         -f64::from(*logit)
                     } else {
@@ -335,8 +358,9 @@ fn log_loss(labels: usize, logits: &[f32], truth: &Truth, temperature: f64) -> f
     sum / count.max(1) as f64
 }
 
-/// The daemon's prediction of each item, whose confidence is the highest score. Every item has
-/// weight 1; for class-balanced weights see [`LabelledLogits::scored_predictions`].
+/// The top label's confidence in each item, and whether the label is correct, as the daemon
+/// computes them. Every item has weight 1; for class-balanced weights see
+/// [`LabelledLogits::scored_predictions`].
 pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
     (0..predictions.count())
         .map(|item| ScoredPrediction {
@@ -347,33 +371,38 @@ pub fn scored_predictions(predictions: &Predictions) -> Vec<ScoredPrediction> {
         .collect()
 }
 
-/// The highest abstention threshold, and the one without evidence for a lower one.
+/// The highest abstention threshold; it applies if the data do not justify a lower one.
 pub const HIGHEST_THRESHOLD: f64 = 0.45;
 
-/// The rule of [`abstain_threshold`], for model cards.
+/// The rule by which [`abstain_threshold`] selects the threshold, as text for model cards.
 pub const THRESHOLD_RULE: &str = "\
     The abstention threshold starts at 0.45. It is lowered while at least half of the answers \
     within 0.05 above it are right, and at least half of all answers from it to 0.45. With few \
     recordings more must be right: the accuracy of the least confident 30 is estimated as \
     (right + 1) / (recordings + labels), and must be at least a half too.";
 
-/// Width of the band of confidence above a threshold that decides on it.
+/// Width of the range of confidence above a threshold whose answers decide whether the threshold is
+/// accepted.
 const BAND: f64 = 0.05;
 
-/// Number of recordings that suffices to decide on a threshold.
+/// Number of recordings whose answers suffice to reject a threshold.
 const DECIDING: f64 = 30.0;
 
-/// The abstention threshold, for `labels` labels and held-out predictions of `recordings` recordings.
+/// The abstention threshold for a model with `labels` labels, from held-out predictions on
+/// `recordings` recordings.
 ///
-/// It goes down from [`HIGHEST_THRESHOLD`] in steps of 0.01 while the least confident answers that
-/// a step permits are more often right than wrong: those within 0.05 above the step, or the next
-/// ones above too, until they come from 30 recordings. Their accuracy is estimated by the rule of
-/// succession, `(right + 1) / (recordings + labels)`, and must be at least a half: few recordings
-/// must nearly always be right, and the more so the more labels there are. A step without
-/// predictions within 0.05 above it is skipped, and one that fewer than 30 recordings decide on
-/// does not end the search. Of the answers within 0.05 above a step at least half must be right, and
-/// of all answers from the step to [`HIGHEST_THRESHOLD`], so that more confident answers do not
-/// outweigh wrong ones. Several predictions of a recording count as one together.
+/// The search goes down from [`HIGHEST_THRESHOLD`] in steps of 0.01. A step is accepted if the
+/// least confident answers that it permits are right more often than wrong. These are the answers
+/// within 0.05 above the step. If they come from fewer than 30 recordings, the next more confident
+/// ones are added. Their accuracy is estimated by the rule of succession, `(right + 1) /
+/// (recordings + labels)`, and must be at least a half. With few recordings, or many labels, nearly
+/// all answers must therefore be right.
+///
+/// Besides, at least half of the answers within 0.05 above the step must be right, and at least
+/// half of all answers from the step to [`HIGHEST_THRESHOLD`]. Thus more confident answers cannot
+/// outweigh wrong ones. A step without predictions within 0.05 above it is skipped. A step that
+/// fails on fewer than 30 recordings does not end the search. Several predictions of one recording
+/// count as one together.
 pub fn abstain_threshold(
     predictions: &[ScoredPrediction],
     labels: usize,
@@ -402,7 +431,8 @@ pub fn abstain_threshold(
                 right += prediction.weight * per_weight;
             }
         }
-        // Of the permitted answers below a confidence, by weight, at least half are right.
+        // Whether at least half of the permitted answers below the confidence `end` are right, by
+        // weight.
         let half_right_below = |end: f64| {
             let below = permitted.iter().take_while(|v| v.confidence < end);
             below.fold(0.0, |sum, v| {
@@ -420,7 +450,7 @@ pub fn abstain_threshold(
     found
 }
 
-/// The share of predictions that reach `threshold`.
+/// Coverage: the share of predictions with a confidence of at least `threshold`, by weight, 0..1.
 pub fn answered(verdicts: &[ScoredPrediction], threshold: f64) -> f64 {
     let weight = |least: f64| -> f64 {
         let reach = verdicts.iter().filter(|v| v.confidence >= least);
@@ -430,11 +460,12 @@ pub fn answered(verdicts: &[ScoredPrediction], threshold: f64) -> f64 {
 }
 
 /// Coverage (share of predictions that reach the abstention threshold) below which a warning is
-/// due.
+/// printed.
 const LOW_COVERAGE: f64 = 0.1;
 
-/// A warning for the reader if a model abstains from nearly all predictions. `share`: the part of
-/// `clips` that reaches its abstention threshold, 0..1. `None`: the share is not low.
+/// The warning that a model abstains from nearly all predictions. `share`: part of the clips that
+/// reaches the abstention threshold, 0..1; `clips`: words for these clips. `None`: the share is not
+/// low.
 pub fn low_coverage_warning(share: f64, clips: &str) -> Option<String> {
     (share < LOW_COVERAGE).then(|| {
         format!(

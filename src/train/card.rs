@@ -29,8 +29,10 @@ mod voices;
 
 pub use paths::shown_path;
 
-/// The figures whose confusion matrix is drawn, each with the name of its picture.
+/// The figures whose confusion matrix is drawn, each with the short name in the picture's file
+/// name.
 fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)> {
+    // Short name, and beginning of the figure's name.
     const PICTURED: [(&str, &str); 4] = [
         ("face", "face encoder"),
         ("voice", "voice encoder"),
@@ -47,11 +49,12 @@ fn pictured(figures: &[Figure]) -> impl Iterator<Item = (&'static str, &Figure)>
     })
 }
 
+/// The file name of the confusion matrix with this short name.
 fn picture_file(name: &str) -> String {
     format!("confusion-{name}.svg")
 }
 
-/// The pictures of the card: file names and SVG text.
+/// The confusion matrices of the card, as pairs of file name and SVG text.
 pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
     pictured(figures)
         .map(|(name, figure)| (picture_file(name), figure.confusion.svg(&figure.name)))
@@ -61,11 +64,11 @@ pub fn pictures(figures: &[Figure]) -> Vec<(String, String)> {
 /// The card's sections on intended use and data.
 const USE: &str = include_str!("card_use.md");
 
-/// Replaces the metrics and the sections on use and data in a bundle's card, and writes the
-/// confusion matrices beside it.
+/// Replaces the metrics and the sections on use and data in the model card of the folder `bundle`,
+/// and writes the confusion matrices beside it.
 ///
 /// # Errors
-/// The bundle has no card that `export` wrote.
+/// The bundle has no card that `export` wrote, or a file cannot be read or written.
 pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     let read = |name: &str| {
         std::fs::read_to_string(bundle.join(name))
@@ -84,6 +87,7 @@ pub fn renew(bundle: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     staged.publish()
 }
 
+/// The text of the card `old` with the current sections on use and data and the section `figures`.
 fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
     let place = |heading: &str| {
         old.find(&format!("\n{heading}"))
@@ -95,7 +99,7 @@ fn renewed(old: &str, figures: &str) -> anyhow::Result<String> {
     Ok([&old[..from], USE, figures, &old[to..]].concat())
 }
 
-/// The card's text from `## Evaluation` up to `## Calibration`.
+/// The text of the card from `## Evaluation` up to, but without, `## Calibration`.
 fn figures_section(
     bundle: &Path,
     manifest: &Manifest,
@@ -202,7 +206,7 @@ fn figures_section(
     Ok(card)
 }
 
-/// The commands that make the bundle from a recipe.
+/// A code block with the commands that make the bundle from a recipe.
 fn training_commands(recipe: &Path) -> String {
     let recipe = shown_path(recipe);
     format!(
@@ -211,12 +215,18 @@ fn training_commands(recipe: &Path) -> String {
     )
 }
 
+/// A share as a whole number of per cent.
 fn per_cent(share: f32) -> f32 {
     // Adding 0 turns -0 into 0.
     (100.0 * share).round() + 0.0
 }
 
-/// The text of `MODEL_CARD.md`.
+/// The text of `MODEL_CARD.md`. `own_classes`: strength of the prior that stays in the face
+/// encoder's own classes; `difference`: the largest difference between outputs of Burn and ONNX
+/// Runtime; `trials`: the results of int8 quantisation.
+///
+/// # Errors
+/// A run of the recipe cannot be read.
 #[allow(clippy::too_many_arguments)]
 pub fn write(
     recipe: &Recipe,
@@ -420,7 +430,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_path_of_one_machine_is_in_the_card() {
+    fn the_card_has_no_absolute_paths() {
         let folder = tempfile::tempdir().unwrap();
         let bundle = folder.path().join("mine");
         let manifest = crate::testing::project("models/default/manifest.toml");
@@ -439,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn new_figures_replace_the_old_ones() {
+    fn renewal_replaces_figures_and_keeps_the_other_sections() {
         let old = "# Model card: `x`\n\nSeven.\n\n## Intended use, and more\n\nold\n\n## \
                    Evaluation\n\nold\n\n## Calibration\n\nkept\n";
         let new = renewed(old, "\n## Evaluation\n\nnew\n\n").unwrap();

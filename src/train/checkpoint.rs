@@ -1,5 +1,5 @@
-//! The files of a training run: weights, optimiser, and a small state file, written last, that
-//! names them. A killed run resumes from them.
+//! The files of a training run: weights, optimiser state, and a small state file that names them
+//! and is written last. A killed run resumes from these files.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -16,20 +16,21 @@ use crate::train::refused::Refused;
 #[derive(Clone, Debug)]
 pub struct RunFolder(pub PathBuf);
 
-/// `state.json`. A checkpoint is valid once this file names it.
+/// Contents of `state.json`. A checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// All settings that determine the result, as text.
+    /// All settings that determine the result of the training, as text.
     pub settings: String,
     /// Number of finished epochs.
     pub epochs: usize,
-    /// The epoch, from 0, of the weights in `best`; `None`: without selection, the last epoch
-    /// counts.
+    /// The epoch, counted from 0, of the weights in `best.bpk`. `None`: no epoch is selected, and
+    /// the last weights are used.
     pub best: Option<usize>,
     /// The value of each curve per epoch, by the curve's name.
     pub curves: std::collections::BTreeMap<String, Vec<f64>>,
     /// Training time so far, in seconds.
     pub seconds: f64,
+    /// Whether training has ended: all epochs are done, or early stopping ended it.
     pub finished: bool,
 }
 
@@ -44,7 +45,7 @@ impl RunFolder {
     /// processes are removed.
     ///
     /// # Errors
-    /// Another process trains in this folder.
+    /// Another process trains in this folder, or the folder cannot be written.
     pub fn lock(&self) -> anyhow::Result<File> {
         let (folder, path) = (self.0.display(), self.at("lock"));
         std::fs::create_dir_all(&self.0).with_context(|| format!("{folder} cannot be made"))?;
@@ -68,6 +69,7 @@ impl RunFolder {
         Ok(file)
     }
 
+    /// Removes the temporary files that a killed process left.
     fn remove_half_written(&self) -> anyhow::Result<()> {
         for file in std::fs::read_dir(&self.0)
             .with_context(|| format!("{} cannot be read", self.0.display()))?
@@ -90,7 +92,7 @@ impl RunFolder {
     /// beginning of an error message about a run of another kind, such as "evaluate takes".
     ///
     /// # Errors
-    /// The folder holds no such run.
+    /// The folder holds no run, a run of another command, or a description of another version.
     pub fn description<T: DeserializeOwned>(&self, verb: &str, command: &str) -> anyhow::Result<T> {
         let (folder, path) = (self.0.display(), self.at("run.json"));
         let bytes = std::fs::read(&path)
@@ -113,7 +115,8 @@ impl RunFolder {
         })
     }
 
-    /// The state of a run with the same settings; `None` if the folder holds no run.
+    /// The state of the run in this folder, if it was made with `settings`; `None` if the folder
+    /// holds no run.
     ///
     /// # Errors
     /// The run has other settings.
@@ -130,7 +133,10 @@ impl RunFolder {
         Ok(Some(found))
     }
 
-    /// Loads weights and optimiser of the last checkpoint.
+    /// Loads weights and optimiser state of the checkpoint after `epoch` finished epochs.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
     pub fn load<M: Module>(
         &self,
         net: M,
@@ -146,7 +152,10 @@ impl RunFolder {
         Ok((net, optimizer))
     }
 
-    /// Loads the weights `name` into `net`.
+    /// Loads the weights of the file `<name>.bpk` into `net`.
+    ///
+    /// # Errors
+    /// The file is missing, or its weights do not fit `net`.
     pub fn load_weights<M: Module>(&self, net: M, name: &str) -> anyhow::Result<M> {
         let path = self.at(&format!("{name}.bpk"));
         net.try_load_file(&path)
@@ -154,8 +163,8 @@ impl RunFolder {
             .with_context(|| format!("the weights {} cannot be read", path.display()))
     }
 
-    /// Writes weights and optimiser of an epoch, then the state that names them, and removes the
-    /// files of the previous checkpoint.
+    /// Writes weights and optimiser state after `progress.epochs` finished epochs, then the state
+    /// file that names them, and removes the files of the previous checkpoint.
     ///
     /// # Errors
     /// A file cannot be written; the previous checkpoint stays complete.
@@ -176,7 +185,7 @@ impl RunFolder {
             .save(&new)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-        settle(&new, &path)?;
+        sync_and_rename(&new, &path)?;
         write_json(&self.at("state.json"), progress)?;
         for file in std::fs::read_dir(&self.0)?.flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
@@ -194,7 +203,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes the weights of `net` under `name`.
+    /// Writes the weights of `net` into the file `<name>.bpk`, atomically.
     pub fn save_weights<M: Module>(&self, net: &M, name: &str) -> anyhow::Result<()> {
         let (new, path) = (self.at("weights.tmp.bpk"), self.at(&format!("{name}.bpk")));
         remove(&new)?;
@@ -202,12 +211,12 @@ impl RunFolder {
             .save_file(&new)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-        settle(&new, &path)
+        sync_and_rename(&new, &path)
     }
 }
 
-/// Syncs the file to disk, then renames it into place.
-fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
+/// Syncs the file `new` to disk, then renames it to `path`.
+fn sync_and_rename(new: &Path, path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(new)
         .and_then(|file| file.sync_all())
         .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
@@ -215,6 +224,9 @@ fn settle(new: &Path, path: &Path) -> anyhow::Result<()> {
 }
 
 /// Parses a JSON file; `None` if it does not exist.
+///
+/// # Errors
+/// The file cannot be read or parsed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
@@ -228,14 +240,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> 
     }
 }
 
-/// Writes a JSON file atomically.
+/// Writes `value` as a JSON file, atomically: through a temporary file beside it.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let new = path.with_extension("json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(value)?)
         .with_context(|| format!("{} cannot be written; is the disk full?", new.display()))?;
-    settle(&new, path)
+    sync_and_rename(&new, path)
 }
 
+/// Removes a file; a missing file is no error.
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -250,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_process_trains_a_run_and_leftovers_of_killed_ones_are_removed() {
+    fn a_locked_run_is_refused_and_leftovers_of_killed_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder(folder.path().join("run"));
         let lock = run.lock().unwrap();

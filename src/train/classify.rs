@@ -1,5 +1,5 @@
-//! `finetune` over stores: trains a classifier on representations, with frozen heads (linear
-//! evaluation) or with the heads (fine-tuning).
+//! Trains a classifier on the rows of stores (`finetune` with `--store`), with frozen
+//! representation heads (linear evaluation) or training them too (fine-tuning).
 
 use std::path::{Path, PathBuf};
 
@@ -37,18 +37,25 @@ use class_weights::class_weights;
 pub use network::{Recognition, inputs, logits};
 pub use recipe::{ClassWeights, FinetuneKind, FinetuneRecipe};
 
-/// `run.json` of a classifier.
+/// Contents of `run.json` in the folder of a classifier's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierRun {
+    /// The settings of the training.
     pub recipe: FinetuneRecipe,
+    /// Sizes of the representation heads, in the order of the classifier's inputs.
     pub heads: HeadsShape,
+    /// Label names in the order of the logits.
     pub labels: Vec<String>,
+    /// Fingerprint of the encoders that made the stores' embeddings.
     pub fingerprint: String,
+    /// Names of the stores' data sets, joined by ` + `.
     pub dataset: String,
+    /// Folders of the stores, as given on the command line.
     pub stores: Vec<String>,
+    /// The run of `pretrain` with the initial heads; `None`: random heads.
     pub from: Option<String>,
-    /// Hash of the training and validation clips and their labels: labels and splits of a store may
-    /// change under the same name.
+    /// SHA-256 of the training and validation clips and their labels. A store's labels and splits
+    /// may change while its folder keeps its name. Empty in runs of earlier versions.
     #[serde(default)]
     pub clips: String,
 }
@@ -56,18 +63,23 @@ pub struct ClassifierRun {
 /// Arguments of [`finetune`].
 #[derive(Clone, Copy, Debug)]
 pub struct StoreTraining<'a> {
+    /// File of the recipe.
     pub recipe: &'a Path,
+    /// Folders of the feature stores with the labelled clips.
     pub stores: &'a [PathBuf],
-    /// The run of `pretrain` with the initial heads. `None`: random heads.
+    /// Folder of the run of `pretrain` with the initial heads. `None`: random heads.
     pub from: Option<&'a Path>,
-    /// The folder of the checkpoints.
+    /// Folder of the checkpoints. `None` is refused.
     pub run: Option<&'a Path>,
-    /// Replaces the recipe's modalities unless empty.
+    /// Modalities that replace the recipe's; empty: the recipe's are used.
     pub modalities: &'a [Modality],
 }
 
 /// Trains a classifier over representations on the labelled clips of stores. The validation split
 /// selects the epoch.
+///
+/// # Errors
+/// Arguments or recipe are not valid, or the stores cannot be read or do not fit the initial heads.
 pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     ensure!(
         args.from.is_none() || args.modalities.is_empty(),
@@ -126,8 +138,12 @@ pub fn finetune(args: &StoreTraining<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains the classifier. Returns the weights of the epoch with the best selection metric, and the
-/// curves.
+/// Trains the classifier in `folder`, or resumes there. Returns the weights of the epoch with the
+/// best selection metric, the run's description, and the curves.
+///
+/// `stores` and `from` are recorded in the description. `pretrained`: the run and model of
+/// `pretrain` with the initial heads; `None`: random heads. `verbose`: progress is printed to
+/// standard output.
 pub fn train(
     recipe: &FinetuneRecipe,
     features: &Features,
@@ -345,6 +361,8 @@ pub fn train(
     Ok((best, run, progress))
 }
 
+/// The predictions of `net` on `clips` at temperature 1. `shown`: for each of the heads'
+/// modalities, whether it is used.
 fn predict(
     net: &Recognition,
     features: &Features,
@@ -360,7 +378,8 @@ fn predict(
     )?)
 }
 
-/// The subsets of the heads' modalities: the name, and which modalities are present.
+/// The subsets of the heads' modalities, the largest first: name, and for each of the heads'
+/// modalities whether the subset contains it.
 pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     labelled::subsets(
         &heads
@@ -371,7 +390,11 @@ pub fn subsets(heads: &HeadsShape) -> Vec<(String, Vec<bool>)> {
     )
 }
 
-/// A run that `finetune` made over stores: its best weights.
+/// Loads a run that `finetune` made over stores: its description, the network with the best
+/// weights, the calibration and the state.
+///
+/// # Errors
+/// The folder holds no such run, or the run is not finished.
 pub fn load(
     folder: &Path,
 ) -> anyhow::Result<(ClassifierRun, Recognition, HeadCalibration, Progress)> {
@@ -391,7 +414,7 @@ pub fn load(
     Ok((run, net, calibration, progress))
 }
 
-/// The stores that `finetune` was given, for messages.
+/// Folders of the stores that `finetune` was given.
 pub fn stores_of(run: &ClassifierRun) -> Vec<PathBuf> {
     run.stores.iter().map(PathBuf::from).collect()
 }

@@ -1,4 +1,4 @@
-//! Effect of a wrong but confident modality on the fused prediction.
+//! Effect of a modality with a wrong and confident prediction on the fused prediction.
 
 use rand::Rng;
 
@@ -12,12 +12,16 @@ use crate::train::fusion::{HeadBatch, empty, only, push_row, single_modality_log
 use crate::train::metrics::predictions::softmax;
 use crate::train::samples::generator;
 
-/// Lowest confidence at which the prediction of a single modality counts as confident.
+/// Lowest confidence, 0..1, at which the prediction of a single modality counts as confident.
 pub const MIN_CONFIDENCE: f32 = 0.7;
 
-/// Metrics of fused predictions on contradicting modalities: every row of one modality is joined
-/// with a confident item of another label from the other modality. First with misleading faces,
-/// then with misleading voices.
+/// Metrics of fused predictions on contradicting modalities: first voices with misleading faces,
+/// then faces with misleading voices. Every row of one modality is joined with an item of the other
+/// modality that alone gives a confident prediction of another label.
+///
+/// `all`: embeddings of each modality, in the order of [`Modality::ALL`]; `answer`: computes the
+/// logits of a batch, `[rows, labels]`, row-major. A direction without confident misleading items
+/// is omitted.
 pub fn figures(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
@@ -33,26 +37,29 @@ pub fn figures(
     .collect()
 }
 
-fn place(modality: Modality) -> usize {
+/// Index of the modality in [`Modality::ALL`].
+fn modality_index(modality: Modality) -> usize {
     Modality::ALL
         .iter()
         .position(|m| *m == modality)
         .expect("it is one of them")
 }
 
+/// The head's temperature for a subset of modalities; 1 if it has none.
 fn temperature_of(head: &HeadEntry, subset: &Presence) -> f32 {
     head.temperature.get(&subset.name()).copied().unwrap_or(1.0)
 }
 
-/// The metrics for one misleading modality; `None` if none of its items is confident.
+/// Metrics of the rows of `right`, each joined with a misleading item of `wrong`; `None` if no item
+/// of `wrong` is confident of another label.
 fn measure_conflict(
     all: &[LabelledEmbeddings],
     head: &HeadEntry,
     [right, wrong]: [Modality; 2],
     answer: &mut impl FnMut(&HeadBatch) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Option<Figure>> {
-    let firsts = all[place(wrong)].first_views();
-    let items: Vec<&[f32]> = firsts.chunks(all[place(wrong)].dim).collect();
+    let firsts = all[modality_index(wrong)].first_views();
+    let items: Vec<&[f32]> = firsts.chunks(all[modality_index(wrong)].dim).collect();
     let temperature = temperature_of(head, &only(wrong));
     let confident_predictions: Vec<(usize, f32)> = single_modality_logits(all, wrong, answer)?
         .chunks(LABELS.len())
@@ -75,13 +82,13 @@ fn measure_conflict(
             (0..items.len()).filter(misleads).collect()
         })
         .collect();
-    for (row, label, share) in all[place(right)].rows() {
+    for (row, label, share) in all[modality_index(right)].rows() {
         if candidates[label].is_empty() {
             continue;
         }
         let item = candidates[label][rng.random_range(0..candidates[label].len())];
         push_row(&mut fused, all, &both, |i| {
-            if i == place(right) {
+            if i == modality_index(right) {
                 row.to_vec()
             } else {
                 items[item].to_vec()
@@ -146,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Embeddings are logits, and the head adds them.
+    /// A head for tests: each embedding is a row of logits, and the head adds them.
     fn sum(batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
         let count = batch.count * LABELS.len();
         Ok((0..count)
@@ -154,6 +161,7 @@ mod tests {
             .collect())
     }
 
+    /// A row of logits with `strength` at `label` and 0 elsewhere.
     fn logits(label: usize, strength: f32) -> Vec<f32> {
         let mut row = vec![0.0; LABELS.len()];
         row[label] = strength;
@@ -161,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_confident_modality_wins_and_doubt_abstains() {
+    fn the_more_confident_modality_decides_and_equal_confidence_abstains() {
         let head = HeadEntry {
             file: String::new(),
             sha256: String::new(),

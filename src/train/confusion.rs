@@ -1,10 +1,11 @@
-//! Confusion matrix: an SVG of it, and its largest off-diagonal entries.
+//! The confusion matrix of predictions, drawn as an SVG, and its largest off-diagonal entries.
 
 use std::fmt::Write;
 
 use crate::train::calibrate::LabelledLogits;
 
-/// Summed weights of predictions: a row per true class, a column per predicted class.
+/// A confusion matrix of summed prediction weights: a row per true class, a column per predicted
+/// class.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfusionMatrix {
     names: Vec<String>,
@@ -12,7 +13,8 @@ pub struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    /// Counts `predictions` by class; `names` are the classes.
+    /// Sums the weights of `predictions` by true and predicted class; `names`: the class names by
+    /// index.
     pub fn from_predictions(predictions: &LabelledLogits, names: &[&str]) -> ConfusionMatrix {
         let mut counts = vec![vec![0.0; names.len()]; names.len()];
         predictions
@@ -24,6 +26,7 @@ impl ConfusionMatrix {
         }
     }
 
+    /// Share of the class `truth` that is predicted as `answer`, 0..1.
     fn share(&self, truth: usize, answer: usize) -> f64 {
         self.counts[truth][answer]
             / self.counts[truth]
@@ -60,9 +63,10 @@ impl ConfusionMatrix {
             .collect()
     }
 
-    /// An SVG file: a row per true class with its count, a column per predicted class. Cells are
-    /// per cent of the row; higher values are darker.
+    /// The text of an SVG file with a row per true class with its count, a column per predicted
+    /// class. Cells show per cent of the row; higher values are darker.
     pub fn svg(&self, title: &str) -> String {
+        // In pixels.
         const CELL: usize = 54;
         const LEFT: usize = 150;
         const TOP: usize = 64;
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_counted_by_row_and_drawn() {
+    fn the_largest_errors_and_the_svg_use_shares_of_the_true_class() {
         // Two of class 0 right, one predicted as 2; class 1 always predicted as 0; class 2 right.
         let logits = [
             [2.0, 0.0, 1.0],

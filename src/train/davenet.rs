@@ -1,6 +1,6 @@
-//! ResDAVEnet, the reference's audio encoder (`src/train/method.md` b.1; reference `dav_enet.py`):
-//! spectrograms to a feature map and its mean. The trainer imports encoders as ONNX files; this one
-//! serves the comparison with the authors' numbers alone.
+//! ResDAVEnet, the audio encoder of the ConCluGen authors (`src/train/method.md` b.1; their file
+//! `dav_enet.py`). It maps spectrograms to a feature map, whose mean is the embedding. It serves
+//! the comparison with the authors' numbers only; the trainer imports encoders as ONNX files.
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -13,9 +13,10 @@ use crate::train::net::NormedConv;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DavenetShape {
-    /// Rows of the first kernel, equal to the number of mel bands; 40 in the published network.
+    /// Rows of the first convolution's kernel, equal to the number of mel bands; 40 in the
+    /// published network.
     pub kernel_rows: usize,
-    /// Blocks of each stage; 2 in each of 4 stages in the published network.
+    /// Number of residual blocks of each stage; 2 in each of 4 stages in the published network.
     pub blocks: Vec<usize>,
     /// Channels after the first convolution and after each stage; 128, 256, 256, 512 and 1024 in
     /// the published network.
@@ -24,16 +25,20 @@ pub struct DavenetShape {
     pub kernel_columns: usize,
 }
 
-/// A residual block: two convolutions along time and a shortcut. The first block of a stage halves
-/// both axes.
+/// A residual block: two convolutions along time, and a shortcut. The first block of a stage halves
+/// rows and columns.
 #[derive(Module, Debug)]
 pub struct SpeechBlock {
     pub(crate) first: NormedConv,
     pub(crate) second: NormedConv,
+    /// A convolution of one pixel, if the block changes the size or number of channels; `None`: the
+    /// input is added unchanged.
     pub(crate) shortcut: Option<NormedConv>,
 }
 
 impl SpeechBlock {
+    /// A block with random weights. `channels`: of input and output; `columns`: width of the
+    /// kernels.
     fn new(channels: [usize; 2], columns: usize, stride: usize, device: &Device) -> Self {
         let conv = |channels, stride| {
             NormedConv::new(channels, [1, columns], stride, [0, columns / 2], device)
@@ -46,6 +51,7 @@ impl SpeechBlock {
         }
     }
 
+    /// Maps a feature map `[batch, channels, rows, columns]` to the block's output.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let beside = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x.clone()),
@@ -55,10 +61,12 @@ impl SpeechBlock {
     }
 }
 
-/// ResDAVEnet: a convolution and stages of residual blocks.
+/// The network ResDAVEnet: a convolution, then stages of residual blocks.
 #[derive(Module, Debug)]
 pub struct Davenet {
+    /// The first convolution, over all mel bands.
     pub(crate) stem: NormedConv,
+    /// The residual blocks of each stage.
     pub(crate) stages: Vec<Vec<SpeechBlock>>,
 }
 
@@ -98,8 +106,8 @@ impl Davenet {
     }
 
     /// Maps spectrograms `[batch, mels, frames]` to a feature map `[batch, channels, rows,
-    /// columns]`, which is not negative. With as many mel bands as the first kernel has rows, one
-    /// row is left; more bands leave more rows.
+    /// columns]` with values of at least 0. With as many mel bands as the first kernel has rows,
+    /// the map has one row; more bands give more rows.
     pub fn forward(&self, spectrograms: Tensor<3>) -> Tensor<4> {
         let x = relu(self.stem.forward(spectrograms.unsqueeze_dim(1)));
         self.stages

@@ -1,22 +1,23 @@
-//! The devices of a process, CPU or GPU, chosen once at its start.
+//! The devices, CPUs or GPUs, that this process trains on; they are chosen once at its start.
 
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
-/// A device and the library that computes on it.
+/// A training device and the library that computes on it. GPU indices count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compute {
-    /// Burn's own code on all cores.
+    /// Burn's own code on all CPU cores.
     Cpu,
-    /// LibTorch on all cores (feature `train-torch`): convolutions are faster than Burn's own.
+    /// LibTorch on all CPU cores (feature `train-torch`); its convolutions are faster than Burn's
+    /// own.
     Torch,
     /// LibTorch on a GPU of NVIDIA's (feature `train-torch`, with a LibTorch that has CUDA).
     TorchCuda(usize),
     /// Any GPU with Vulkan (feature `train-vulkan`).
     Vulkan(usize),
-    /// A GPU of NVIDIA's by Burn's own kernels (feature `train-cuda`).
+    /// A GPU of NVIDIA's, by Burn's own kernels (feature `train-cuda`).
     Cuda(usize),
 }
 
@@ -27,15 +28,18 @@ pub enum DeviceError {
         "`{0}` is no device: cpu, torch, torch-cuda:N, vulkan:N or cuda:N (N counts from 0 and may \
          be left out)"
     )]
+    /// The text names no device.
     Unknown(String),
     #[error(
         "this expressd-train is built without `{0}`: build with FEATURES={1} (see \
          src/train/guide.md)"
     )]
+    /// The program lacks a backend: the name of the device, and the Cargo feature to build with.
     NotBuilt(&'static str, &'static str),
     #[error(
         "device {0} computes in 32 bits only: leave out --precision mixed, or take --device torch"
     )]
+    /// The device with this name computes in 32 bits only.
     OnePrecision(String),
 }
 
@@ -72,7 +76,7 @@ impl std::fmt::Display for Compute {
 }
 
 impl Compute {
-    /// Opens the device.
+    /// Opens the device as a Burn device.
     ///
     /// # Errors
     /// This program is built without the device's backend.
@@ -126,22 +130,26 @@ fn cuda(_: usize) -> Result<Device, DeviceError> {
 /// Precision of convolutions during encoder training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
-    /// 32 bits.
+    /// Convolutions in 32 bits.
     #[default]
     Full,
     /// Convolutions and the values between them in bfloat16; stored weights, statistics, pooling
-    /// and later layers in 32 bits (`--device torch`). Faster if the processor has AVX512-BF16 or
-    /// AMX; measured: 24 s instead of 36 s for 100 steps of the face encoder at 36 px.
+    /// and later layers in 32 bits (`--device torch`). It is faster if the processor has
+    /// AVX512-BF16 or AMX. Measured: 24 s instead of 36 s for 100 steps of the face encoder at 36
+    /// px.
     Mixed,
 }
 
+/// The devices that [`choose`] set.
 static CHOSEN: OnceLock<Vec<(Compute, Device)>> = OnceLock::new();
+/// The precision that [`choose_precision`] set.
 static PRECISION: OnceLock<Precision> = OnceLock::new();
 
-/// Sets the precision of this process. To be called once, before any command runs.
+/// Sets the precision of this process. Call it once, after [`choose`] and before any command runs;
+/// later calls have no effect.
 ///
 /// # Errors
-/// The first device supports only one precision.
+/// The first device computes in 32 bits only.
 pub fn choose_precision(precision: Precision) -> Result<(), DeviceError> {
     if precision == Precision::Mixed && chosen()[0].0 != Compute::Torch {
         return Err(DeviceError::OnePrecision(chosen()[0].0.to_string()));
@@ -150,13 +158,14 @@ pub fn choose_precision(precision: Precision) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// The precision of this process.
+/// The precision of convolutions in this process; [`Precision::Full`] unless chosen.
 pub fn precision() -> Precision {
     PRECISION.get().copied().unwrap_or_default()
 }
 
-/// Sets the devices of this process. The first one computes; the others are replicas if a command
-/// trains on several devices. To be called once, before any command runs.
+/// Sets the devices of this process. Commands compute on the first one; commands that train on
+/// several devices use the others as replicas. Call it once, before any command runs; later calls
+/// have no effect.
 ///
 /// # Errors
 /// This program is built without the backend of a device.
@@ -169,11 +178,12 @@ pub fn choose(computes: &[Compute]) -> Result<(), DeviceError> {
     Ok(())
 }
 
+/// The chosen devices; by default Burn's own code on the CPU.
 fn chosen() -> &'static [(Compute, Device)] {
     CHOSEN.get_or_init(|| vec![(Compute::Cpu, Device::flex())])
 }
 
-/// The device of training; by default Burn's own code on the CPU.
+/// The first chosen device, which training uses; by default Burn's own code on the CPU.
 pub fn device() -> Device {
     chosen()[0].1.clone()
 }
@@ -183,7 +193,8 @@ pub fn devices() -> Vec<Device> {
     chosen().iter().map(|(_, device)| device.clone()).collect()
 }
 
-/// The device and its precision as text, such as `torch (mixed precision, 2 cores)`.
+/// Device, precision and number of CPU cores as text for logs and cards, such as `` `torch` (mixed
+/// precision, 2 cores) ``.
 pub fn description() -> String {
     let precision = if precision() == Precision::Mixed {
         "mixed precision, "
@@ -204,7 +215,8 @@ pub fn is_torch() -> bool {
     chosen()[0].0 == Compute::Torch
 }
 
-/// Burn's own CPU backend: for exported graphs, and for the outputs that they are compared with.
+/// Burn's own CPU device. Export uses it to trace graphs, and for the outputs that ONNX Runtime's
+/// are compared with.
 pub fn burn_cpu() -> Device {
     Device::flex()
 }
@@ -214,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written_alike() {
+    fn device_names_parse_and_print_as_the_same_text() {
         for name in ["cpu", "torch", "torch-cuda:0", "vulkan:1", "cuda:3"] {
             assert_eq!(name.parse::<Compute>().unwrap().to_string(), name);
         }
@@ -242,8 +254,9 @@ mod tests {
         assert!(error.contains("FEATURES=train-cuda"), "{error}");
     }
 
-    /// Embeddings and logits of a net, its loss after a step, and the logits after that, on
-    /// `device`.
+    /// Trains a small network on `device` for three steps. Returns its logits before, the losses,
+    /// the logits after, and the logits of its weights when loaded from a file on Burn's CPU
+    /// device.
     #[cfg(feature = "train-torch")]
     fn trained(file: &std::path::Path, device: &Device) -> anyhow::Result<[Vec<f32>; 4]> {
         use burn::module::Module;
@@ -283,7 +296,7 @@ mod tests {
             learner = optimizer.step(1e-3, learner, gradients);
         }
         let after = look(&learner.valid(), device)?;
-        // Through a file to the processor, as export does.
+        // The weights go through a file to Burn's CPU device, as in export.
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("net.bpk");
         learner
@@ -298,7 +311,7 @@ mod tests {
 
     #[cfg(feature = "train-torch")]
     #[test]
-    fn libtorch_and_burns_own_code_agree() {
+    fn training_on_libtorch_and_on_burns_own_code_gives_the_same_numbers() {
         use burn::module::Module;
         let _turn = crate::train::fit::tests::GENERATOR.lock();
         let folder = tempfile::tempdir().unwrap();

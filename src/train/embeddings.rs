@@ -1,4 +1,4 @@
-//! Training data of the fusion head: embeddings by label.
+//! Embeddings by label: training and test data of the fusion head.
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -15,26 +15,31 @@ use crate::train::prior::log_shares;
 use crate::train::recipe::Recipe;
 use crate::train::samples::{generator, live_windows, milliseconds, random_start};
 
-/// Embeddings by label, with one or several views of each item (a picture, a window). An item on
-/// which annotators disagree belongs to several labels, with a share of each.
+/// Embeddings of items by label, with one or several views of each item (a picture, a window). If
+/// annotators disagree on an item, it belongs to several labels, to each with a share.
 #[derive(Clone, Debug)]
 pub struct LabelledEmbeddings {
+    /// Length of an embedding.
     pub(super) dim: usize,
-    /// The views of each item, `[views, dim]` row by row.
+    /// The views of each item: `[views, dim]`, row-major.
     items: Vec<Vec<f32>>,
+    /// The items of each label, in the order of [`LABELS`].
     by_label: Vec<Vec<Share>>,
 }
 
-/// The share of an item in a label.
+/// An item of one label, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Share {
+    /// Index of the item.
     item: usize,
+    /// Share of the item that belongs to the label, such as the share of its annotators' votes.
     share: f64,
-    /// Sum of the label's shares up to and including this one.
+    /// Sum of the shares of the label's items up to and including this one, for weighted draws.
     until: f64,
 }
 
 impl LabelledEmbeddings {
+    /// No items, for embeddings of length `dim`.
     pub fn new(dim: usize) -> Self {
         LabelledEmbeddings {
             dim,
@@ -43,14 +48,16 @@ impl LabelledEmbeddings {
         }
     }
 
-    /// Adds an item with one label; `views`: `[views, dim]`, row by row.
+    /// Adds an item with one label. `label`: its index in [`LABELS`]; `views`: `[views, dim]`,
+    /// row-major.
     pub fn push(&mut self, label: usize, views: Vec<f32>) {
         let mut shares = [0.0; LABELS.len()];
         shares[label] = 1.0;
         self.push_shares(&shares, views);
     }
 
-    /// Adds an item that belongs to each label by its share.
+    /// Adds an item that belongs to several labels. `shares`: its share of each label, in the order
+    /// of [`LABELS`]; `views`: `[views, dim]`, row-major.
     pub fn push_shares(&mut self, shares: &[f32; LABELS.len()], views: Vec<f32>) {
         assert_eq!(views.len() % self.dim, 0);
         for (of_label, share) in self.by_label.iter_mut().zip(shares.map(f64::from)) {
@@ -66,9 +73,9 @@ impl LabelledEmbeddings {
         self.items.push(views);
     }
 
-    /// The mean of some views of a randomly drawn item with this label. Items are drawn in
-    /// proportion to their share of the label, so a picture with votes is drawn as one of its
-    /// annotators would label it.
+    /// The mean of some randomly chosen views of a randomly drawn item with this label. The
+    /// probability of an item is proportional to its share of the label. A picture with votes is
+    /// thus drawn as often as its annotators chose the label.
     pub(super) fn draw(&self, label: usize, rng: &mut StdRng) -> Vec<f32> {
         let of_label = &self.by_label[label];
         let all = of_label.last().map_or(0.0, |last| last.until);
@@ -91,8 +98,9 @@ impl LabelledEmbeddings {
         self.items.len()
     }
 
-    /// Adds the items of `other`, weighted so that they make up `share` (below 1) of the draws of
-    /// each label, whatever their number. A label that only one of the two has keeps its weights.
+    /// Adds the items of `other`. Their weights are scaled so that they make up `share` (0..1,
+    /// below 1) of the draws of each label, whatever their number. A label that only one of the two
+    /// sets has keeps its weights.
     pub fn join(&mut self, other: LabelledEmbeddings, share: f64) {
         assert_eq!(self.dim, other.dim);
         let offset = self.items.len();
@@ -113,8 +121,8 @@ impl LabelledEmbeddings {
         self.items.extend(other.items);
     }
 
-    /// The first view of every item, once for each label that it belongs to, with the label and its
-    /// share.
+    /// The first view of every item, once for each of its labels: embedding, index of the label in
+    /// [`LABELS`], and the item's share of the label.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&[f32], usize, f64)> {
         self.by_label
             .iter()
@@ -123,7 +131,7 @@ impl LabelledEmbeddings {
             .map(move |(label, share)| (&self.items[share.item][..self.dim], label, share.share))
     }
 
-    /// The first views of all items, row by row.
+    /// The first views of all items: `[items, dim]`, row-major.
     pub(super) fn first_views(&self) -> Vec<f32> {
         self.items
             .iter()
@@ -131,7 +139,7 @@ impl LabelledEmbeddings {
             .collect()
     }
 
-    /// [`log_shares`] of the items.
+    /// The logarithm of each label's share of all items, by [`log_shares`].
     pub(super) fn log_shares(&self) -> Vec<f32> {
         let sum = |shares: &Vec<Share>| shares.last().map_or(0.0, |last| last.until);
         log_shares(&self.by_label.iter().map(sum).collect::<Vec<f64>>())
@@ -141,21 +149,24 @@ impl LabelledEmbeddings {
 /// Embeddings of the face and the voice of one person at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingPair {
-    /// Index in [`LABELS`].
+    /// Index of the label in [`LABELS`].
     pub label: usize,
+    /// Embedding of the face.
     pub face: Vec<f32>,
+    /// Embedding of the voice.
     pub voice: Vec<f32>,
 }
 
 impl EmbeddingPair {
-    /// The embedding of the modality at this index of
+    /// The embedding of the modality with index `modality` in
     /// [`Modality::ALL`](crate::modality::Modality::ALL); `None` for text.
     pub fn embedding(&self, modality: usize) -> Option<&Vec<f32>> {
         [&self.face, &self.voice].get(modality).copied()
     }
 }
 
-/// The embeddings of pictures; for the training part also those of augmented views.
+/// The embeddings of the pictures of one part of the data that have votes. Training pictures also
+/// have augmented views.
 pub(super) fn face_embeddings(
     recipe: &Recipe,
     net: &Encoder,
@@ -192,8 +203,9 @@ pub(super) fn face_embeddings(
     Ok(labelled)
 }
 
-/// The embeddings of voice windows. In the training part, each augmented window of a clip is an
-/// item; otherwise the windows are those of the daemon.
+/// The embeddings of voice windows of one part of the data. In the training part, each augmented
+/// window of a clip is an item; in other parts, the windows are those that the daemon would cut.
+/// `which`: the voice run that names the clips.
 pub(super) fn voice_embeddings(
     recipe: &Recipe,
     net: &Encoder,
@@ -221,7 +233,8 @@ pub(super) fn voice_embeddings(
     Ok(labelled)
 }
 
-/// Adds the embeddings of a clip's windows, cut as the daemon cuts them.
+/// Adds the embedding of each window of a clip to `labelled`. The windows are those that the daemon
+/// would cut.
 pub(super) fn push_clip(
     recipe: &Recipe,
     net: &Encoder,
@@ -235,14 +248,14 @@ pub(super) fn push_clip(
         milliseconds(recipe.voice.preprocessing.min_speech_ms),
     );
     let pieces = live_windows(clip, length, hop, least);
-    // Windows early in a recording are shorter, so batches are of one length.
+    // Windows at the start of a recording are shorter; a batch needs windows of equal length.
     for alike in pieces.chunk_by(|a, b| a.len() == b.len()) {
         push_pieces(net, mel, clip, alike, labelled)?;
     }
     Ok(())
 }
 
-/// Adds one item per piece; all pieces have the same length.
+/// Adds one item per window in `pieces` (samples); all windows have the same length.
 fn push_pieces(
     net: &Encoder,
     mel: &LogMel,

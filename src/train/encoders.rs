@@ -1,4 +1,4 @@
-//! The encoder set of a feature store, and the daemon's own path from a clip to its embeddings.
+//! The encoders that compute the embeddings of a feature store. They run as in the daemon.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ use crate::recognize::{Embeddings, FaceCache, encode_clip, frame_embeddings, tex
 
 mod stages;
 
-/// The sections of `encoders.toml` or of a bundle's `manifest.toml` that describe encoders. A head
-/// is ignored.
+/// The sections of `encoders.toml`, or of a bundle's `manifest.toml`, that describe encoders. The
+/// bundle's head is ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sections {
     pub window: WindowRule,
@@ -32,29 +32,32 @@ pub(crate) struct Sections {
     pub encoders: Vec<EncoderEntry>,
 }
 
-/// The file that marks a folder as an encoder set.
+/// Name of the file that marks a folder as an encoder set.
 pub(crate) const SET: &str = "encoders.toml";
 
-/// The joined encoders of one or several folders, read and checked. [`EncoderSetFiles::open`] opens
-/// graphs for each worker.
+/// The joined encoders of one or several folders, whose files are read and checked.
+/// [`EncoderSetFiles::open`] opens the graphs, once for each worker.
 #[derive(Clone, Debug)]
 pub struct EncoderSetFiles {
-    /// The joined sections as a manifest without labels, and with a head without inputs.
+    /// The joined sections as a manifest without labels, whose head has no inputs.
     rules: Manifest,
+    /// Each folder with its own sections.
     folders: Vec<(PathBuf, Manifest)>,
 }
 
-/// An encoder set with open graphs. Owned by one thread.
+/// An encoder set with open graphs, owned by one thread.
 #[derive(Debug)]
 pub struct EncoderSet {
     rules: Manifest,
     encoders: Vec<Encoder>,
     tokenizer: Option<Tokenizer>,
+    /// Spectrograms for voice encoders; `None`: there are none.
     mel: Option<LogMel>,
+    /// For each encoder, the embeddings of recent faces.
     caches: Vec<FaceCache>,
 }
 
-/// A manifest with these sections and an empty head.
+/// A manifest with these sections, no labels, and a head without file and inputs.
 pub(crate) fn headless(sections: Sections) -> Manifest {
     let head = HeadEntry {
         file: String::new(),
@@ -88,7 +91,8 @@ pub(crate) fn headless(sections: Sections) -> Manifest {
     rules
 }
 
-/// The manifest of one folder, whose files are checked against `SHA256SUMS`.
+/// The sections of an encoder set or bundle as a manifest. The files of `folder` are checked
+/// against `SHA256SUMS`.
 fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     let name = if folder.join(SET).is_file() {
         SET
@@ -116,7 +120,8 @@ fn read_folder(folder: &Path) -> anyhow::Result<Manifest> {
     Ok(rules)
 }
 
-/// The section of both, which must be equal; or the only one.
+/// Joins a section of two encoder sets into `ours`: the section that only one set has, or the
+/// section of both sets, which must be equal.
 fn join_section<S: PartialEq>(
     ours: &mut Option<S>,
     theirs: Option<S>,
@@ -138,8 +143,11 @@ fn join_section<S: PartialEq>(
 }
 
 impl EncoderSetFiles {
-    /// Reads and joins `folders`. The window is that of the first folder. Sections that several
-    /// folders have must be equal, and encoder names must differ.
+    /// Reads and joins the encoder sets in `folders`. The window is that of the first folder.
+    ///
+    /// # Errors
+    /// A folder cannot be read or is damaged, or there is no encoder. Two folders have different
+    /// preprocessing, or encoders of the same name.
     pub fn read(folders: &[PathBuf]) -> anyhow::Result<EncoderSetFiles> {
         let mut joined: Option<Manifest> = None;
         let mut read = Vec::new();
@@ -186,19 +194,19 @@ impl EncoderSetFiles {
         &self.rules.fingerprint
     }
 
-    /// Window, preprocessing and encoders, without labels and head.
+    /// Window, preprocessing and encoders, as a manifest without labels and head.
     pub fn manifest(&self) -> &Manifest {
         &self.rules
     }
 
-    /// Whether there is an encoder of this modality.
+    /// Whether the set has an encoder of this modality.
     pub fn has_encoder_of(&self, modality: Modality) -> bool {
         self.rules.encoders.iter().any(|e| e.modality == modality)
     }
 
-    /// Opens every graph on `provider` with `threads` threads of its own. The float graphs are
-    /// used, so that a store has the same content on every machine, as its fingerprint states
-    /// ([`Manifest::compute_fingerprint`]).
+    /// Opens every graph on `provider` with `threads` threads for each graph. The float graphs are
+    /// used even if int8 ones exist. A store then has the same content on every machine, as its
+    /// fingerprint states ([`Manifest::compute_fingerprint`]).
     pub fn open(
         &self,
         runtime: &Runtime,
@@ -229,7 +237,7 @@ impl EncoderSetFiles {
 }
 
 impl EncoderSet {
-    /// Reads and opens `folders`.
+    /// Reads the encoder sets in `folders` and opens their graphs; see [`EncoderSetFiles::open`].
     pub fn open(
         runtime: &Runtime,
         folders: &[PathBuf],
@@ -244,22 +252,24 @@ impl EncoderSet {
         self.encoders.iter().map(|e| &e.entry)
     }
 
-    /// Gives all faces of a clip the same weight, whatever decay the manifest has: a row of a whole
-    /// recording must not favour its end.
+    /// Gives all faces of a clip the same weight, regardless of the manifest's `half_life_ms`. A
+    /// row of a whole recording must not favour the end of the recording.
     pub fn with_equal_face_weights(mut self) -> EncoderSet {
         self.rules.window.half_life_ms = None;
         self
     }
 
-    /// Begins a new session, in which the ids of faces start again.
+    /// Forgets the cached faces. Call it before a new session, because ids of faces start again in
+    /// it.
     pub fn start_session(&mut self) {
         self.caches
             .iter_mut()
             .for_each(|cache| *cache = FaceCache::default());
     }
 
-    /// The embeddings of a clip's face and voice, as the daemon's recogniser computes them, except
-    /// for [`EncoderSet::with_equal_face_weights`]. Absent modalities are left out.
+    /// The embeddings of a clip's face and voice by encoder name, as the daemon computes them,
+    /// except for [`EncoderSet::with_equal_face_weights`]. Modalities that the clip lacks are
+    /// omitted.
     pub fn encode(&mut self, clip: &Clip) -> Result<Embeddings, EncodeError> {
         let presence = clip.presence();
         let mut embeddings = Embeddings::new();
@@ -275,7 +285,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// The embeddings of a text; empty if it has no token.
+    /// The embeddings of a text by encoder name; empty if the text has no token.
     pub fn encode_text(&mut self, text: &str) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -290,7 +300,7 @@ impl EncoderSet {
         Ok(embeddings)
     }
 
-    /// The embeddings of a face crop, by the encoders of single frames.
+    /// The embeddings of one face crop by encoder name. Only encoders of single frames are run.
     pub fn encode_picture(&mut self, crop: Arc<Crop>) -> Result<Embeddings, EncodeError> {
         let mut embeddings = Embeddings::new();
         for encoder in self
@@ -314,7 +324,7 @@ mod tests {
     use crate::testing::project;
 
     #[test]
-    fn a_bundle_is_an_encoder_set_with_the_bundles_fingerprint() {
+    fn a_bundle_opens_as_an_encoder_set_with_its_fingerprint_and_embeddings() {
         let files = EncoderSetFiles::read(&[project("models/default")]).unwrap();
         let manifest: Manifest = toml::from_str(
             &std::fs::read_to_string(project("models/default/manifest.toml")).unwrap(),
@@ -335,7 +345,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [("face", 128), ("voice", 128), ("text", 384)]
         );
-        // The same values as the bundle's own.
+        // The embeddings equal those of the opened bundle.
         let crop = Arc::new(golden_crop(3, 0, 48, 1));
         let mut bundle = crate::model::Bundle::open(
             &Runtime::load().unwrap(),
@@ -358,8 +368,8 @@ mod tests {
         );
     }
 
-    /// Error of int8 on faces (the model card has its cost in accuracy): nearly always the same
-    /// prediction.
+    /// Measures the error of int8 on faces: the embeddings must have nearly the same direction, and
+    /// at most 5 % of the predictions may differ. The model card has the cost in accuracy.
     #[test]
     fn int8_predictions_on_real_faces_match_float() {
         let Some(archive) = crate::testing::material("faces/fer2013_training_publictest.tar.xz")
@@ -406,7 +416,8 @@ mod tests {
         );
     }
 
-    /// A copy of the default bundle's face encoder as an encoder set of its own.
+    /// Writes the default bundle's face encoder as an encoder set of its own; `change` edits its
+    /// `encoders.toml`.
     fn face_set(folder: &Path, change: impl Fn(String) -> String) {
         let text = std::fs::read_to_string(project("models/default/manifest.toml")).unwrap();
         let mut table: toml::Table = toml::from_str(&text).unwrap();
@@ -439,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_joined_where_they_agree() {
+    fn encoder_sets_with_equal_preprocessing_are_joined_and_others_refused() {
         let folder = tempfile::tempdir().unwrap();
         let join = || EncoderSetFiles::read(&[project("models/default"), folder.path().into()]);
         face_set(folder.path(), |text| text);

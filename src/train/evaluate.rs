@@ -1,5 +1,5 @@
-//! `evaluate`: metrics of a bundle on held-out pictures, voices and texts, by its ONNX files as the
-//! daemon runs them.
+//! The command `evaluate`: metrics of a bundle on held-out pictures, voices and texts. The bundle's
+//! ONNX files are run as in the daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -43,27 +43,28 @@ use voices::measure_voice;
                   stores/mine --split all\n  expressd-train evaluate --bundle models/default"
 )]
 pub struct EvaluateArgs {
+    /// Folder of the bundle to measure.
     #[arg(long, default_value = "models/default")]
     pub bundle: PathBuf,
     /// Folder with FER2013, the voices and the texts; `$EXPRESSD_MATERIAL` takes precedence over
     /// the default.
     #[arg(long)]
     pub material: Option<PathBuf>,
-    /// One JSON object instead of text.
+    /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
     /// Also writes the default bundle's figures into its model card, and the confusion matrices
     /// beside it.
     #[arg(long, conflicts_with_all = ["run", "store"])]
     pub renew_card: bool,
-    /// A run that `finetune` made over stores.
+    /// Folder of a run that `finetune` made over stores: measure it instead of a bundle.
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
-    /// Stores of labelled clips, one or several (--store A B). With a run: other stores than its
-    /// own.
+    /// Folders of stores with labelled clips, one or several (--store A B). Without it, a run is
+    /// measured on its own stores.
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With a run or stores: train, val, test or all.
+    /// With a run or stores: the split to measure (train, val, test or all).
     #[arg(long, default_value = "test")]
     pub split: SplitChoice,
     /// With a run or stores: file of the HTML report; its numbers are written beside it as `.json`.
@@ -71,7 +72,7 @@ pub struct EvaluateArgs {
     pub report: Option<PathBuf>,
 }
 
-/// The clips to evaluate: one split, or all.
+/// The clips to evaluate: those of one split, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SplitChoice {
     Train,
@@ -81,6 +82,7 @@ pub enum SplitChoice {
 }
 
 impl SplitChoice {
+    /// The split; `None`: clips of every split.
     fn split(self) -> Option<Split> {
         match self {
             SplitChoice::Train => Some(Split::Train),
@@ -91,8 +93,8 @@ impl SplitChoice {
     }
 }
 
-/// Evaluates a run or the bundle on stores.
-fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
+/// Evaluates a run, or else a bundle, on stores. Without `--store` the stores are those of the run.
+fn evaluate_on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     let mut predictor: Box<dyn Predictor> = match &args.run {
         Some(run) => Box::new(RunPredictor::open(run)?),
         None => Box::new(BundlePredictor::open(&args.bundle)?),
@@ -128,10 +130,14 @@ fn on_stores(args: &EvaluateArgs) -> anyhow::Result<()> {
     assess(&what, predictor.as_mut())
 }
 
-/// Prints or writes the metrics of a bundle, or of a run's or a bundle's head on stores.
+/// Evaluates a bundle on the public data sets, or a run or bundle on stores. Prints the metrics,
+/// and writes the model card or the report if requested.
+///
+/// # Errors
+/// The bundle, run, stores or data sets cannot be read, or the arguments contradict each other.
 pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if args.run.is_some() || !args.store.is_empty() {
-        return on_stores(args);
+        return evaluate_on_stores(args);
     }
     ensure!(
         args.report.is_none(),
@@ -143,7 +149,7 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         .or_else(|| Some(std::env::var_os("EXPRESSD_MATERIAL")?.into()))
         .unwrap_or_else(|| "../shared/material".into());
     if args.renew_card {
-        // Before the measurement, which takes minutes.
+        // Checked before the measurement, which takes minutes.
         refuse_existing(&args.bundle, true)?;
     }
     let figures = measure(&args.bundle, &material)?;
@@ -163,7 +169,11 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All figures of the bundle in the folder `bundle`, on the data sets in `material`.
+/// All figures of the model card, measured on the bundle in the folder `bundle` with the data sets
+/// in `material`.
+///
+/// # Errors
+/// The bundle cannot be opened, or a data set is missing.
 pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut opened = OpenedBundle::open(bundle)?;
     let crops = fer::read(
@@ -247,7 +257,7 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
         figures.push(head_figure(&mut opened, what, &all, &subset)?);
     }
     all[1] = ravdess;
-    // The end of each utterance as the daemon's window holds it when the utterance is over.
+    // Only the words that the daemon's window holds at the end of each utterance.
     all[2] = opened
         .words
         .embed_utterances(&meld, Part::Report, |text| last_words(text, length_ms))?;
@@ -269,7 +279,8 @@ pub fn measure(bundle: &Path, material: &Path) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Metrics of the bundle's head on one subset of modalities.
+/// Metrics of the bundle's head on one subset of modalities. `what`: name of model and test data;
+/// `all`: test embeddings of each modality, in the order of [`Modality::ALL`].
 fn head_figure(
     opened: &mut OpenedBundle,
     what: &str,
@@ -289,8 +300,9 @@ fn head_figure(
     Ok(figure.with_confidence(&predictions, temperature, f64::from(head.abstain_threshold)))
 }
 
-/// The face encoder's own classes on pictures with a majority label, its embeddings of all pictures
-/// with votes, and these votes.
+/// Measures the face encoder's own classes on pictures with a majority label. Returns the figure,
+/// and the embeddings and votes of all pictures with votes. `copies`: pictures with an identical
+/// copy in the training data, for a subgroup of their own.
 fn measure_face(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],

@@ -1,5 +1,5 @@
-//! `export`: writes a bundle from the best weights of a recipe's runs. Refused if ONNX Runtime and
-//! Burn disagree.
+//! The command `export`: writes a bundle from the best weights of a recipe's runs. No bundle is
+//! written if the outputs of ONNX Runtime and Burn differ.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ mod manifest;
 use goldens::goldens;
 use manifest::manifest;
 
-/// Largest accepted deviation of ONNX Runtime's outputs from Burn's.
+/// Largest accepted absolute difference between outputs of ONNX Runtime and Burn.
 const TOLERANCE: f32 = 1e-4;
 
 /// Writes a bundle from the best weights of a recipe's runs, and measures it once for its model
@@ -47,26 +47,32 @@ const TOLERANCE: f32 = 1e-4;
                   --overwrite"
 )]
 pub struct ExportArgs {
+    /// File of the recipe whose runs are exported.
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
-    /// A run that `finetune` made over stores.
+    /// Folder of a run that `finetune` made over stores: export it instead of a recipe's runs.
     #[arg(long, requires_all = ["encoders", "bundle"])]
     pub run: Option<PathBuf>,
     /// With a run: the encoder folders given to `extract`, in the same order.
     #[arg(long, num_args = 1..)]
     pub encoders: Vec<PathBuf>,
-    /// With a run: where the bundle goes.
+    /// With a run: folder of the new bundle.
     #[arg(long)]
     pub bundle: Option<PathBuf>,
-    /// Replace the bundle that is at that place. Until the new one is whole, the old one stays.
+    /// Replace an existing bundle in the folder. The old bundle stays until the new one is
+    /// complete.
     #[arg(long)]
     pub overwrite: bool,
-    /// With a run: also a head that was trained on rows of whole recordings (`extract --clips
-    /// recording`), which are not what is served.
+    /// With a run: export it even if its head was trained on rows of whole recordings (`extract
+    /// --clips recording`). The daemon serves windows, which differ from such rows.
     #[arg(long, requires = "run")]
     pub allow_recording_rows: bool,
 }
 
+/// Exports the run `--run` if it is given, and otherwise the runs of the recipe. Prints the result.
+///
+/// # Errors
+/// A run is missing or unfinished, the bundle's folder is refused, or the graphs differ from Burn.
 pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if let (Some(run), Some(bundle)) = (&args.run, &args.bundle) {
         let (overwrite, allow) = (args.overwrite, args.allow_recording_rows);
@@ -106,8 +112,8 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     ] {
         write(name, bytes)?;
     }
-    // This file is as large as the weights and derived from them. It is kept out of version
-    // control; set-up makes it.
+    // The sentence encoder's graph is derived from published weights and as large as these. It is
+    // kept out of version control; set-up makes it again.
     write(&sentence.entry.file, &sentence.graph)?;
     write(&sentence.text.tokenizer, &sentence.tokenizer)?;
     let mut manifest = manifest(&recipe, &graphs, &sentence, &calibration);
@@ -164,14 +170,15 @@ pub fn run(args: &ExportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// ONNX files of the trained networks.
 struct Graphs {
     face: Vec<u8>,
     voice: Vec<u8>,
     head: Vec<u8>,
 }
 
-/// The ONNX graph of an encoder. The batch axis is variable, and the columns are if a second length
-/// is given.
+/// The ONNX bytes of an encoder for inputs `[batch, 1, rows, columns]`. The batch axis is dynamic.
+/// The columns are dynamic too if `other_columns`, a second length to trace with, is given.
 pub fn export_encoder(
     net: &Encoder,
     [rows, columns]: [usize; 2],
@@ -200,11 +207,14 @@ pub fn export_encoder(
     Ok(model.as_bytes().to_vec())
 }
 
+/// The ONNX bytes of a voice encoder with a dynamic number of frames, traced with one and two
+/// seconds.
 fn export_voice(recipe: &Recipe, net: &Encoder) -> anyhow::Result<Vec<u8>> {
     export_encoder(net, [recipe.voice.preprocessing.mels, 101], Some(201))
 }
 
-/// The ONNX graph of the head. Its inputs are the embeddings, of lengths `dims`, then the presence.
+/// The ONNX bytes of the head. Inputs: one embedding `[batch, dims[i]]` for each modality, then the
+/// presence `[batch, modalities]`. The batch axis is dynamic.
 pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     let zeros = |batch| {
         dims.iter()
@@ -223,8 +233,9 @@ pub fn export_head(head: &Head, dims: &[usize]) -> anyhow::Result<Vec<u8>> {
     Ok(model.as_bytes().to_vec())
 }
 
-/// The largest difference between Burn and ONNX Runtime on real pictures and voices. It is an error
-/// above [`TOLERANCE`].
+/// The largest absolute difference between outputs of Burn and ONNX Runtime: of the encoders on
+/// selection pictures and voices, and of the head on these embeddings and generated text
+/// embeddings. A difference above [`TOLERANCE`] is an error.
 fn compare(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -260,7 +271,7 @@ fn compare(
         "no clip of the calibration actors is there"
     );
     let mut voice_rows = Vec::new();
-    // Short windows too, as at the start of speech.
+    // Short windows are compared too; they occur at the start of speech.
     for length_ms in [
         recipe.voice.preprocessing.min_speech_ms,
         1000,
@@ -311,7 +322,7 @@ fn compare(
     Ok(difference)
 }
 
-/// The int8 encoders, with their trials on the selection data.
+/// The int8 graphs of the face and voice encoders, each with its trial on the selection data.
 fn int8_trials(
     recipe: &Recipe,
     crops: &[LabelledCrop],
@@ -327,8 +338,8 @@ fn int8_trials(
         &recipe.voice.preprocessing,
         recipe.window.length_ms,
     );
-    // The final voice encoder was trained on these actors, so the cost of int8 is measured with the
-    // calibration encoder.
+    // The final voice encoder was trained on the selection actors. The cost of int8 is therefore
+    // measured with the calibration encoder, which was not.
     let held_out = load_voice(recipe, VoiceRun::Calibration)?.to_device(&burn_cpu());
     let (trial, _) = int8::attempt(
         &runtime,
@@ -340,8 +351,9 @@ fn int8_trials(
     Ok(vec![face, (trial, voice)])
 }
 
-/// Compares both outputs of both implementations, in a batch and row by row. Returns the embeddings
-/// and the largest difference.
+/// Compares a network in Burn and in ONNX Runtime: embeddings and logits of a batch of `shape`, and
+/// the embedding of the first input alone. Returns the largest absolute difference and Burn's
+/// embeddings.
 fn compare_encoder(
     net: &Encoder,
     graph: &mut Graph,
@@ -370,7 +382,8 @@ fn compare_encoder(
     Ok((difference, embeddings))
 }
 
-/// The largest absolute difference; infinite for different lengths.
+/// The largest absolute difference between values of the same index; infinite if the lengths
+/// differ.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::INFINITY;

@@ -1,4 +1,4 @@
-//! Feature rows, the input of training: from stores or from memory.
+//! Feature rows, the input of training, from stores or from memory.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::train::objective::FeatureBatch;
 use crate::train::refused::Refused;
 use crate::train::store::{Entry, Store, StoreSpec};
 
-/// Rows are shuffled within windows of this many rows, so that rows that are close on disk are read
-/// at about the same time.
+/// Number of neighbouring rows that are shuffled together, so that rows close to each other on disk
+/// are read at about the same time.
 const SHUFFLED_TOGETHER: usize = 16_384;
 
 /// The rows of compatible stores, one store after another, or rows in memory.
@@ -26,17 +26,19 @@ pub struct Features {
     rows: Rows,
     spec: StoreSpec,
     modalities: Vec<ModalityShape>,
-    /// Per modality: start and length of each encoder's part of a row, and the encoder's index.
+    /// For each modality and each of its encoders: index of the encoder in the specification, and
+    /// start and length of its part of a row.
     pieces: Vec<Vec<(usize, usize, usize)>>,
 }
 
+/// The origin of the rows.
 #[derive(Clone, Debug)]
 enum Rows {
     Stores(Arc<Vec<Part>>),
     Memory(Arc<Vec<(Entry, Vec<f32>)>>),
 }
 
-/// A store, and the index of each of its labels in the joined list.
+/// A store, and for each of its labels the index in the joined list of labels.
 #[derive(Debug)]
 struct Part {
     store: Store,
@@ -44,11 +46,11 @@ struct Part {
 }
 
 impl Features {
-    /// Opens stores as one. Their labels are the union of their lists, in the order of first
-    /// appearance.
+    /// Opens the stores in `paths` as one. The label list is the union of their lists, in the order
+    /// of first appearance.
     ///
     /// # Errors
-    /// There is no store, a store cannot be read, or two stores differ in their encoders or clips.
+    /// No store is given, one is given twice or cannot be read, or two differ in encoders or clips.
     pub fn open(paths: &[std::path::PathBuf]) -> anyhow::Result<Features> {
         if let Some((_, twice)) = paths
             .iter()
@@ -114,11 +116,12 @@ impl Features {
         Ok(Features::new(Rows::Stores(Arc::new(parts)), spec))
     }
 
-    /// Features of rows in memory.
+    /// Features of rows in memory: metadata and values in the layout of `spec`.
     pub fn in_memory(spec: StoreSpec, rows: Vec<(Entry, Vec<f32>)>) -> Features {
         Features::new(Rows::Memory(Arc::new(rows)), spec)
     }
 
+    /// Groups the encoders of `spec` by modality.
     fn new(rows: Rows, spec: StoreSpec) -> Features {
         let (mut modalities, mut pieces) = (Vec::new(), Vec::new());
         for modality in Modality::ALL {
@@ -148,7 +151,7 @@ impl Features {
     /// Restricts the rows to the modalities `wanted`, in this order.
     ///
     /// # Errors
-    /// No encoder has one of them.
+    /// The stores have no encoder of a wanted modality.
     pub fn with_modalities(mut self, wanted: &[Modality]) -> anyhow::Result<Features> {
         let place = |wanted: &Modality| {
             let found = self.modalities.iter().position(|m| m.modality == *wanted);
@@ -169,15 +172,16 @@ impl Features {
         Ok(self)
     }
 
-    /// The specification of the stores, with the labels and names of all that are labelled.
+    /// The specification of the first store, with the labels and data set names of all labelled
+    /// stores.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
     }
-    /// Modality and width of each input, in order.
+    /// The modality of each input of training, and the length of its embedding.
     pub fn modalities(&self) -> &[ModalityShape] {
         &self.modalities
     }
-    /// Number of items without rows, by reason.
+    /// Number of items of which `extract` made no row, by reason.
     pub fn skipped(&self) -> std::collections::BTreeMap<String, usize> {
         let mut all = std::collections::BTreeMap::new();
         if let Rows::Stores(parts) = &self.rows {
@@ -195,6 +199,7 @@ impl Features {
         }
     }
 
+    /// The store of a row, and the row's index in it.
     fn locate<'a>(&self, parts: &'a [Part], mut row: usize) -> (&'a Part, usize) {
         for part in parts {
             let count = part.store.entries().len();
@@ -206,7 +211,8 @@ impl Features {
         panic!("row {row} is beyond the stores");
     }
 
-    /// Metadata of a row. Its target indexes the labels of its own store; see [`Features::target`].
+    /// Metadata of a row. Its target indexes the labels of the row's own store;
+    /// [`Features::target`] indexes the joined labels.
     pub fn entry(&self, row: usize) -> &Entry {
         match &self.rows {
             Rows::Stores(parts) => {
@@ -217,8 +223,8 @@ impl Features {
         }
     }
 
-    /// The recording of a row. A store of windows has several rows per recording, which are not
-    /// independent. In other stores this is the row's id.
+    /// The name of a row's recording. In a store of windows several rows have the same one, and are
+    /// not independent. In other stores it is the row's id.
     pub fn recording(&self, row: usize) -> &str {
         let entry = self.entry(row);
         if self.spec.has_windows() {
@@ -228,16 +234,17 @@ impl Features {
         }
     }
 
-    /// Number of recordings of these rows.
+    /// Number of different recordings that the rows with these indices come from.
     pub fn recordings(&self, rows: &[usize]) -> usize {
         let all: BTreeSet<&str> = rows.iter().map(|row| self.recording(*row)).collect();
         all.len()
     }
 
-    /// The target of a row; it indexes the labels of all stores ([`Features::spec`]).
+    /// The target of a row, which indexes the joined labels of all stores ([`Features::spec`]).
+    /// `None`: the row has no label.
     ///
     /// # Errors
-    /// The row's own store has no such label.
+    /// The label index in the row is not in its store's list.
     pub fn target(&self, row: usize) -> anyhow::Result<Option<Target>> {
         let Rows::Stores(parts) = &self.rows else {
             return Ok(self.entry(row).target.clone());
@@ -295,7 +302,7 @@ impl Features {
         Ok(())
     }
 
-    /// Whether the row has an embedding of the modality with this index in
+    /// Whether the row has the embeddings of the modality with this index in
     /// [`Features::modalities`].
     pub fn has(&self, row: usize, modality: usize) -> bool {
         let present = &self.entry(row).present;
@@ -304,10 +311,11 @@ impl Features {
             .all(|(encoder, _, _)| present[*encoder])
     }
 
-    /// Reads the values of a row in the store's layout.
+    /// Reads the values of a row into `out`: the embeddings of all encoders, in the order of
+    /// [`Features::spec`].
     ///
     /// # Errors
-    /// The disk fails, or a value is not finite.
+    /// The store cannot be read, or a value is not finite.
     pub fn read(&self, row: usize, out: &mut [f32]) -> anyhow::Result<()> {
         match &self.rows {
             Rows::Stores(parts) => {
@@ -318,11 +326,11 @@ impl Features {
         }
         out.iter()
             .position(|value| !value.is_finite())
-            .map_or(Ok(()), |at| Err(self.no_number(row, at)))
+            .map_or(Ok(()), |at| Err(self.not_finite_error(row, at)))
     }
 
-    /// The error for a value at position `at` of a row that is not finite.
-    fn no_number(&self, row: usize, at: usize) -> anyhow::Error {
+    /// The error for a value that is not finite; `at`: its index in the row.
+    fn not_finite_error(&self, row: usize, at: usize) -> anyhow::Error {
         let mut end = 0;
         let within = self.spec.encoders.iter().find(|encoder| {
             end += encoder.dim;
@@ -340,8 +348,8 @@ impl Features {
         )
     }
 
-    /// The embeddings of a row by encoder name, restricted to modalities that are marked in `shown`
-    /// and present.
+    /// The embeddings of a row by encoder name. Modalities that the row lacks, or that are not
+    /// marked in `shown` (in the order of [`Features::modalities`]), are omitted.
     pub fn embeddings(&self, row: usize, shown: &[bool]) -> anyhow::Result<Embeddings> {
         let mut values = vec![0.0; self.spec.dim()];
         self.read(row, &mut values)?;
@@ -362,7 +370,8 @@ impl Features {
         Ok(embeddings)
     }
 
-    /// The given rows as a batch. Each modality has only the rows with an embedding of it.
+    /// The rows with these indices as a batch. For each modality the batch has only the rows with
+    /// an embedding of it.
     pub fn batch(&self, rows: &[usize]) -> anyhow::Result<FeatureBatch> {
         let mut batch = FeatureBatch {
             count: rows.len(),
@@ -384,8 +393,9 @@ impl Features {
         Ok(batch)
     }
 
-    /// Mean and deviation of each value of each modality, over at most `most` evenly spread rows of
-    /// `rows` that have the modality.
+    /// Mean and standard deviation of each embedding value, a pair of vectors for each modality.
+    /// They are computed over at most `most` evenly spread indices of `rows`; a modality counts the
+    /// rows that have it.
     pub fn statistics(
         &self,
         rows: &[usize],
@@ -420,7 +430,7 @@ impl Features {
             let mean = |[sum, _]: &[f64; 2]| sum / count;
             let deviation =
                 |pair: &[f64; 2]| (pair[1] / count - mean(pair).powi(2)).max(0.0).sqrt();
-            // A constant value keeps its scale.
+            // A constant value has deviation 1, so that standardisation does not scale it.
             let deviation = |pair: &[f64; 2]| {
                 if deviation(pair) < 1e-6 {
                     1.0
@@ -437,7 +447,7 @@ impl Features {
     }
 }
 
-/// Each name once, in the order of first appearance.
+/// The different names, each once, in the order of first appearance.
 pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for name in names {
@@ -448,8 +458,8 @@ pub fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     all
 }
 
-/// `rows` in the order of an epoch: windows of neighbours in random order, each shuffled. The order
-/// follows from `seed` and `epoch`.
+/// The indices `rows` in the order of one epoch: chunks of 16,384 neighbours in random order, each
+/// chunk shuffled. The order is a function of `seed` and `epoch` alone.
 pub fn shuffled(rows: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 24));
     let mut windows: Vec<Vec<usize>> = rows

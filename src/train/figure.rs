@@ -9,7 +9,7 @@ use crate::train::calibrate::LabelledLogits;
 use crate::train::confusion::ConfusionMatrix;
 use crate::train::metrics::wilson;
 
-/// Metrics of a model on one set of test data: a row of the evaluation.
+/// Metrics of a model on one set of test data; a row of the model card's table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// The evaluated model and test data, as the model card names them.
@@ -21,41 +21,42 @@ pub struct Figure {
     pub classes: usize,
     /// Share of correct predictions, 0..1.
     pub accuracy: f64,
-    /// Wilson's interval of the accuracy, 95 %, as if rows were independent.
+    /// Wilson's 95 % interval of the accuracy, as if rows were independent.
     pub interval: [f64; 2],
     /// Mean of the classes' recalls, 0..1.
     pub recall: f64,
-    /// Recall of each class by name, with Wilson's interval.
+    /// Recall, 0..1, and its 95 % Wilson interval, by class name.
     pub recalls: BTreeMap<String, (f64, [f64; 2])>,
-    /// Accuracy by subgroup.
+    /// Accuracy on each subgroup of the test data.
     #[serde(rename = "conditions")]
     pub subgroups: Vec<Subgroup>,
-    /// Faces only: agreement with the pictures' annotators.
+    /// Agreement with the pictures' annotators; `None` except for faces.
     #[serde(rename = "crowd")]
     pub annotators: Option<AnnotatorAgreement>,
-    /// Fused predictions only: effect of a modality that is wrong and confident.
+    /// Effect of a modality that is wrong and confident; `None` except for such fused predictions.
     #[serde(rename = "misled")]
     pub conflict: Option<ModalityConflict>,
-    /// The confusion matrix; not serialised.
+    /// The confusion matrix; not serialised, so empty in a figure that is read from JSON.
     #[serde(skip)]
     pub confusion: ConfusionMatrix,
-    /// F1 weighted by class counts, where published results use it.
+    /// F1, 0..1, weighted by the number of items of each class; `None` unless published results use
+    /// it.
     pub weighted_f1: Option<f64>,
-    /// Expected calibration error at the bundle's temperature; for predictions of the head.
+    /// Expected calibration error, 0..1, at the bundle's temperature; `None` except for the head.
     pub calibration_error: Option<f64>,
-    /// Mean calibration error of random draws with the same number of rows and perfectly calibrated
-    /// confidences.
+    /// The calibration error that perfectly calibrated confidences would have by chance with the
+    /// same number of rows. `None` except for the head.
     pub chance_error: Option<f64>,
-    /// Share of rows without abstention, 0..1.
+    /// Share of rows without abstention, 0..1; `None` except for the head.
     pub answered: Option<f64>,
-    /// Accuracy among the rows without abstention.
+    /// Accuracy, 0..1, on the rows without abstention; `None` except for the head.
     pub answered_accuracy: Option<f64>,
 }
 
 /// Accuracy on one subgroup of the test data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subgroup {
-    /// The corpus and the subgroup.
+    /// Name of the corpus and the subgroup.
     #[serde(rename = "what")]
     pub name: String,
     /// Number of items.
@@ -67,7 +68,7 @@ pub struct Subgroup {
 }
 
 impl Subgroup {
-    /// The accuracy of the subgroup `name`; `right`: whether each prediction is correct.
+    /// The accuracy of the subgroup `name`; `right`: for each prediction, whether it is correct.
     pub fn new(name: &str, right: &[bool]) -> Subgroup {
         let accuracy = right.iter().filter(|r| **r).count() as f64 / right.len().max(1) as f64;
         Subgroup {
@@ -79,14 +80,15 @@ impl Subgroup {
     }
 }
 
-/// Metrics on rows where one modality alone predicts a wrong label with confidence
-/// [`MIN_CONFIDENCE`](crate::train::conflict::MIN_CONFIDENCE) or more.
+/// Metrics on rows in which the modality `wrong_modality` alone predicts a wrong label with a
+/// confidence of at least [`MIN_CONFIDENCE`](crate::train::conflict::MIN_CONFIDENCE).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModalityConflict {
     /// Name of the modality with the wrong prediction.
     #[serde(rename = "wrong")]
     pub wrong_modality: String,
-    /// Share of rows whose fused prediction is that of the wrong modality, 0..1.
+    /// Share of rows whose fused prediction is the label of the wrong modality, without abstention,
+    /// 0..1.
     #[serde(rename = "follows")]
     pub follow_share: f64,
     /// Share of rows with an abstention, 0..1.
@@ -98,8 +100,8 @@ pub struct ModalityConflict {
 }
 
 impl Figure {
-    /// Accuracy, recalls and confusion matrix of `predictions`. `name`: model and test data;
-    /// `names`: the classes. The other fields are empty.
+    /// Accuracy, recalls and confusion matrix of `predictions`; the other metrics are `None` or
+    /// empty. `name`: model and test data; `names`: class names by index.
     pub fn from_predictions(name: &str, predictions: &LabelledLogits, names: &[&str]) -> Figure {
         let recalls = (predictions.recalls().into_iter().zip(predictions.sums()))
             .zip(names)
@@ -184,7 +186,7 @@ impl Figure {
     }
 
     /// Adds the calibration error at `temperature`, and the share and accuracy of the rows with a
-    /// confidence of at least `threshold`.
+    /// confidence of at least `threshold` (0..1).
     pub fn with_confidence(
         mut self,
         predictions: &LabelledLogits,
@@ -216,14 +218,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_figure_is_read_back_from_json_without_its_confusion_matrix() {
+    fn a_figure_survives_json_except_for_its_confusion_matrix() {
         let logits = vec![2.0, 0.0, 0.0, 1.0, 3.0, 0.5];
         let predictions = LabelledLogits::new(2, logits, vec![0, 1, 1]);
         let written = Figure::from_predictions("three rows", &predictions, &["happy", "sad"]);
         let json = serde_json::to_string(&written).unwrap();
         let read: Figure = serde_json::from_str(&json).unwrap();
         assert_eq!(read.confusion, ConfusionMatrix::default());
-        // Text may change the last bit of a number.
+        // The decimal text in JSON may change the last bit of a number.
         let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
         assert_eq!((&read.name, read.n), (&written.name, 3));
         assert!(close(read.accuracy, written.accuracy) && close(read.recall, 0.75));

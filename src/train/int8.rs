@@ -1,5 +1,5 @@
-//! Int8 encoders: quantised from the float graph and compared with it. An int8 encoder is kept if
-//! it is faster and nearly as accurate.
+//! Int8 encoders. They are quantised from the float graphs and compared with them. An int8 encoder
+//! is kept if it is faster and nearly as accurate.
 
 use anyhow::{Context, ensure};
 
@@ -15,44 +15,46 @@ use crate::train::data::fer::VotedCrop;
 use crate::train::data::speech_clip::LabelledClip;
 use crate::train::samples::{generator, milliseconds, random_start, windows};
 
-/// Largest permitted loss of accuracy by int8.
+/// Largest permitted loss of accuracy (0..1) by int8.
 const PERMITTED_LOSS: f64 = 0.005;
-/// Number of inputs for the value ranges of quantisation.
+/// Number of inputs that determine the value ranges of quantisation.
 const RANGE_INPUTS: usize = 360;
 
-/// Inputs of an encoder: from the training data for the value ranges, and labelled ones from the
-/// selection data. Report data is in neither.
+/// Inputs of an encoder for its quantisation and trial. Test data is not used.
 #[derive(Clone, Debug)]
 pub struct Examples {
+    /// Inputs from the training data that determine the value ranges.
     pub ranges: Vec<Example>,
+    /// Inputs from the selection data, each with the index of its label.
     pub selection: Vec<(Example, usize)>,
 }
 
 /// Measured speed and accuracy of an int8 encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
+    /// Name of the encoder.
     pub encoder: String,
     /// Number of selection inputs.
     pub n: usize,
     /// Median CPU time of one run of the float graph on one thread, in milliseconds.
     pub fp32_ms: f64,
-    /// The same of the int8 graph.
+    /// Median CPU time of one run of the int8 graph on one thread, in milliseconds.
     pub int8_ms: f64,
     /// Accuracy of the float encoder's own classes, 0..1.
     pub fp32_accuracy: f64,
     /// Accuracy of the int8 encoder's own classes, 0..1.
     pub int8_accuracy: f64,
-    /// Share of values that are clipped at each end of a range.
+    /// Share of activations that are clipped at each end of a value range, 0..1.
     pub beyond: f64,
 }
 
 impl Trial {
-    /// Whether the int8 encoder is faster, and its accuracy is at most `PERMITTED_LOSS` lower.
+    /// Whether the int8 encoder is faster than the float one, and its accuracy at most 0.005 lower.
     pub fn is_kept(&self) -> bool {
         self.int8_ms < self.fp32_ms && self.fp32_accuracy - self.int8_accuracy <= PERMITTED_LOSS
     }
 
-    /// The line of `export`'s terminal output.
+    /// The result as the text that `export` prints.
     pub fn sentence(&self) -> String {
         format!(
             "{} in int8: {:.2} ms per run instead of {:.2}, accuracy {:.4} instead of {:.4} (n \
@@ -69,9 +71,11 @@ impl Trial {
 }
 
 /// Quantises an encoder's graph to int8, and runs both graphs alternately on the selection data.
+/// Returns the trial and the bytes of the int8 graph. `encoder`: its name; `fp32`: the bytes of the
+/// float graph.
 ///
 /// # Errors
-/// A graph cannot be quantised, or has no output of logits.
+/// There is no selection data, the graph cannot be quantised, or it has no output of logits.
 pub fn attempt(
     runtime: &Runtime,
     encoder: &str,
@@ -116,23 +120,26 @@ pub fn attempt(
     Ok((trial, made.bytes))
 }
 
-/// `RANGE_INPUTS` evenly spread indices below `count`.
-fn picked(count: usize) -> impl Iterator<Item = usize> {
+/// [`RANGE_INPUTS`] evenly spread indices below `count`.
+fn spread_indices(count: usize) -> impl Iterator<Item = usize> {
     (0..RANGE_INPUTS).map(move |i| i * count / RANGE_INPUTS)
 }
 
 /// Inputs of a face encoder. Half of the training pictures are augmented as in training, because
-/// cameras are darker and coarser than the pictures. The selection pictures have a majority label.
+/// cameras give darker and coarser pictures. Selection pictures without a majority label are
+/// omitted.
 pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreprocessing) -> Examples {
     let example = |crop: &Crop| Example {
         shape: vec![1, settings.channels, settings.size, settings.size],
         values: normalise(crop, &settings.normalise),
     };
     let mut rng = generator(0, 0, 0);
-    let ranges = picked(train.len()).enumerate().map(|(i, at)| match i % 2 {
-        0 => example(&train[at].crop),
-        _ => example(&vary_crop(&train[at].crop, settings.size, &mut rng)),
-    });
+    let ranges = spread_indices(train.len())
+        .enumerate()
+        .map(|(i, at)| match i % 2 {
+            0 => example(&train[at].crop),
+            _ => example(&vary_crop(&train[at].crop, settings.size, &mut rng)),
+        });
     Examples {
         ranges: ranges.collect(),
         selection: select
@@ -142,8 +149,8 @@ pub fn faces(train: &[VotedCrop], select: &[VotedCrop], settings: &FacePreproces
     }
 }
 
-/// Inputs of a voice encoder: windows of lengths from the shortest evaluated to the bundle's. Half
-/// of the training windows are augmented as in training.
+/// Inputs of a voice encoder. The training windows have several lengths, from the shortest that the
+/// daemon evaluates to `window_ms`; half of them are augmented as in training.
 pub fn voices(
     train: &[LabelledClip],
     select: &[LabelledClip],
@@ -160,7 +167,7 @@ pub fn voices(
     };
     let lengths = [settings.min_speech_ms, 1000, window_ms, window_ms].map(milliseconds);
     let mut rng = generator(0, 0, 1);
-    let ranges = picked(train.len()).enumerate().map(|(i, at)| {
+    let ranges = spread_indices(train.len()).enumerate().map(|(i, at)| {
         let (clip, length) = (&train[at], lengths[i / 2 % lengths.len()]);
         let start = random_start(clip, length, &mut rng);
         match i % 2 {
@@ -172,8 +179,8 @@ pub fn voices(
         }
     });
     let ranges = ranges.collect();
-    // Windows of one second too, and many for each clip: 0.005 of the clips alone would be less
-    // than one of them.
+    // Each clip gives many windows, of one second and of full length. With one window per clip the
+    // permitted loss would be less than one window.
     let lengths = [1000, window_ms].map(milliseconds);
     let pieces = |clip: &LabelledClip| {
         lengths
@@ -197,6 +204,7 @@ pub fn voices(
 mod tests {
     use super::*;
 
+    /// An int8 encoder that is kept: faster, and 0.004 less accurate.
     fn trial() -> Trial {
         Trial {
             encoder: "face".into(),
@@ -210,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_kept_only_if_faster_and_accurate() {
+    fn int8_is_kept_only_if_faster_and_at_most_0_005_less_accurate() {
         assert!(trial().is_kept() && trial().sentence().ends_with(": kept"));
         assert!(
             !Trial {

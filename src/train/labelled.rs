@@ -1,4 +1,4 @@
-//! Labelled clips: rows of feature stores and their labels.
+//! Labelled clips: rows of feature stores with their labels.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,23 @@ use crate::train::features::{Features, shuffled};
 use crate::train::metrics::{Truth, weights};
 use crate::train::refused::Refused;
 
-/// Labelled clips, as indices of feature rows and their labels.
+/// Labelled clips: indices of feature rows, and the label or labels of each.
 #[derive(Clone, Debug)]
 pub struct LabelledClips {
-    /// Indices of rows in the features.
+    /// Indices of the clips' rows in [`Features`].
     pub rows: Vec<usize>,
+    /// The label or labels of each clip, in the order of `rows`.
     pub truth: Truth,
 }
 
 impl LabelledClips {
-    /// The labelled clips of a split (`None`: of all). `labels`: our labels; `map`: our label for
-    /// each label name of a store.
+    /// The labelled clips of `split` (`None`: of all splits), without augmented views. `labels`:
+    /// the model's label names; `map`: the model's label for each store label that has another
+    /// name. Clips whose label `map` maps to an empty name are left out.
+    ///
+    /// # Errors
+    /// A store has a label that the model lacks, or clips may have several labels and `task` is
+    /// single-label.
     pub fn find(
         features: &Features,
         split: impl Into<Option<Split>>,
@@ -96,8 +102,8 @@ impl LabelledClips {
         Ok(LabelledClips { rows, truth })
     }
 
-    /// Number of labelled clips, by the store's label name, whose label `map` does not map to one
-    /// of ours. They are not evaluated.
+    /// Names of the store labels that `map` maps to an empty name, each with its number of clips in
+    /// `split` (`None`: in all splits). These clips are not evaluated.
     pub fn unmapped_counts(
         features: &Features,
         split: Option<Split>,
@@ -131,7 +137,7 @@ impl LabelledClips {
             .join(", ")
     }
 
-    /// The clips at these positions.
+    /// The clips at the positions `places` of this list. `labels`: number of labels.
     pub fn select(&self, places: &[usize], labels: usize) -> LabelledClips {
         let truth = match &self.truth {
             Truth::Classes(classes) => Truth::Classes(places.iter().map(|p| classes[*p]).collect()),
@@ -148,8 +154,9 @@ impl LabelledClips {
         }
     }
 
-    /// The first share of each class's recordings in a shuffled order, at least one of each; all
-    /// windows of a recording are taken or none.
+    /// Selects a share (0..1) of the recordings of each class in a shuffled order, at least one of
+    /// each class. Either all windows of a recording are taken or none. The class of a clip with
+    /// several labels is its first label.
     pub fn take_share(
         &self,
         features: &Features,
@@ -197,7 +204,8 @@ impl LabelledClips {
         self.select(&taken, labels)
     }
 
-    /// The clips that have every modality marked in `shown`.
+    /// The clips that have every modality marked in `shown`, which is in the order of
+    /// [`Features::modalities`]. `labels`: number of labels.
     pub fn with_modalities(
         &self,
         features: &Features,
@@ -216,8 +224,8 @@ impl LabelledClips {
     }
 }
 
-/// The clips of a split (`None`: of all) with at least one of the modalities, without augmented
-/// views.
+/// Indices of the rows of a split (`None`: of all splits) with at least one of the modalities,
+/// without augmented views.
 fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = usize> {
     (0..features.count()).filter(move |row| {
         let entry = features.entry(*row);
@@ -227,7 +235,8 @@ fn clips_of(features: &Features, split: Option<Split>) -> impl Iterator<Item = u
     })
 }
 
-/// Hash of clips and labels; a run is bound to it.
+/// SHA-256 of the ids and labels of clips, in hexadecimal. A run stores it and is not resumed on
+/// other clips or labels.
 pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     let mut hasher = Sha256::new();
     for set in sets {
@@ -247,7 +256,8 @@ pub fn sha256_of(features: &Features, sets: &[&LabelledClips]) -> String {
     hex_sha256(&hasher.finalize())
 }
 
-/// The subsets of modalities, the largest first: name, and whether each modality is in it.
+/// The non-empty subsets of `modalities`, all modalities first. A subset is its name, and for each
+/// of `modalities` whether the subset contains it.
 pub fn subsets(modalities: &[Modality]) -> Vec<(String, Vec<bool>)> {
     let subset = |bits: u32| {
         let shown: Vec<bool> = (0..modalities.len())
@@ -270,7 +280,7 @@ mod tests {
     use crate::train::synthetic::SyntheticSet;
 
     #[test]
-    fn a_share_of_windows_is_of_whole_recordings() {
+    fn take_share_takes_all_windows_of_a_recording_or_none() {
         let set = SyntheticSet {
             classes: 2,
             train: 40,
@@ -306,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn other_labels_make_another_set() {
+    fn the_hash_of_clips_depends_on_their_labels() {
         let features = SyntheticSet {
             train: 16,
             select: 8,

@@ -4,8 +4,8 @@
 //! stages into a feature `store`; `pretrain` learns representation `heads` from stores with the
 //! `objective`s of ConCluGen (arXiv 2404.10904); `finetune` learns a classifier on them; `evaluate`
 //! measures (`metrics`) and writes a `report`; `export` makes the bundle with its `card`. `import`
-//! brings third-party graphs. `reference` has the reference's own rules as numbers. Preprocessing
-//! is the daemon's own ([`crate::preprocess`]): there is no second copy.
+//! converts third-party weights. `reference` has the preprocessing rules of the ConCluGen authors'
+//! code. Preprocessing is the daemon's own ([`crate::preprocess`]).
 //!
 //! Modules that do not need Burn are under the feature `corpus` alone.
 

@@ -1,4 +1,5 @@
-//! Networks. Each has one `forward` for training, evaluation and export.
+//! The networks of encoders and head. Each network has one `forward` for training, evaluation and
+//! export.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -17,7 +18,7 @@ pub mod torch;
 
 pub use head::Head;
 
-/// Convolution without bias, then batch normalisation.
+/// A two-dimensional convolution without bias, then batch normalisation.
 #[derive(Module, Debug)]
 pub(crate) struct NormedConv {
     pub(crate) conv: Conv2d,
@@ -25,6 +26,8 @@ pub(crate) struct NormedConv {
 }
 
 impl NormedConv {
+    /// A layer with random weights. `channels`: of input and output; `kernel` and padding `[h, w]`:
+    /// rows, then columns; `stride`: of both axes.
     pub(crate) fn new(
         channels: [usize; 2],
         kernel: [usize; 2],
@@ -57,35 +60,36 @@ impl NormedConv {
 pub struct BlockShape {
     /// Number of output channels.
     pub channels: usize,
-    /// Whether the block halves both axes.
+    /// Whether the block halves the number of rows and columns.
     pub halves: bool,
 }
 
-/// How a block halves its axes.
+/// The operation by which a block halves the number of rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Halving {
     /// The first convolution has stride 2.
     Stride,
-    /// Max pooling over 2x2 precedes the block. The ONNX exporter takes no padded stride on an axis
-    /// that varies.
+    /// Max pooling over 2x2 precedes the block. The ONNX exporter does not support a padded stride
+    /// on an axis of variable length.
     MaxPool,
 }
 
-/// Pooling of each channel after the last block.
+/// Pooling of each channel of the feature map after the last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
+    /// The mean of each channel.
     Mean,
-    /// Mean and standard deviation (statistics pooling, Snyder et al. 2018). The deviation measures
-    /// the variation of the voice.
+    /// Mean and standard deviation of each channel (statistics pooling, Snyder et al. 2018). The
+    /// deviation captures how much the voice varies.
     MeanAndDeviation,
 }
 
-/// Added to a variance before its root.
+/// Added to a variance before its square root, for finite gradients.
 const LEAST_VARIANCE: f64 = 1e-4;
 
-/// Two 3x3 convolutions with a shortcut (He et al. 2015).
+/// A residual block: two 3x3 convolutions with a shortcut (He et al. 2015).
 #[derive(Module, Debug)]
 struct Block {
     pool: Option<MaxPool2d>,
@@ -95,6 +99,8 @@ struct Block {
 }
 
 impl Block {
+    /// A block with random weights. `channels`: of input and output; `halving`: `None` keeps the
+    /// size.
     fn new(channels: [usize; 2], halving: Option<Halving>, device: &Device) -> Self {
         let stride = if halving == Some(Halving::Stride) {
             2
@@ -128,30 +134,32 @@ impl Block {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderShape {
-    /// Channels after the stem, which is one convolution.
+    /// Number of output channels of the stem, the first convolution.
     pub stem: usize,
     /// Stride of the stem.
     pub stem_stride: usize,
-    /// Side of the stem's kernel.
+    /// Width and height of the stem's kernel.
     pub stem_kernel: usize,
-    /// Padding of the stem: rows, then columns.
+    /// Zero padding of the stem on each side: of rows, then of columns.
     pub stem_padding: [usize; 2],
+    /// The residual blocks after the stem, in order.
     pub blocks: Vec<BlockShape>,
-    /// How blocks halve their axes.
+    /// The operation by which blocks halve rows and columns.
     pub halving: Halving,
-    /// Number of rows after the last block, which one convolution of that height joins; 0: rows are
-    /// averaged. For spectrograms, whose rows are frequencies and not interchangeable.
+    /// Number of rows after the last block, all of which one convolution joins into one row; 0:
+    /// rows are averaged. It is for spectrograms, whose rows are frequencies and not
+    /// interchangeable.
     pub join_rows: usize,
     /// Pooling after the last block.
     pub pooling: Pooling,
     /// Length of the embedding.
     pub dim: usize,
-    /// Probability of dropping a pooled value in training.
+    /// Probability, 0..1, that dropout sets a pooled value to zero in training.
     pub dropout: f64,
 }
 
-/// A residual network over one plane: `[batch, 1, rows, columns]` to an embedding and logits. The
-/// number of columns may vary.
+/// A residual network from one plane (a greyscale crop or a spectrogram) to an embedding and
+/// logits. The number of columns may vary.
 #[derive(Module, Debug)]
 pub struct Encoder {
     stem: NormedConv,
@@ -166,6 +174,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// A network of `shape` with random weights and one logit for each of `classes`.
     pub fn new(shape: &EncoderShape, classes: usize, device: &Device) -> Self {
         let mut channels = shape.stem;
         let mut blocks = Vec::new();
@@ -236,8 +245,9 @@ impl Encoder {
         self
     }
 
-    /// Multiplications and additions of one forward pass, each counted as one operation;
-    /// convolutions and linear layers only.
+    /// Number of operations of one forward pass over an input of `[rows, columns]`. A
+    /// multiplication and an addition are one operation each. Only convolutions and linear layers
+    /// count.
     pub fn operations(
         shape: &EncoderShape,
         classes: usize,
@@ -288,7 +298,7 @@ impl Encoder {
     }
 }
 
-/// The number of pooled values for a number of channels.
+/// The number of values that pooling gives for this number of channels.
 fn pooled(shape: &EncoderShape, channels: usize) -> usize {
     if shape.pooling == Pooling::MeanAndDeviation {
         2 * channels
@@ -297,6 +307,7 @@ fn pooled(shape: &EncoderShape, channels: usize) -> usize {
     }
 }
 
+/// Adds `row` to a bias of the same length.
 fn add_row(bias: Param<Tensor<1>>, row: &[f32], device: &Device) -> Param<Tensor<1>> {
     let row = Tensor::from_data(TensorData::new(row.to_vec(), [row.len()]), device);
     bias.map(|bias| bias + row)
@@ -306,7 +317,9 @@ fn add_row(bias: Param<Tensor<1>>, row: &[f32], device: &Device) -> Param<Tensor
 pub mod tests {
     use super::*;
 
-    /// Strides, shortcuts, a block that keeps its size; no dropout.
+    /// A small encoder for tests, with strides, shortcuts and a block that keeps its size, without
+    /// dropout. Inputs are `[batch, 1, rows, columns]`, embeddings have 5 values, and there are 3
+    /// classes.
     pub fn tiny(device: &Device) -> Encoder {
         let blocks = [(6, true), (8, true), (8, false)]
             .map(|(channels, halves)| BlockShape { channels, halves })

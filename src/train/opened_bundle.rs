@@ -1,4 +1,4 @@
-//! A bundle opened for evaluation.
+//! A bundle opened by the trainer, for evaluation.
 
 use std::path::Path;
 
@@ -14,15 +14,22 @@ use crate::train::sentences::SentenceEncoder;
 /// A bundle's manifest and graphs, opened on a CPU as the daemon opens them. Each file is checked
 /// against its hash.
 pub struct OpenedBundle {
+    /// The bundle's `manifest.toml`.
     pub manifest: Manifest,
+    /// The face encoder.
     pub face: Graph,
+    /// The voice encoder.
     pub voice: Graph,
     /// The text encoder.
     pub words: SentenceEncoder,
+    /// The head: from embeddings and presence to logits.
     pub head: Graph,
 }
 
-/// The manifest's entry of the encoder `name`.
+/// A copy of the manifest's entry of the encoder `name`.
+///
+/// # Errors
+/// The manifest has no such encoder.
 pub fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
     manifest
         .encoder(name)
@@ -31,13 +38,18 @@ pub fn entry(manifest: &Manifest, name: &str) -> anyhow::Result<EncoderEntry> {
 }
 
 impl OpenedBundle {
-    /// Opens the bundle in `folder`, with int8 encoders if it has them.
+    /// Opens the bundle in `folder` with its int8 encoders, if it has any.
+    ///
+    /// # Errors
+    /// A file is missing or has another hash than in the manifest, or a network is missing.
     pub fn open(folder: &Path) -> anyhow::Result<OpenedBundle> {
         OpenedBundle::open_in(folder, Precision::Int8)
     }
 
-    /// Opens the bundle in `folder`. Int8 encoders are used if the bundle has them and `precision`
-    /// is int8.
+    /// Opens the bundle in `folder`. Its int8 encoders are used if `precision` is int8.
+    ///
+    /// # Errors
+    /// A file is missing or has another hash than in the manifest, or a network is missing.
     pub fn open_in(folder: &Path, precision: Precision) -> anyhow::Result<OpenedBundle> {
         let path = folder.join("manifest.toml");
         let text = std::fs::read_to_string(&path)
@@ -103,7 +115,10 @@ impl OpenedBundle {
         })
     }
 
-    /// The preprocessing of faces; an error if the bundle has none.
+    /// The preprocessing of face crops.
+    ///
+    /// # Errors
+    /// The bundle has no section `[face]`.
     pub fn face_settings(&self) -> anyhow::Result<&FacePreprocessing> {
         self.manifest
             .face
@@ -111,7 +126,11 @@ impl OpenedBundle {
             .context("the bundle has no [face]")
     }
 
-    /// Embedding and logits of one preprocessed input of `shape`, without the batch axis.
+    /// Runs an encoder on one preprocessed input. Returns the embedding and the logits of the
+    /// encoder's own classes. `shape`: the input's shape without the batch axis.
+    ///
+    /// # Errors
+    /// The graph fails, or has another number of outputs than two.
     pub fn encode(
         graph: &mut Graph,
         shape: &[usize],
@@ -125,7 +144,8 @@ impl OpenedBundle {
             .with_context(|| format!("{} does not give an embedding and logits", graph.name()))
     }
 
-    /// The head's logits of a batch, before the temperature.
+    /// The head's logits for a batch, `[rows, labels]`, row-major, not yet divided by the
+    /// temperature.
     pub fn fuse(&mut self, batch: &HeadBatch) -> anyhow::Result<Vec<f32>> {
         let width = |values: &[f32]| [batch.count, values.len() / batch.count];
         let inputs: Vec<&Vec<f32>> = batch.embeddings.iter().chain([&batch.presence]).collect();

@@ -1,4 +1,4 @@
-//! Recordings of one person's face and voice, cut into clips by the daemon's own stages.
+//! Recordings of the face and voice of one person, cut into windows by the daemon's own stages.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,24 +24,26 @@ use crate::train::recipe::Recipe;
 /// A recording of one person's face and voice, cut into windows.
 #[derive(Clone, Debug)]
 pub struct PairedClip {
-    /// Index in [`LABELS`](crate::labels::LABELS).
+    /// Index of the label in [`LABELS`](crate::labels::LABELS).
     pub label: usize,
-    /// Number of RAVDESS's actor; `None`: a person in no encoder's training data.
+    /// The actor's number in RAVDESS; `None`: a person in no encoder's training data.
     pub actor: Option<u32>,
-    /// The windows that have both a face and a voice, in order.
+    /// The windows with both a face and a voice, in the order of time.
     pub hops: Vec<PairedHop>,
 }
 
-/// A window that has both a face and a voice.
+/// A window with both a face and a voice.
 #[derive(Clone, Debug)]
 pub struct PairedHop {
-    /// The faces of the window: number within the recording, crop, and weight in the window's mean.
+    /// The faces of the window: number of the face within the recording, crop, and weight in the
+    /// mean embedding of the window. Weights are not normalised.
     pub faces: Vec<(u64, Arc<Crop>, f32)>,
-    /// Mono samples at 16 kHz.
+    /// The sound of the window: mono samples at 16 kHz.
     pub samples: Arc<[f32]>,
 }
 
-/// The labelled recordings of the material, with label and actor: RAVDESS's actor 01, MEAD's clips
+/// The labelled recordings below the folder `material`: path, index of the label in `LABELS`, and
+/// number of the RAVDESS actor (`None`: another person). They are RAVDESS's actor 01, MEAD's clips
 /// with sound, and two recorded speakers.
 fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32>)>> {
     let mut found = Vec::new();
@@ -61,8 +63,8 @@ fn recordings(material: &Path) -> anyhow::Result<Vec<(PathBuf, usize, Option<u32
     Ok(found)
 }
 
-/// Label and actor from a file's name, for example `01-01-05-…-01`, `M030_level_3_angry_016` or
-/// `labelled_happy`.
+/// Index of the label in `LABELS` and RAVDESS actor, from a file's name without extension, such as
+/// `01-01-05-…-01`, `M030_level_3_angry_016` or `labelled_happy`. `None`: the file is not labelled.
 fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     if let Some((1, take)) = Take::parse(stem) {
         return Some((
@@ -78,11 +80,11 @@ fn parse(stem: &str) -> Option<(usize, Option<u32>)> {
     Some((label_index(named)?, None))
 }
 
-/// Plays the labelled recordings through the daemon's stages, with the windows and the
-/// preprocessing of the recipe.
+/// Plays the labelled recordings of the recipe's material through the daemon's stages, with the
+/// recipe's windows and preprocessing.
 ///
 /// # Errors
-/// The material has no such folder, or a recording cannot be played.
+/// A folder of the material is missing, or a recording cannot be played.
 pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
     let files = EncoderSetFiles::without_encoders(
         recipe.window,
@@ -93,7 +95,7 @@ pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
     let half_life_ms = recipe.window.half_life_ms;
     let mut clips = Vec::new();
     for (path, label, actor) in recordings(&recipe.material)? {
-        let mut cutting = Cutting {
+        let mut cutting = HopCollector {
             half_life_ms,
             hops: Vec::new(),
         };
@@ -112,12 +114,14 @@ pub fn read(recipe: &Recipe) -> anyhow::Result<Vec<PairedClip>> {
     Ok(clips)
 }
 
-struct Cutting {
+/// Collects the windows of one recording that have both a face and a voice.
+struct HopCollector {
+    /// Age in milliseconds at which a face's weight is a half; `None`: all faces weigh the same.
     half_life_ms: Option<u32>,
     hops: Vec<PairedHop>,
 }
 
-impl ClipSink for Cutting {
+impl ClipSink for HopCollector {
     fn begin(&mut self) -> bool {
         true
     }
@@ -150,7 +154,8 @@ impl ClipSink for Cutting {
     }
 }
 
-/// The embeddings of each window of a recording, as the daemon's head would receive them.
+/// The embeddings of each window of a recording, as the daemon's head would receive them. The face
+/// embedding is the weighted mean over the faces of the window.
 pub fn embed(
     recipe: &Recipe,
     face: &Encoder,
@@ -192,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recordings_are_labelled_by_their_names() {
+    fn file_names_give_label_and_actor() {
         assert_eq!(parse("01-01-05-02-01-01-01"), Some((3, Some(1))));
         assert_eq!(parse("03-01-05-02-01-01-01"), None, "sound alone");
         assert_eq!(parse("M003_level_1_disgusted_015"), Some((5, None)));
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn one_persons_face_and_voice_are_cut_together() {
+    fn the_material_has_26_recordings_of_actor_1_and_5_of_others() {
         let Some(material) = crate::testing::material("av/ravdess_actor01") else {
             return;
         };

@@ -1,4 +1,5 @@
-//! `pretrain`: trains representation heads on unlabelled clips, with any sum of objectives.
+//! The command `pretrain`: trains representation heads on unlabelled clips, with any sum of
+//! objectives.
 
 use std::path::{Path, PathBuf};
 
@@ -26,12 +27,16 @@ pub use recipe::{PretrainKind, PretrainRecipe, Profile};
 use step::batch_of;
 pub use step::train_step;
 
-/// `run.json` of a run of `pretrain`, which later commands read.
+/// Contents of `run.json` in the folder of a run of `pretrain`; later commands read it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PretrainedRun {
+    /// The settings of the training.
     pub recipe: PretrainRecipe,
+    /// Sizes of the representation heads.
     pub heads: HeadsShape,
+    /// Fingerprint of the encoders that made the stores' embeddings.
     pub fingerprint: String,
+    /// Folders of the stores, as given on the command line.
     pub stores: Vec<String>,
     /// Number of training clips.
     pub clips: usize,
@@ -44,7 +49,7 @@ pub struct PretrainedRun {
                   stores/sessions --run runs/conclugen"
 )]
 pub struct PretrainArgs {
-    /// A recipe of kind pretrain, from config/train or of your own.
+    /// File of a recipe of kind pretrain, from config/train or of your own.
     #[arg(long)]
     pub recipe: PathBuf,
     /// Feature stores, one or several (--store A B) of the same encoders.
@@ -53,17 +58,25 @@ pub struct PretrainArgs {
     /// Folder of the checkpoints; a run that was killed resumes from them.
     #[arg(long)]
     pub run: PathBuf,
-    /// Replaces the recipe's modalities, such as face,voice without transcripts.
+    /// Modalities to use instead of the recipe's, such as face,voice if there are no transcripts.
     #[arg(long, value_delimiter = ',', value_parser = modality)]
     pub modalities: Vec<Modality>,
 }
 
-/// Parses the name of a modality.
+/// Parses the name of a modality: face, voice or text.
+///
+/// # Errors
+/// Another name, with the permitted ones as text.
 pub fn modality(name: &str) -> Result<Modality, String> {
     serde_json::from_value(name.into())
         .map_err(|_| format!("{name} is no modality; permitted are face, voice and text"))
 }
 
+/// Runs the command: trains the heads in the folder `--run`, or resumes there.
+///
+/// # Errors
+/// The recipe is not valid, or the stores cannot be read or lack its modalities. See also
+/// [`pretrain`].
 pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     let mut recipe = PretrainRecipe::read(&args.recipe)?;
     if !args.modalities.is_empty() {
@@ -86,7 +99,13 @@ pub fn run(args: &PretrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Trains, or resumes training. Returns the model on an inference device, and the curves.
+/// Trains representation heads in `folder`, or resumes there. Returns the model, whose tensors do
+/// not track gradients, and the state of the run with its curves. `stores` is recorded in the run's
+/// description; `verbose`: progress is printed.
+///
+/// # Errors
+/// The stores have too few usable clips, the folder has a run with other settings, a loss is not
+/// finite, or a file cannot be written.
 pub fn pretrain(
     recipe: &PretrainRecipe,
     features: &Features,
@@ -132,8 +151,8 @@ pub fn pretrain(
             );
         }
     } else {
-        // The first weights are saved too, so that a run that is killed in the first epoch restarts
-        // from the same ones.
+        // The initial weights are saved too, so that a run that is killed in the first epoch
+        // restarts from the same weights.
         folder.save(&net, &optimizer, &progress)?;
     }
     write_json(&folder.at("run.json"), &description)?;
@@ -204,8 +223,8 @@ pub fn pretrain(
                     epoch * steps + step,
                     recipe.epochs * steps,
                 );
-                // Moved into the step and returned by it: the optimiser changes weights in place
-                // only without other handles to them.
+                // The learner is moved into the step and returned by it. The optimiser changes
+                // weights in place only if no other handle to them exists.
                 let before = learner.take().context("training ended with an error")?;
                 let (after, found) = train_step(
                     recipe,
@@ -270,8 +289,8 @@ pub fn pretrain(
     ))
 }
 
-/// The training clips with at least two of the modalities, or with the only one. Labels are
-/// ignored.
+/// Indices of the training clips with at least two of the recipe's modalities, or with the only
+/// one. Labels are ignored.
 fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<Vec<usize>> {
     let least = recipe.modalities.len().min(2);
     let simclr = recipe.objectives.iter().any(|o| o.name() == "simclr");
@@ -280,8 +299,8 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
         let present = (0..recipe.modalities.len())
             .filter(|m| features.has(*row, *m))
             .count();
-        // One row represents all views of its clip: two would count as different clips, that is as
-        // negatives.
+        // One row represents all augmented views of its clip. Two rows would count as different
+        // clips, that is, as negatives of each other.
         entry.split == Split::Train && present >= least && entry.view == u32::from(simclr)
     };
     let rows: Vec<usize> = (0..features.count()).filter(usable).collect();
@@ -293,6 +312,9 @@ fn usable_rows(recipe: &PretrainRecipe, features: &Features) -> anyhow::Result<V
 }
 
 /// Number of finished epochs of the run in `folder`; `None` if there is no run.
+///
+/// # Errors
+/// The state file cannot be read or parsed.
 pub fn epochs_done(folder: &Path) -> anyhow::Result<Option<usize>> {
     Ok(
         read_json::<Progress>(&RunFolder(folder.to_owned()).at("state.json"))?
@@ -300,7 +322,10 @@ pub fn epochs_done(folder: &Path) -> anyhow::Result<Option<usize>> {
     )
 }
 
-/// Loads a run of `pretrain` and its model.
+/// Loads the description of a run of `pretrain`, and its model after the last finished epoch.
+///
+/// # Errors
+/// The folder holds no such run, or no checkpoint yet.
 pub fn load(folder: &Path) -> anyhow::Result<(PretrainedRun, PretextModel)> {
     let folder = RunFolder(folder.to_owned());
     let run: PretrainedRun = folder.description("pretrain", "--from takes")?;

@@ -1,8 +1,9 @@
 //! Logit adjustment for rare labels (Menon et al. 2021).
 //!
-//! A model trained on imbalanced data predicts rare labels too seldom. With strength `s`, `s` times
-//! the log prior stays in its logits. For a model trained on balanced data, `s` times the log prior
-//! is added to its logits. The strength is chosen on the selection data.
+//! A model trained on imbalanced data predicts rare labels too seldom. With the strength `s`, only
+//! `s` times the log prior stays in the logits of such a model. For a model trained on balanced
+//! data, `s` times the log prior is added to the logits. The strength is chosen on the selection
+//! data.
 
 use crate::labels::LABELS;
 use crate::preprocess::normalise;
@@ -13,40 +14,42 @@ use crate::train::encoder_runs::encode_faces;
 use crate::train::net::Encoder;
 use crate::train::recipe::Recipe;
 
-/// The strength of the label prior in the logits, with the metrics at this strength.
+/// The strength of the label prior in a model's logits, and the metrics at this strength.
 ///
-/// Rare labels have a strength of their own. Most of their gain costs little accuracy, and the
-/// balance of the frequent labels stays.
+/// Rare labels have a separate strength. Most of their gain in recall costs little accuracy, and
+/// the balance of the frequent labels stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PriorStrength {
-    /// Strength for all labels that are not rare; 0: uniform prior, 1: the training data's prior.
+    /// Strength for labels that are not rare; 0: uniform prior, 1: the prior of the training data.
     pub common_labels: f32,
-    /// Strength for labels with a share below [`RARE`]; below 0, they are favoured.
+    /// Strength for labels with a share below [`RARE`]; a negative strength favours them.
     pub rare_labels: f32,
-    /// Accuracy at this strength, 0..1.
+    /// Accuracy on the selection data at this strength, 0..1.
     pub accuracy: f64,
-    /// Mean recall over labels, 0..1.
+    /// Mean recall over labels on the selection data at this strength, 0..1.
     pub recall: f64,
 }
 
 impl PriorStrength {
-    /// The log prior of each label at this strength. `shares`: [`log_shares`].
+    /// The log prior of each label, multiplied by the label's strength. `shares`: log prior of the
+    /// labels, by [`log_shares`].
     pub fn prior(&self, shares: &[f32]) -> Vec<f32> {
         prior_at(self.common_labels, self.rare_labels, shares)
     }
 }
 
-/// Labels with a smaller share of the training data are rare.
+/// Share of the training data, 0..1, below which a label is rare.
 pub const RARE: f32 = 0.05;
 
-/// Largest loss of accuracy for a better recall of rare labels.
+/// Largest loss of accuracy (0..1) that is accepted for a better recall of rare labels.
 const MOST_ACCURACY_LOST: f64 = 0.005;
 
-/// The constants of the selection as text, for the hash of a calibration.
+/// The constants of the selection of strengths as text. A calibration stores a hash of them.
 pub fn rules() -> String {
     format!("{RARE} {MOST_ACCURACY_LOST}")
 }
 
+/// The log prior of each label, multiplied by the strength for common or for rare labels.
 fn prior_at(common_labels: f32, rare_labels: f32, shares: &[f32]) -> Vec<f32> {
     let sum: f32 = shares.iter().map(|log| log.exp()).sum();
     let strength = |log: f32| match log.exp() / sum < RARE {
@@ -56,13 +59,16 @@ fn prior_at(common_labels: f32, rare_labels: f32, shares: &[f32]) -> Vec<f32> {
     shares.iter().map(|log| log * strength(*log)).collect()
 }
 
-/// Selects the strengths. `evaluate` gives the predictions at a strength for common labels and
-/// another one for rare labels.
+/// Selects the strengths of the label prior. `evaluate` returns the predictions at a strength for
+/// common labels and a strength for rare labels.
 ///
-/// First a common strength for all labels is selected, out of eleven from 0 to 1: the mean of those
-/// with an accuracy within one standard error of the best. Then a lower strength for rare labels,
-/// down to -1: the one with the best mean recall among those with an accuracy within 0.005 of the
-/// best.
+/// First, one strength for all labels is selected out of eleven from 0 to 1: the mean of those with
+/// an accuracy within one standard error of the best. Then a lower strength for rare labels is
+/// selected, down to -1: the one with the best mean recall among those with an accuracy within
+/// 0.005 of the best.
+///
+/// # Errors
+/// Those of `evaluate`.
 pub fn prior_strength(
     mut evaluate: impl FnMut(f32, f32) -> anyhow::Result<LabelledLogits>,
 ) -> anyhow::Result<PriorStrength> {
@@ -97,10 +103,10 @@ pub fn prior_strength(
         .expect("the best is within its own bound"))
 }
 
-/// The mean of all settings with a score within one standard error of the best. `tried`: `(setting,
-/// score, count)`.
+/// The mean of all settings with a score within one standard error of the best score. `tried`:
+/// setting, score (0..1) and number of rows that the score is measured on.
 ///
-/// The maximum would overfit, because neighbouring settings have nearly equal scores.
+/// The maximum itself would overfit, because neighbouring settings have nearly equal scores.
 pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     let best = tried
         .iter()
@@ -116,7 +122,7 @@ pub fn mean_within_one_error(tried: &[(f32, f64, usize)]) -> f32 {
     alike.iter().sum::<f32>() / alike.len() as f32
 }
 
-/// Logarithms of the labels' shares of `sums`, shifted to zero mean.
+/// Logarithm of each label's share of the total of `sums`, shifted so that their mean is zero.
 pub fn log_shares(sums: &[f64]) -> Vec<f32> {
     let logs: Vec<f64> = sums.iter().map(|sum| sum.max(1.0).ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
@@ -133,9 +139,9 @@ pub fn difference(row: &[f32], other: &[f32]) -> Vec<f32> {
     row.iter().zip(other).map(|(a, b)| a - b).collect()
 }
 
-/// [`prior_strength`] for `logits` (`[rows, labels]`, row-major) that already contain the fraction
-/// `held` of the log prior `shares`. `firsts`: the majority label of each row; rows without one are
-/// ignored.
+/// Selects the strengths by [`prior_strength`] for `logits` (`[rows, labels]`, row-major) that
+/// already contain the fraction `held` (0..1) of the log prior `shares`. `firsts`: the majority
+/// label of each row; rows without one are ignored.
 pub fn strength_for(
     logits: &[f32],
     firsts: &[Option<usize>],
@@ -160,9 +166,9 @@ pub fn strength_for(
     })
 }
 
-/// The log prior to add to the face encoder's logits, which contain the full log prior of its
-/// training data, and the strength of the prior that remains. Both are chosen on the selection
-/// data.
+/// The log prior to add to the face encoder's logits, and the strength of the prior that then
+/// remains in them. Without it, the logits contain the full log prior of the training data. The
+/// strength is selected on the selection data.
 pub fn encoder_correction(
     recipe: &Recipe,
     net: &Encoder,
@@ -192,9 +198,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rare_label_gains_recall_within_the_bound_of_accuracy() {
-        // 10 of 1,000 rows have the rare label: a weaker prior of it finds more of them and loses
-        // others, faster and faster. All strengths of the frequent label do as well.
+    fn the_rare_strength_maximises_recall_within_the_accuracy_bound() {
+        // 10 of 1,000 rows have the rare label. A weaker prior finds more of these rows and loses
+        // an increasing number of others. The strength of the frequent label has no effect.
         let evaluate = |common_labels: f32, rare_labels: f32| {
             let found = ((common_labels - rare_labels) * 10.0).round().max(0.0) as usize;
             let lost = found * found * 2 / 5;
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rare_label_has_its_own_strength() {
+    fn the_prior_of_a_rare_label_uses_the_rare_strength() {
         let shares = log_shares(&[600.0, 380.0, 20.0]);
         let strength = PriorStrength {
             common_labels: 0.5,
@@ -227,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prior_in_the_logits_is_not_added_twice() {
+    fn strength_for_accounts_for_a_prior_already_in_the_logits() {
         // The prior favours label 0; the evidence of the second row favours 1.
         let (shares, seen) = (
             log_shares(&[800.0, 200.0]),

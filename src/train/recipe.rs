@@ -1,4 +1,5 @@
-//! The settings of a training run: one TOML file, which is checked and has no defaults.
+//! Recipes: TOML files with the settings of a training. They are checked, and nearly all keys are
+//! required.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +15,19 @@ use crate::train::net::EncoderShape;
 use crate::train::refused::Refused;
 use crate::train::schedule::RateSchedule;
 
-/// The kind of a recipe, which states the commands that take it.
+/// The kind of a recipe, which determines the commands that take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipeKind {
-    /// The encoders and the head of the default bundle: [`Recipe`], which has no key `kind`.
+    /// Settings of the default bundle's encoders and head: [`Recipe`]. The file has no key `kind`.
     Bundle,
+    /// Settings of `pretrain` (`kind = "pretrain"`).
     Pretrain,
+    /// Settings of `finetune` over stores (`kind = "finetune"`).
     Finetune,
 }
 
 impl RecipeKind {
-    /// The commands that take a recipe of this kind.
+    /// The commands that take a recipe of this kind, for error messages.
     fn commands(self) -> &'static str {
         match self {
             RecipeKind::Bundle => "finetune without --store and export without --run",
@@ -33,13 +36,18 @@ impl RecipeKind {
         }
     }
 
-    /// Reads the kind of the recipe at `path`; `None` if it states none.
+    /// Reads the kind of the recipe at `path`; `None` if the file has neither the key `kind` nor
+    /// `bundle`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or has an unknown kind.
     pub fn read(path: &Path) -> anyhow::Result<Option<RecipeKind>> {
         Ok(open(path)?.1)
     }
 }
 
-/// Reads a recipe's text, and its kind if it states one.
+/// Reads the text and the kind of a recipe; the kind is `None` if the file has neither the key
+/// `kind` nor `bundle`.
 fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("recipe {} cannot be read", path.display()))?;
@@ -56,6 +64,7 @@ fn open(path: &Path) -> anyhow::Result<(String, Option<RecipeKind>)> {
     Ok((text, kind))
 }
 
+/// The error for a recipe that cannot be parsed.
 fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
     Refused(format!(
         "recipe {} is not valid\n{}",
@@ -64,7 +73,7 @@ fn not_valid(path: &Path, error: &toml::de::Error) -> Refused {
     ))
 }
 
-/// Parses a recipe, which must be of the kind `wanted`. Its values are not checked; see [`check`].
+/// Parses a recipe, which must be of the kind `wanted`. The values are not checked; see [`check`].
 pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Result<T> {
     let (text, found) = open(path)?;
     if let Some(found) = found.filter(|found| *found != wanted) {
@@ -78,10 +87,10 @@ pub fn parse<T: DeserializeOwned>(path: &Path, wanted: RecipeKind) -> anyhow::Re
     Ok(toml::from_str(&text).map_err(|error| not_valid(path, &error))?)
 }
 
-/// Checks that a recipe has no `faults`.
+/// Returns an error if a recipe has `faults`.
 ///
 /// # Errors
-/// All faults at once.
+/// [`Refused`], with all faults.
 pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
     ensure!(
         faults.is_empty(),
@@ -90,7 +99,8 @@ pub fn check(path: &Path, faults: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Faults of AdamW's keys, one sentence each; `table` is the prefix of the keys, with a dot.
+/// Faults of the recipe keys of AdamW, one sentence each; `table` is the prefix of these keys, with
+/// a dot.
 fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<String> {
     let mut faults = Vec::new();
     if !(learning_rate > 0.0 && learning_rate.is_finite()) {
@@ -106,8 +116,8 @@ fn optimizer_faults(table: &str, learning_rate: f64, weight_decay: f32) -> Vec<S
     faults
 }
 
-/// Faults of the keys that recipes of the kinds `pretrain` and `finetune` share, one sentence each:
-/// schedule, optimiser, modalities.
+/// Faults of the keys that recipes of the kinds `pretrain` and `finetune` have in common (schedule,
+/// optimiser, modalities), one sentence each.
 pub fn store_training_faults(
     schedule: &RateSchedule,
     learning_rate: f64,
@@ -122,7 +132,7 @@ pub fn store_training_faults(
     .concat()
 }
 
-/// Faults of a choice of modalities, one sentence each.
+/// Faults of the key `modalities`, one sentence each.
 fn modality_faults(modalities: &[Modality]) -> Vec<String> {
     let mut faults = Vec::new();
     if modalities.is_empty() {
@@ -146,17 +156,23 @@ fn modality_faults(modalities: &[Modality]) -> Vec<String> {
 pub struct Recipe {
     /// The bundle's name.
     pub name: String,
+    /// Seed of all random generators of the training.
     pub seed: u64,
-    /// Folder of the data sets, as their manifest describes; `$EXPRESSD_MATERIAL` takes precedence.
+    /// Folder of the data sets; the environment variable `EXPRESSD_MATERIAL` takes precedence.
     pub material: PathBuf,
-    /// Folder of the checkpoints, outside of version control.
+    /// Folder of the runs with their checkpoints, outside of version control.
     pub runs: PathBuf,
-    /// The folder that `export` writes.
+    /// Folder that `export` writes the bundle to.
     pub bundle: PathBuf,
+    /// Length and hop of the bundle's windows.
     pub window: WindowRule,
+    /// Settings of the face encoder.
     pub face: FaceRecipe,
+    /// Settings of the voice encoder.
     pub voice: VoiceRecipe,
+    /// Settings of the text modality.
     pub words: TextRecipe,
+    /// Settings of the fusion head.
     pub head: HeadRecipe,
 }
 
@@ -164,10 +180,11 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextRecipe {
-    /// Folder of the sentence encoder's weights and tokenizer, as set-up fetches them (`import
+    /// Folder with the sentence encoder's weights and tokenizer, which set-up fetches (`import
     /// sentence --dir`).
     pub encoder: PathBuf,
-    /// Share of GoEmotions in the head's texts of each label, 0 to below 1; the rest are MELD's.
+    /// Share of GoEmotions' comments, 0 to below 1, among the head's training texts of each label;
+    /// the other texts are MELD's.
     pub goemotions: f64,
 }
 
@@ -175,20 +192,22 @@ pub struct TextRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaceRecipe {
+    /// Preprocessing of face crops; it becomes the bundle's.
     pub preprocessing: FacePreprocessing,
+    /// Sizes of the network.
     pub shape: EncoderShape,
-    /// The table of annotators' votes below `material` ([`crate::train::data::votes`]). `None`:
-    /// targets are FER2013's own labels.
+    /// Path of the table of annotators' votes, relative to `material`
+    /// ([`crate::train::data::votes`]). `None`: the targets are FER2013's own labels.
     pub votes: Option<PathBuf>,
-    /// Beta distribution's parameter for mixing pairs of pictures; 0: no mixing.
+    /// Parameter of the beta distribution of mixup, which mixes pairs of pictures; 0: no mixing.
     pub mixup: f64,
-    /// Probability that a training picture is varied as by another camera (light, blur, noise,
-    /// occlusion, half-profile), in addition to flip, shift, rotation and scale, which apply to all
-    /// pictures. `None`: 1.
+    /// Probability, 0..1, of a camera variation of a training picture: light, blur, noise,
+    /// occlusion or half-profile. Flip, shift, rotation and scale apply to all pictures. `None`: 1.
     #[serde(default)]
     pub camera_variation: Option<f64>,
+    /// Settings of the first training.
     pub fit: FitSettings,
-    /// Smaller pictures in the first epochs.
+    /// Smaller pictures in the first epochs of the first training; `None`: full size.
     pub early: Option<EarlyEpochs>,
     /// Rounds of distillation after the first training, in order.
     #[serde(default)]
@@ -196,35 +215,38 @@ pub struct FaceRecipe {
 }
 
 /// A round of distillation: the face encoder is trained again, with predictions of earlier
-/// generations mixed into the targets (Furlanello et al. 2018, born-again networks).
+/// generations mixed into the targets (Furlanello et al. 2018, born-again networks). A generation
+/// is the network after one round.
 ///
-/// The teacher is the mean over the last generation of each shape; it corrects part of FER2013's
-/// noisy labels. Training starts with the weights of the last generation of the same shape, or with
-/// random weights if there is none.
+/// The teacher is the mean over the last generation of each network shape; its predictions correct
+/// part of FER2013's noisy labels. Training starts with the weights of the last generation of the
+/// same shape, or with random weights if there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistillationRound {
-    /// Weight of the teacher's predictions in a target, 0 to 1; the rest is the distribution of
+    /// Weight of the teacher's predictions in a target, 0..1; the remaining weight is that of the
     /// votes.
     pub teacher_weight: f32,
-    /// Shape of a network that is only a teacher for the next round, for example a larger one
-    /// (Hinton et al. 2015). The last round has none.
+    /// Shape of a network that only serves as a teacher of the next round, such as a larger one
+    /// (Hinton et al. 2015). `None`: [`FaceRecipe::shape`]; the last round must have none.
     pub shape: Option<EncoderShape>,
-    /// As [`FaceRecipe::camera_variation`], for this round.
+    /// As [`FaceRecipe::camera_variation`], for this round; `None`: that of the first training.
     #[serde(default)]
     pub camera_variation: Option<f64>,
+    /// Smaller pictures in the first epochs of this round; `None`: full size.
     pub early: Option<EarlyEpochs>,
+    /// Settings of this round's training.
     pub fit: FitSettings,
 }
 
-/// Smaller pictures in the first epochs, which give most of the progress at a lower cost
-/// (progressive learning, Tan and Le 2021).
+/// Smaller pictures in the first epochs of a training. These epochs make most of the progress at a
+/// lower cost (progressive learning, Tan and Le 2021).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyEpochs {
     /// Number of epochs with smaller pictures.
     pub epochs: usize,
-    /// Side of these pictures in pixels.
+    /// Width and height of the smaller pictures, in pixels.
     pub size: usize,
 }
 
@@ -232,20 +254,23 @@ pub struct EarlyEpochs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VoiceRecipe {
+    /// Preprocessing of sound; it becomes the bundle's.
     pub preprocessing: AudioPreprocessing,
+    /// Sizes of the network.
     pub shape: EncoderShape,
+    /// Settings of the training.
     pub fit: FitSettings,
     /// Number of windows drawn from each clip in one epoch.
     pub windows_per_clip: usize,
-    /// Length of the shortest drawn window in milliseconds; the longest is the bundle's window.
+    /// Length of the shortest training window in milliseconds; the longest is the bundle's window.
     pub min_window_ms: u32,
-    /// Beta distribution's parameter for mixing pairs of windows; 0: no mixing.
+    /// Parameter of the beta distribution of mixup, which mixes pairs of windows; 0: no mixing.
     pub mixup: f64,
-    /// RAVDESS actors whose clips are for calibration. The calibration encoder is not trained on
-    /// them. The final encoder is trained on all actors except the report actors.
+    /// Numbers of the RAVDESS actors whose clips are used for calibration. The calibration encoder
+    /// is not trained on them. The final encoder is trained on all actors except the test actors.
     pub calibration_actors: Vec<u32>,
-    /// A corpus that the calibration encoder is not trained on either, with another language, rooms
-    /// and acting. `None`: only actors are held out.
+    /// A corpus that the calibration encoder is not trained on, with another language, rooms and
+    /// acting. `None`: only the calibration actors are held out.
     pub calibration_corpus: Option<Corpus>,
 }
 
@@ -257,39 +282,45 @@ pub struct HeadRecipe {
     pub hidden: usize,
     /// Number of augmented views of each picture and clip that are embedded.
     pub views: usize,
-    /// Share of the training rows with a single modality; the others are spread over all seven
-    /// subsets. With a face and a voice, text explains little more, so it is mostly learned from
-    /// rows with text alone.
+    /// Share of the training rows, 0..1, with a single modality; the other rows are spread over all
+    /// seven subsets of modalities. Beside a face and a voice, text explains little more, so the
+    /// head learns text mostly from rows with text alone.
     pub alone: f64,
-    /// Share of the training rows with face and voice that are from one person at one moment, if
-    /// such recordings exist; the others are joined by label.
+    /// Share, 0..1, of the training rows with face and voice in which both are of one person at one
+    /// moment, if such recordings exist. In the other rows, face and voice of one label are joined
+    /// at random.
     pub same_person: f64,
+    /// Settings of the training.
     pub fit: FitSettings,
 }
 
-/// Settings of AdamW with a linear warm-up and a cosine to zero.
+/// Settings of a training by AdamW, whose learning rate has a linear warm-up and then a cosine to
+/// zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitSettings {
+    /// Number of passes over the training data.
     pub epochs: usize,
     /// Number of items per step.
     pub batch: usize,
     /// Highest learning rate, after the warm-up.
     pub learning_rate: f64,
-    /// Length of the warm-up, in epochs.
+    /// Length of the linear warm-up, in epochs.
     pub warmup_epochs: f64,
+    /// AdamW's decoupled weight decay.
     pub weight_decay: f32,
-    /// Share of a target that is distributed uniformly over all labels.
+    /// Share of a target's probability, 0..1, that is distributed uniformly over all labels.
     pub label_smoothing: f32,
-    /// Decay of the moving average of the weights (for example 0.999). If it is set, the averaged
-    /// weights are evaluated on the selection data and saved. `None`: no average.
+    /// Share of the exponential moving average of the weights that one step keeps, such as 0.999.
+    /// The averaged weights are then the ones that are evaluated and kept. `None`: no average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
-    /// The epoch of which the weights are kept.
+    /// The epoch whose weights are the result.
     pub keep: Keep,
 }
 
 impl FitSettings {
+    /// Every invalid setting, one sentence each; `table` is the prefix of the keys, with a dot.
     fn faults(&self, table: &str) -> Vec<String> {
         let mut faults = optimizer_faults(table, self.learning_rate, self.weight_decay);
         if self.epochs == 0 || self.batch == 0 {
@@ -307,18 +338,21 @@ impl FitSettings {
     }
 }
 
-/// Which epoch's weights are final.
+/// The epoch whose weights are the result of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// The weights with the best metric on the selection data.
+    /// The epoch with the best metric on the selection data.
     Best,
-    /// The weights of the last epoch. With little selection data, the best epoch would be
-    /// determined by chance.
+    /// The last epoch. With little selection data, chance would determine the best epoch.
     Last,
 }
 
 impl Recipe {
+    /// Reads and checks the recipe of a bundle at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is a recipe of another kind, or has invalid settings.
     pub fn read(path: &Path) -> anyhow::Result<Recipe> {
         let mut recipe: Recipe = parse(path, RecipeKind::Bundle)?;
         if let Some(material) = std::env::var_os("EXPRESSD_MATERIAL") {
@@ -414,7 +448,7 @@ impl Recipe {
         faults
     }
 
-    /// Path of FER2013's archive.
+    /// Path of the archive of FER2013's pictures.
     pub fn fer_archive(&self) -> PathBuf {
         self.material
             .join("faces/fer2013_training_publictest.tar.xz")

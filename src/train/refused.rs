@@ -1,4 +1,5 @@
-//! Exit codes: errors that the caller can correct are distinguished from failures at run time.
+//! Exit codes of `expressd-train`, which distinguish errors that the caller can correct from
+//! failures while running.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -8,14 +9,14 @@ use crate::train::data::DataError;
 use crate::train::device::DeviceError;
 use crate::train::store::StoreError;
 
-/// Invalid arguments, or an invalid recipe. The text names the key or option and its permitted
-/// values.
+/// Invalid arguments, or an invalid recipe. The text is the whole error message: it names the key
+/// or option and its permitted values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// The exit code of an error. 2: wrong arguments or recipe; 3: no such file; 4: a bundle is
-/// refused; 1: anything else.
+/// The exit code for an error. 2: wrong arguments or recipe; 3: a file does not exist; 4: a bundle
+/// is refused; 1: any other error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let code = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<DataError>() {
         Some(DataError::Missing { .. }) => Some(3),
@@ -52,7 +53,7 @@ mod tests {
     use crate::train::pretrain::PretrainRecipe;
 
     #[test]
-    fn errors_of_the_caller_have_exit_codes_of_their_own() {
+    fn exit_codes_are_2_for_refusals_3_for_missing_files_and_4_for_bundles() {
         let nowhere = Path::new("/there/is/no/such/folder");
         let list = crate::train::data::list("caer", nowhere, &Default::default())
             .map(|_| ())

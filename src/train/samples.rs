@@ -1,5 +1,5 @@
-//! Training batches of the encoders: labelled crops and clips, augmented, then preprocessed as in
-//! the daemon.
+//! Training batches of the encoders: labelled crops and clips, which are augmented and then
+//! preprocessed as in the daemon.
 
 #[cfg(feature = "train-torch")]
 use burn::optim::GradientsParams;
@@ -22,12 +22,14 @@ use crate::train::fit::{Batches, Learner, soft_cross_entropy, tensor};
 use crate::train::net::Encoder;
 use crate::train::recipe::{EarlyEpochs, FaceRecipe, FitSettings, VoiceRecipe};
 
-/// A batch of planes `[count, 1, rows, columns]` with soft targets `[count, classes]`.
+/// A batch of planes (greyscale crops or spectrograms) with target probabilities.
 #[derive(Clone, Debug)]
 pub struct PlaneBatch {
+    /// The planes in row-major order of `shape`.
     pub values: Vec<f32>,
     /// `[count, 1, rows, columns]`.
     pub shape: [usize; 4],
+    /// Target probability of each class, times the row's weight: `[count, classes]`, row-major.
     pub targets: Vec<f32>,
 }
 
@@ -62,12 +64,12 @@ impl Learner for Encoder {
     }
 }
 
-/// The random generator of one batch.
+/// The random generator of one batch, which depends on seed, epoch and index of the batch alone.
 pub fn generator(seed: u64, epoch: usize, index: usize) -> StdRng {
     StdRng::seed_from_u64(seed ^ ((epoch as u64 + 1) << 40) ^ ((index as u64 + 1) << 8))
 }
 
-/// The numbers below `count` in the shuffled order of an epoch.
+/// The indices below `count` in the shuffled order of an epoch.
 fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut StdRng::seed_from_u64(
@@ -76,36 +78,42 @@ fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// The targets of one row with label smoothing: `1 - smoothing` for the class, and the rest spread
-/// over all classes.
+/// The target probabilities of one row with label smoothing: `1 - smoothing` for the class with
+/// index `class`, plus `smoothing` spread evenly over all classes.
 pub fn smoothed(class: usize, classes: usize, smoothing: f32) -> impl Iterator<Item = f32> {
     (0..classes)
         .map(move |c| smoothing / classes as f32 + if c == class { 1.0 - smoothing } else { 0.0 })
 }
 
-/// Mean agreement of the annotators over the pictures. Weights are divided by it, so that their
-/// mean is 1.
+/// Mean over the pictures of the share of annotators who chose the most frequent label, 0..1.
+/// Weights of pictures are divided by it, so that their mean is 1.
 pub fn mean_agreement(crops: &[VotedCrop]) -> f32 {
     crops.iter().map(|c| c.votes.agreement()).sum::<f32>() / crops.len().max(1) as f32
 }
 
-/// Batches of FER2013's pictures for the face encoder.
+/// Training batches of FER2013's pictures for the face encoder.
 ///
-/// The target is the distribution of votes, weighted by the annotators' agreement: a picture
-/// without agreement carries little information.
+/// The target of a picture is the distribution of its votes. Its weight is the annotators'
+/// agreement, because a picture without agreement carries little information.
 pub struct FaceBatches<'a> {
+    /// The training pictures with their votes.
     pub crops: &'a [VotedCrop],
-    /// [`mean_agreement`] of these pictures.
+    /// [`mean_agreement`] of `crops`.
     pub mean_agreement: f32,
+    /// The recipe's settings of the face encoder.
     pub recipe: &'a FaceRecipe,
-    /// Settings of this generation's training.
+    /// Settings of this generation's training (a generation is the network of one round).
     pub fit: &'a FitSettings,
+    /// Smaller pictures in the first epochs; `None`: full size.
     pub early: Option<EarlyEpochs>,
-    /// [`FaceRecipe::camera_variation`] of this generation.
+    /// Probability of a camera variation, 0..1 ([`FaceRecipe::camera_variation`]).
     pub camera_variation: f64,
-    /// Probabilities of the teacher, `[crops, classes]` row by row, and their weight in a target.
+    /// The teacher's probabilities, `[crops, classes]` row-major, and their weight in a target,
+    /// 0..1. `None`: no distillation.
     pub teacher: Option<(Vec<f32>, f32)>,
+    /// Number of classes.
     pub classes: usize,
+    /// Seed of order and augmentation.
     pub seed: u64,
 }
 
@@ -160,13 +168,20 @@ impl Batches<PlaneBatch> for FaceBatches<'_> {
     }
 }
 
-/// Batches of acted clips for the voice encoder: windows of random length and position.
+/// Training batches of acted clips for the voice encoder: spectrograms of windows of random length
+/// and position. All windows of a batch have the same length.
 pub struct VoiceBatches<'a> {
+    /// The training clips.
     pub clips: &'a [LabelledClip],
+    /// The recipe's settings of the voice encoder.
     pub recipe: &'a VoiceRecipe,
+    /// Length of the longest window, in milliseconds.
     pub window_ms: u32,
+    /// Number of classes.
     pub classes: usize,
+    /// Seed of order, windows and augmentation.
     pub seed: u64,
+    /// Computes the spectrograms.
     pub mel: LogMel,
 }
 
@@ -185,8 +200,8 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
             self.seed,
             epoch,
         );
-        // Echoes, noise and spectra take longer than the training step, so they run on all cores;
-        // each window has its own generator.
+        // Augmentation and spectra take longer than the training step, so they are computed on all
+        // cores. Each window has its own generator, so that the order of computation has no effect.
         let seeds: Vec<u64> = (0..batch).map(|_| rng.random()).collect();
         let windows =
             order[index * batch..][..batch]
@@ -229,13 +244,13 @@ impl Batches<PlaneBatch> for VoiceBatches<'_> {
     }
 }
 
-/// Number of samples in `ms` milliseconds.
+/// Number of 16 kHz samples in `ms` milliseconds.
 pub fn milliseconds(ms: u32) -> usize {
     ms as usize * SAMPLE_RATE_HZ as usize / 1000
 }
 
-/// A random start for a window of `length` samples that holds at least 0.6 s of speech, or all the
-/// speech.
+/// A random start, in samples from the start of the clip, for a window of `length` samples. The
+/// window holds at least 0.6 s of speech, or all the speech if the clip has less.
 pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usize {
     let [first, last] = clip.speech;
     let needed = milliseconds(600).min(last - first).min(length);
@@ -246,8 +261,8 @@ pub fn random_start(clip: &LabelledClip, length: usize, rng: &mut StdRng) -> usi
     rng.random_range(low..=high)
 }
 
-/// The windows by which a whole clip is evaluated: `length` samples every `hop` samples within
-/// speech; one centred window if the speech is shorter.
+/// The windows of a clip for evaluation: `length` samples every `hop` samples within its speech. If
+/// the speech is not longer than a window, the result is one window around its centre.
 pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     let spoken = last - first;
@@ -262,8 +277,9 @@ pub fn windows(clip: &LabelledClip, length: usize, hop: usize) -> Vec<&[f32]> {
         .collect()
 }
 
-/// Windows as the daemon cuts them during speech: one every `hop` samples, once it holds `least`
-/// samples of speech. A window has `length` samples, or all samples so far if these are fewer.
+/// The windows that the daemon would cut from a clip during its speech: one every `hop` samples,
+/// from the time at which there are `least` samples of speech. A window has `length` samples, or
+/// all samples so far if these are fewer.
 pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize) -> Vec<&[f32]> {
     let [first, last] = clip.speech;
     (first + least.min(last - first)..=last)
@@ -272,18 +288,18 @@ pub fn live_windows(clip: &LabelledClip, length: usize, hop: usize, least: usize
         .collect()
 }
 
-/// Mixup (Zhang et al. 2018) of each row with the next one. The ratio is drawn once per batch from
-/// Beta(`a`, `a`). With `a` = 0 the rows stay unchanged.
+/// Mixes each row with the next one (mixup, Zhang et al. 2018). The ratio is drawn once per batch
+/// from the distribution Beta(`a`, `a`). With `a` = 0 the rows stay unchanged.
 fn mix(values: &mut [f32], targets: &mut [f32], rows: usize, a: f64, rng: &mut StdRng) {
     if a > 0.0 {
-        // Each row keeps at least half of itself.
+        // The own values of a row have at least half of the weight.
         let share = beta(a, rng).max(0.5);
         mix_with_next(values, rows, share);
         mix_with_next(targets, rows, share);
     }
 }
 
-/// A draw from Beta(a, a), by Johnk's method.
+/// A random value of the distribution Beta(a, a), by Jöhnk's method.
 fn beta(a: f64, rng: &mut StdRng) -> f32 {
     loop {
         let (x, y) = (

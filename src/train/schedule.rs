@@ -1,10 +1,12 @@
-//! Learning-rate schedules: the reference's per epoch, and one per step.
+//! Learning-rate schedules: constant, the ConCluGen authors' schedule per epoch, and a schedule per
+//! step.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// The learning rate as a function of training progress. A resumed run needs no other state.
+/// A learning-rate schedule: the rate as a function of training progress alone, so that a resumed
+/// run needs no other state. The base rate is the recipe's `learning_rate`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RateSchedule {
@@ -12,7 +14,7 @@ pub enum RateSchedule {
     Constant,
     /// Per epoch: linear warm-up, then a cosine that restarts (`src/train/method.md` section d;
     /// PyTorch's `SequentialLR` of `LinearLR` and `CosineAnnealingWarmRestarts`, or with `decay`
-    /// the reference's `CosineAnnealingWarmRestartsExpDecay`).
+    /// the authors' `CosineAnnealingWarmRestartsExpDecay`).
     WarmRestarts(WarmRestarts),
     /// Per step: a linear warm-up, then one cosine to zero at the last step.
     WarmupCosine {
@@ -21,23 +23,23 @@ pub enum RateSchedule {
     },
 }
 
-/// Warm-up and cosine restarts per epoch. The defaults are the reference's
-/// (`configs/testing.yaml`).
+/// Settings of a schedule per epoch with a linear warm-up and a cosine that restarts. The defaults
+/// are those of the ConCluGen authors (`configs/testing.yaml`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarmRestarts {
     /// Number of warm-up epochs.
     pub warmup_epochs: usize,
-    /// Share of the base rate in epoch 0.
+    /// Rate in epoch 0 as a share of the base rate, 0..1.
     pub warmup_start: f64,
     /// Number of epochs from the end of the warm-up to the first restart (`T_0`).
     pub period_epochs: usize,
-    /// Factor from the length of one period to that of the next (`T_mult`).
+    /// Factor from the length of one period between restarts to that of the next (`T_mult`).
     pub period_factor: usize,
-    /// The rate at the end of the cosine (`eta_min`); absolute, not a share of the base rate.
+    /// The learning rate at the end of each cosine (`eta_min`), not relative to the base rate.
     pub floor: f64,
-    /// Factor on the base rate at each restart, down to the floor (`gamma`): 1 in `testing.yaml`,
-    /// 0.75 in `defaults.yaml`.
+    /// Factor by which each restart multiplies the base rate, down to `floor` (`gamma`): 1 in the
+    /// authors' `testing.yaml`, 0.75 in their `defaults.yaml`.
     pub decay: f64,
 }
 
@@ -55,7 +57,7 @@ impl Default for WarmRestarts {
 }
 
 impl WarmRestarts {
-    /// The learning rate of `epoch`, from 0. `base`: the base rate.
+    /// The learning rate in `epoch`, counted from 0. `base`: the base rate.
     pub fn rate(&self, base: f64, epoch: usize) -> f64 {
         let Some(mut since) = epoch.checked_sub(self.warmup_epochs) else {
             return base
@@ -75,8 +77,8 @@ impl WarmRestarts {
 }
 
 impl RateSchedule {
-    /// The learning rate of `step` (from 0, over all epochs, of `steps`) in `epoch` (from 0).
-    /// `base`: the base rate.
+    /// The learning rate of `step` in `epoch`, both counted from 0; `step` counts over all epochs.
+    /// `steps`: number of steps of the whole training; `base`: the base rate.
     pub fn rate(&self, base: f64, epoch: usize, step: usize, steps: usize) -> f64 {
         match self {
             RateSchedule::Constant => base,
@@ -134,9 +136,10 @@ impl RateSchedule {
 mod tests {
     use super::*;
 
-    /// Every schedule of the fixture; parameters that it does not state are the reference's.
+    /// The fixture `lr_schedule.json` has rates that the authors' code computed. A parameter that a
+    /// schedule in it lacks has the default value.
     #[test]
-    fn rates_are_the_references() {
+    fn warm_restart_rates_equal_those_of_the_authors_code() {
         let fixture = crate::testing::golden("lr_schedule.json");
         let schedules = fixture["schedules"].as_object().unwrap();
         assert!(schedules.len() >= 2);
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_lengthen_and_decay() {
+    fn periods_lengthen_and_peaks_decay_down_to_the_floor() {
         let schedule = WarmRestarts {
             decay: 0.75,
             ..WarmRestarts::default()
@@ -192,7 +195,7 @@ mod tests {
             (schedule.rate(2e-5, 25) - 1.5e-5).abs() < 1e-15
                 && (schedule.rate(2e-5, 65) - 1.125e-5).abs() < 1e-15
         );
-        // Never below the floor: 2e-6 a quarter of itself would be.
+        // The rate does not fall below the floor: a quarter of 2e-6 would be less than 1e-6.
         assert_eq!(
             WarmRestarts {
                 decay: 0.25,
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cosine_ends_at_zero() {
+    fn warmup_cosine_rises_linearly_and_ends_at_zero() {
         let schedule = RateSchedule::WarmupCosine { warmup_share: 0.1 };
         let rates: Vec<f64> = (0..100)
             .map(|step| schedule.rate(1.0, 0, step, 100))
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_say_it_in_a_line() {
+    fn schedules_parse_from_toml_and_unknown_keys_are_refused() {
         let read = |text: &str| toml::from_str::<RateSchedule>(text);
         assert_eq!(
             read("kind = \"warm_restarts\"\ndecay = 0.75").unwrap(),

@@ -1,5 +1,5 @@
-//! Texts for the fusion head: MELD's utterances and GoEmotions' comments, embedded by the frozen
-//! sentence encoder.
+//! Texts for the fusion head: MELD's utterances and GoEmotions' comments, with embeddings by the
+//! frozen sentence encoder.
 
 use std::path::Path;
 
@@ -15,16 +15,21 @@ use crate::recognize::text_embedding;
 use crate::train::data::{self, Options, Part, Split, Target, goemotions};
 use crate::train::embeddings::LabelledEmbeddings;
 
-/// An utterance with the labelled emotion of its speaker.
+/// The text of an utterance, with the label of its speaker's expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledUtterance {
+    /// The words of the utterance.
     pub text: String,
-    /// Index in [`LABELS`].
+    /// Index of the label in [`LABELS`].
     pub label: usize,
 }
 
-/// Reads MELD's utterances of one part. Of the training table, nine in ten dialogues train, and a
-/// tenth (by a hash of the dialogue's name) selects and calibrates; the development table reports.
+/// Reads MELD's utterances of one part of the data from the folder `meld`. Nine in ten dialogues of
+/// the training table are training data, and a tenth (by a hash of the dialogue's name) is
+/// selection data. The development table is test data.
+///
+/// # Errors
+/// The folder lacks MELD's tables.
 pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
     let listing = data::list(
         "meld",
@@ -39,7 +44,7 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
         .iter()
         .map(|name| wire_label(name).with_context(|| format!("{name} is not on the wire")))
         .collect::<anyhow::Result<_>>()?;
-    let wanted = |split: Split, group: &str| match (split, is_kept_back(group)) {
+    let wanted = |split: Split, group: &str| match (split, is_selection_dialogue(group)) {
         (Split::Train, false) => part == Part::Train,
         (Split::Train, true) => part == Part::Select,
         (Split::Val, _) => part == Part::Report,
@@ -59,23 +64,25 @@ pub fn read(meld: &Path, part: Part) -> anyhow::Result<Vec<LabelledUtterance>> {
     Ok(words.collect())
 }
 
-/// Log priors of the labels in the training utterances, shifted to zero mean.
+/// Logarithm of each label's share of MELD's training utterances, in the order of [`LABELS`],
+/// shifted so that the mean is zero.
 pub fn log_shares(meld: &Path) -> anyhow::Result<Vec<f32>> {
     let mut counts = [0usize; LABELS.len()];
     read(meld, Part::Train)?
         .iter()
         .for_each(|utterance| counts[utterance.label] += 1);
-    // The common denominator cancels with the mean.
+    // The number of utterances is a common divisor, which the subtraction of the mean cancels.
     let logs = counts.map(|count| (count.max(1) as f32).ln());
     let mean = logs.iter().sum::<f32>() / logs.len() as f32;
     Ok(logs.iter().map(|log| log - mean).collect())
 }
 
-fn is_kept_back(dialogue: &str) -> bool {
+/// Whether a dialogue of the training table is selection data: one in ten, by a hash of its name.
+fn is_selection_dialogue(dialogue: &str) -> bool {
     crc32fast::hash(dialogue.as_bytes()).is_multiple_of(10)
 }
 
-/// Index of the wire's label for a label of MELD.
+/// Index in [`LABELS`] of a label of MELD; `None` for an unknown name.
 fn wire_label(name: &str) -> Option<usize> {
     label_index(match name {
         "joy" => "happy",
@@ -88,15 +95,20 @@ fn wire_label(name: &str) -> Option<usize> {
     })
 }
 
-/// The sentence encoder and its tokenizer, open.
+/// The frozen sentence encoder, with its graph open, and its tokenizer.
 pub struct SentenceEncoder {
+    /// The encoder's manifest entry and graph.
     pub encoder: Encoder,
+    /// The tokenizer that belongs to the encoder.
     pub tokenizer: Tokenizer,
 }
 
 impl SentenceEncoder {
     /// Opens the encoder from `folder`, which holds the weights and the tokenizer as set-up fetches
     /// them.
+    ///
+    /// # Errors
+    /// A file is missing or has another hash than expected.
     pub fn open(folder: &Path) -> anyhow::Result<SentenceEncoder> {
         let SentenceFiles {
             entry,
@@ -112,7 +124,8 @@ impl SentenceEncoder {
         })
     }
 
-    /// Embeddings of MELD's utterances, one item each. `cut` returns the part of a text to embed.
+    /// Embeddings of MELD's utterances of one part of the data, one item each. `cut` returns the
+    /// part of a text to embed; texts without a token are omitted.
     pub fn embed_utterances(
         &mut self,
         meld: &Path,
@@ -129,8 +142,9 @@ impl SentenceEncoder {
         Ok(embeddings)
     }
 
-    /// Embeddings of GoEmotions' comments, one item each. Training comments may have several
-    /// labels, and their number per label is limited. Selection and report comments have one label.
+    /// Embeddings of GoEmotions' comments of one part of the data, one item each. Training comments
+    /// may have several labels, and at most 2,000 of each label are used. Selection and test
+    /// comments have one label.
     pub fn embed_comments(
         &mut self,
         folder: &Path,
@@ -151,6 +165,7 @@ impl SentenceEncoder {
         Ok(embeddings)
     }
 
+    /// The embedding of a text; `None` if the text has no token.
     fn embed(&mut self, text: &str) -> anyhow::Result<Option<Vec<f32>>> {
         Ok(text_embedding(
             &mut self.encoder,
@@ -160,23 +175,24 @@ impl SentenceEncoder {
     }
 }
 
-/// The whole text, for [`SentenceEncoder::embed_utterances`].
+/// The text unchanged: the argument `cut` of [`SentenceEncoder::embed_utterances`] that embeds
+/// whole texts.
 pub fn whole_text(text: &str) -> String {
     text.to_owned()
 }
 
-/// Number of training comments of each label. More would not change a label's share of a batch, and
-/// embedding takes about 5 ms each.
+/// Largest number of GoEmotions' training comments of each label. More would not change a label's
+/// share of a batch, and the embedding of a comment takes about 5 ms.
 const COMMENTS_OF_A_LABEL: usize = 2000;
 
 /// Approximate rate of speech, in letters per second, without spaces.
 const PACE: u32 = 15;
 
-/// The words at the end of `text` that a window of `length_ms` holds when the utterance ends: those
-/// with at least half of their time inside it.
+/// The words at the end of an utterance that a window of `length_ms` milliseconds holds when the
+/// utterance ends. A word is included if at least half of its time is inside the window.
 ///
-/// Training on such texts in addition made the head worse, on them too (weighted F1 0.513 instead
-/// of 0.526 on MELD's development utterances).
+/// Such texts are for evaluation. As additional training data they made the head worse, even on
+/// such texts (weighted F1 0.513 instead of 0.526 on MELD's development utterances).
 pub fn last_words(text: &str, length_ms: u32) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let room = f64::from(PACE * length_ms) / 1000.0;
@@ -196,9 +212,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_holds_the_words_spoken_in_it() {
+    fn last_words_keeps_the_words_that_fit_into_the_window() {
         assert_eq!(last_words("What?", 2000), "What?");
-        // Thirty letters in two seconds: of "anything", half is within.
+        // Two seconds hold thirty letters: half of "anything" is within.
         assert_eq!(
             last_words(
                 "I did not say anything like that to them at all today",
@@ -217,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_meld_share_no_utterance_and_know_every_label() {
+    fn the_parts_of_meld_have_the_expected_sizes_and_every_label() {
         let Some(meld) = crate::testing::material("annotations/meld") else {
             return;
         };

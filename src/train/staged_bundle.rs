@@ -1,4 +1,5 @@
-//! Writes a bundle beside its final folder and then moves it there as a whole.
+//! Writes a bundle into a temporary folder beside its final folder, and then moves the whole bundle
+//! there.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -11,30 +12,36 @@ use rustix::io::Errno;
 use crate::model::{GENERATED, SUMS, seal};
 use crate::train::refused::Refused;
 
-/// The files of a bundle before it is in its final folder. An existing bundle there stays complete
-/// until [`StagedBundle::publish`]. If this value is dropped before, its files are removed.
+/// A bundle that is being written into a temporary folder. An existing bundle in the final folder
+/// stays complete until [`StagedBundle::publish`]. If this value is dropped earlier, the temporary
+/// folder is removed.
 #[derive(Debug)]
 pub struct StagedBundle {
+    /// The final folder.
     target: PathBuf,
+    /// The temporary folder.
     folder: PathBuf,
+    /// Whether an existing bundle in the final folder may be replaced.
     overwrite: bool,
-    /// A lock on the folder; it lasts as long as the file is open.
+    /// A lock on the temporary folder, which lasts as long as the file is open.
     _lock: File,
 }
 
 impl StagedBundle {
-    /// Begins a bundle whose final folder is `target`. `overwrite`: an existing bundle is replaced.
+    /// Begins a new bundle whose final folder is `target`. `overwrite`: an existing bundle is
+    /// replaced.
     ///
     /// # Errors
-    /// [`Refused`] as by [`refuse_existing`], or if another process writes this bundle.
+    /// [`Refused`] as by [`refuse_existing`], or if another process writes this bundle. The
+    /// temporary folder cannot be written.
     pub fn begin(target: &Path, overwrite: bool) -> anyhow::Result<StagedBundle> {
         refuse_existing(target, overwrite)?;
-        // Links are resolved: the bundle is replaced, not a link to it.
+        // Symbolic links are resolved, so that the bundle is replaced and not a link to it.
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let parent = parent(&target);
+        let parent = parent_folder(&target);
         std::fs::create_dir_all(parent)
             .with_context(|| format!("{} cannot be made", parent.display()))?;
-        let folder = parent.join(format!(".{}.export", name(&target)?));
+        let folder = parent.join(format!(".{}.export", folder_name(&target)?));
         let failed = || format!("{} cannot be written", folder.display());
         match std::fs::create_dir(&folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -48,7 +55,7 @@ impl StagedBundle {
             return Err(Refused(text).into());
         }
         recover(&target, &folder).with_context(failed)?;
-        // Files of an earlier export that was killed.
+        // Removes files of an earlier export that was killed.
         for entry in std::fs::read_dir(&folder).with_context(failed)? {
             std::fs::remove_file(entry.with_context(failed)?.path()).with_context(failed)?;
         }
@@ -60,7 +67,10 @@ impl StagedBundle {
         })
     }
 
-    /// Begins a new version of the bundle at `target`, with copies of all its files.
+    /// Begins a new version of the bundle in the folder `target`, with copies of all its files.
+    ///
+    /// # Errors
+    /// As [`StagedBundle::begin`], or a file cannot be copied.
     pub fn copy_of(target: &Path) -> anyhow::Result<StagedBundle> {
         let staged = StagedBundle::begin(target, true)?;
         for name in files(target)? {
@@ -70,20 +80,21 @@ impl StagedBundle {
         Ok(staged)
     }
 
-    /// The folder of the files until they are published.
+    /// The temporary folder with the files, before [`StagedBundle::publish`].
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// Writes the file `name` of the bundle.
+    /// Writes the file `name` into the temporary folder; an existing one is replaced.
     pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         std::fs::write(self.folder.join(name), bytes)
             .with_context(|| format!("{name} cannot be written"))
     }
 
-    /// Writes the list of hashes and moves the bundle to its final folder. At every moment either
-    /// the old or the new bundle is there. On a file system that cannot exchange folders, the
-    /// target is missing between two renames; the next export restores it after a kill.
+    /// Writes the list of hashes, `SHA256SUMS`, and moves the bundle to its final folder. At every
+    /// moment the final folder holds either the old or the new bundle. If the file system cannot
+    /// exchange folders, the final folder is missing between two renames. If the process is killed
+    /// at that moment, the next export restores the old bundle.
     ///
     /// # Errors
     /// As [`StagedBundle::begin`], or the disk fails.
@@ -100,12 +111,13 @@ impl StagedBundle {
         refuse_existing(&self.target, self.overwrite)?;
         let failed = || format!("{} cannot be replaced", self.target.display());
         if is_filled(&self.target) {
-            // The old bundle is then in this folder, which is removed at the end.
+            // After the exchange the old bundle is in the temporary folder, which is removed on
+            // drop.
             exchange(&self.folder, &self.target).with_context(failed)?;
         } else {
             std::fs::rename(&self.folder, &self.target).with_context(failed)?;
         }
-        let _ = File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+        let _ = File::open(parent_folder(&self.target)).and_then(|folder| folder.sync_all());
         Ok(())
     }
 }
@@ -155,7 +167,7 @@ pub fn refuse_existing(target: &Path, overwrite: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether `target` exists and is not an empty folder.
+/// Whether `target` exists and is not an empty folder; also true for a file.
 fn is_filled(target: &Path) -> bool {
     match std::fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
@@ -163,7 +175,7 @@ fn is_filled(target: &Path) -> bool {
     }
 }
 
-/// The names in a folder, sorted.
+/// The names of the files and folders in `folder`, sorted.
 fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(folder)
         .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
@@ -176,12 +188,14 @@ fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn parent(target: &Path) -> &Path {
+/// The folder that contains `target`; `.` for a plain name.
+fn parent_folder(target: &Path) -> &Path {
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }
 
-fn name(target: &Path) -> anyhow::Result<String> {
+/// The last component of the path `target`.
+fn folder_name(target: &Path) -> anyhow::Result<String> {
     let name = target.file_name().map(|n| n.to_string_lossy().into_owned());
     name.with_context(|| Refused(format!("{} is no name of a folder", target.display())))
 }
@@ -194,15 +208,16 @@ fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The place of the old bundle while [`exchange_by_renames`] replaces it.
+/// Path of the old bundle while [`exchange_by_renames`] replaces it. `staged`: the temporary
+/// folder.
 fn aside(staged: &Path) -> PathBuf {
     let mut aside = staged.as_os_str().to_owned();
     aside.push(".old");
     aside.into()
 }
 
-/// Completes an exchange by renames that was killed: the old bundle returns to `target` unless a
-/// bundle is there.
+/// Repairs an exchange by renames that was killed: the old bundle returns to `target`, or is
+/// removed if a bundle is there. `staged`: the temporary folder.
 fn recover(target: &Path, staged: &Path) -> std::io::Result<()> {
     let aside = aside(staged);
     if !aside.exists() {
@@ -214,6 +229,7 @@ fn recover(target: &Path, staged: &Path) -> std::io::Result<()> {
     std::fs::rename(aside, target)
 }
 
+/// Exchanges two folders by three renames; if the second one fails, the first one is undone.
 fn exchange_by_renames(new: &Path, old: &Path) -> std::io::Result<()> {
     let aside = aside(new);
     std::fs::rename(old, &aside)?;
@@ -231,11 +247,13 @@ mod tests {
     use super::*;
     use crate::train::refused::exit_code;
 
+    /// The contents of each file of a folder, by name.
     fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let read = |name: String| (name.clone(), std::fs::read(folder.join(&name)).unwrap());
         files(folder).unwrap().into_iter().map(read).collect()
     }
 
+    /// Publishes a small bundle at `target` whose files contain `text`.
     fn make(target: &Path, text: &str, overwrite: bool) -> anyhow::Result<()> {
         let staged = StagedBundle::begin(target, overwrite)?;
         staged.write("manifest.toml", text.as_bytes())?;
@@ -257,7 +275,8 @@ mod tests {
         assert!(error.to_string().contains("add --overwrite"), "{error}");
         assert_eq!((exit_code(&error), contents(&target)), (2, one.clone()));
 
-        // Dropped half-way, as after an error; left over, as after a kill.
+        // A bundle that is dropped half-way, as after an error, and then a temporary folder that is
+        // left over, as after a kill.
         let staged = StagedBundle::begin(&target, true).unwrap();
         staged.write("manifest.toml", b"half").unwrap();
         let error = StagedBundle::begin(&target, true).unwrap_err().to_string();
@@ -284,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bundle_is_never_replaced() {
+    fn folders_with_foreign_files_and_plain_files_are_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("mine");
         std::fs::create_dir(&target).unwrap();
@@ -307,12 +326,14 @@ mod tests {
         make(&target, "one", false).unwrap();
         let one = contents(&target);
         let staged = folder.path().join(".mine.export");
-        // After the first rename: the bundle is aside, nothing is at its place.
+        // State after the first rename: the old bundle is in the folder `aside`, and the final
+        // folder is missing.
         std::fs::rename(&target, aside(&staged)).unwrap();
         std::fs::create_dir(&staged).unwrap();
         drop(StagedBundle::begin(&target, true).unwrap());
         assert_eq!(contents(&target), one);
-        // After the second: the new bundle is at its place, the old one is aside.
+        // State after the second rename: the new bundle is in the final folder, the old one in the
+        // folder `aside`.
         std::fs::create_dir(aside(&staged)).unwrap();
         std::fs::write(aside(&staged).join("manifest.toml"), "old").unwrap();
         make(&target, "two", true).unwrap();
@@ -320,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_exchanged_without_the_system_s_help_too() {
+    fn exchange_by_renames_and_by_the_system_swap_two_folders() {
         let folder = tempfile::tempdir().unwrap();
         let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
         for path in [&new, &old] {

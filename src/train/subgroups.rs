@@ -1,4 +1,4 @@
-//! Subgroup accuracy: by size and brightness of the face's picture, and by the speaker's sex.
+//! Subgroup accuracy: by size and brightness of the face picture, and by the speaker's sex.
 
 use anyhow::Context;
 use rand::SeedableRng;
@@ -13,16 +13,16 @@ use crate::train::data::speech_clip::Corpus;
 use crate::train::figure::Subgroup;
 use crate::train::opened_bundle::OpenedBundle;
 
-/// Bounds of the mean pixel value, of 255: a picture is dark below the first, and bright from the
-/// second on.
+/// Bounds of the mean pixel value, 0..255: a picture is dark below the first bound, and bright from
+/// the second one on.
 const BRIGHTNESS: [f64; 2] = [90.0, 160.0];
 
-/// A picture and its label.
+/// A picture, and the index of its label in [`LABELS`](crate::labels::LABELS).
 type LabelledPicture<'a> = (&'a Crop, usize);
 
-/// Accuracy of the face encoder by picture size, by brightness, and under a simulated dim camera,
-/// for pictures with a majority label. Then by FER2013's own labels, also with `copies`, which are
-/// pictures of its training data.
+/// Accuracy of the face encoder on pictures with a majority label: by picture size, by brightness,
+/// and with a simulated dim camera. Two more subgroups compare with FER2013's own labels; the
+/// second one includes `copies`, which have an identical picture in the training data.
 pub fn faces(
     opened: &mut OpenedBundle,
     crops: &[LabelledCrop],
@@ -32,13 +32,13 @@ pub fn faces(
         .iter()
         .filter_map(|c| Some((&c.crop, c.votes.ok()?.first()?)))
         .collect();
-    let whole = right(opened, &clear, &mut Crop::clone)?;
+    let whole = correct_predictions(opened, &clear, &mut Crop::clone)?;
     let mut found = vec![Subgroup::new("face size 48 px (original)", &whole)];
     for factor in [2, 3, 4] {
         let name = format!("face size {} px, enlarged to 48 px", 48 / factor);
         found.push(Subgroup::new(
             &name,
-            &right(opened, &clear, &mut |crop| coarse(crop, factor))?,
+            &correct_predictions(opened, &clear, &mut |crop| coarse(crop, factor))?,
         ));
     }
     let brightness = |crop: &Crop| {
@@ -63,10 +63,10 @@ pub fn faces(
     let mut rng = StdRng::seed_from_u64(1);
     found.push(Subgroup::new(
         "simulated dim camera: a sixth of the brightness, with sensor noise",
-        &right(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
+        &correct_predictions(opened, &clear, &mut |crop| dim(crop, &mut rng))?,
     ));
-    let new = right(opened, &own_labels(crops), &mut Crop::clone)?;
-    let copied = right(opened, &own_labels(copies), &mut Crop::clone)?;
+    let new = correct_predictions(opened, &own_labels(crops), &mut Crop::clone)?;
+    let copied = correct_predictions(opened, &own_labels(copies), &mut Crop::clone)?;
     found.push(Subgroup::new(
         "FER2013's original labels, which are the majority label of 63 in 100 pictures",
         &new,
@@ -80,11 +80,12 @@ pub fn faces(
     Ok(found)
 }
 
+/// The pictures with FER2013's own labels.
 fn own_labels(crops: &[LabelledCrop]) -> Vec<LabelledPicture<'_>> {
     crops.iter().map(|c| (&c.crop, c.label)).collect()
 }
 
-/// Accuracy of the voice encoder by the speaker's sex. `answers`: for each clip, whether the
+/// Accuracy of the voice encoder for men, then for women. `answers`: for each clip, whether the
 /// speaker is a woman, and whether the prediction is correct.
 pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
     let of = |name: &str, women: bool| {
@@ -97,7 +98,8 @@ pub fn voices(corpus: Corpus, answers: &[(bool, bool)]) -> Vec<Subgroup> {
     vec![of("men", false), of("women", true)]
 }
 
-fn right(
+/// For each picture, after `change`, whether the face encoder predicts its label.
+fn correct_predictions(
     opened: &mut OpenedBundle,
     pictures: &[LabelledPicture<'_>],
     change: &mut dyn FnMut(&Crop) -> Crop,
@@ -116,7 +118,7 @@ fn right(
     pictures.iter().map(is_right).collect()
 }
 
-/// The picture reduced by `factor` and enlarged again.
+/// The picture reduced in size by `factor` and enlarged to its former size.
 fn coarse(crop: &Crop, factor: usize) -> Crop {
     let side = crop.size / factor;
     let cell = |i: usize| {
@@ -141,7 +143,8 @@ fn coarse(crop: &Crop, factor: usize) -> Crop {
     }
 }
 
-/// The picture at a sixth of its brightness, with noise of deviation 2.5 of 255.
+/// The picture at a sixth of its brightness, with normal noise of deviation 2.5 on the scale
+/// 0..255.
 fn dim(crop: &Crop, rng: &mut StdRng) -> Crop {
     let pixels = crop
         .pixels
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn accuracy_is_measured_by_sex() {
+    fn voices_gives_the_accuracy_of_men_and_of_women() {
         let answers = [(true, true), (false, true), (false, false), (true, false)];
         let found = voices(Corpus::Nemo, &answers);
         assert_eq!(

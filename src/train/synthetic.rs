@@ -1,8 +1,9 @@
-//! A synthetic multi-modal data set with known classes, for tests of self-supervised training.
+//! A synthetic multi-modal data set with known classes, for tests and benchmarks of self-supervised
+//! training.
 //!
-//! Each clip has a class, and all its modalities share `shared = centre(class) + spread`. Each
-//! modality adds its own nuisance, which is larger than the shared part and independent of the
-//! other modalities' nuisance. A random matrix mixes both, and a nonlinearity follows. Within one
+//! Each clip has a class, and its modalities have a common part, `centre(class) + spread`. Each
+//! modality adds a nuisance of its own, which is larger than the common part and independent of the
+//! other modalities. A random matrix mixes the two parts, and a nonlinearity follows. Within one
 //! modality, the nuisance therefore dominates the variance; the class is visible only across
 //! modalities.
 
@@ -17,6 +18,7 @@ use crate::train::store::{Entry, SCHEMA, StoreSpec, StoredEncoder};
 /// Settings of the synthetic data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticSet {
+    /// Number of classes.
     pub classes: usize,
     /// Number of training items.
     pub train: usize,
@@ -24,14 +26,16 @@ pub struct SyntheticSet {
     pub select: usize,
     /// Number of test items.
     pub test: usize,
-    /// Dimension of the part that the modalities share.
+    /// Dimension of the common part of the modalities.
     pub shared: usize,
-    /// Dimension of each modality's nuisance.
+    /// Dimension of each modality's nuisance: the part that depends neither on the class nor on the
+    /// other modalities.
     pub nuisance: usize,
     /// Standard deviation of the nuisance; that of the class centres is 1.
     pub nuisance_scale: f32,
-    /// Standard deviation of the shared part within a class.
+    /// Standard deviation of the common part within a class.
     pub spread: f32,
+    /// Seed of all random values.
     pub seed: u64,
 }
 
@@ -51,6 +55,7 @@ impl Default for SyntheticSet {
     }
 }
 
+/// The modalities of the data set, and the lengths of their embeddings.
 const DIMS: [(Modality, usize); 3] = [
     (Modality::Face, 96),
     (Modality::Voice, 64),
@@ -58,7 +63,7 @@ const DIMS: [(Modality, usize); 3] = [
 ];
 
 impl SyntheticSet {
-    /// Generates the rows, in memory.
+    /// Generates the data set as rows in memory.
     pub fn make(&self) -> Features {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let centres: Vec<Vec<f32>> = (0..self.classes)
@@ -136,7 +141,7 @@ impl SyntheticSet {
     }
 }
 
-/// Normally distributed values with this standard deviation (Box-Muller).
+/// `count` normally distributed values with mean 0 and standard deviation `deviation` (Box-Muller).
 pub fn normals(count: usize, deviation: f32, rng: &mut StdRng) -> Vec<f32> {
     let mut one = || {
         let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());

@@ -1,5 +1,5 @@
-//! Selection of windows from stores with several rows per recording. Windows of one recording
-//! overlap and are not independent.
+//! Selection of windows for pre-training from stores with several rows per recording. Windows of
+//! one recording overlap and are not independent.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -7,14 +7,15 @@ use rand::{Rng, SeedableRng};
 use crate::modality::Modality;
 use crate::train::features::Features;
 
-/// Rows grouped by recording. Pre-training uses only windows of a recording that do not overlap:
-/// the objectives contrast every clip with every other, and two windows of the same moment must not
-/// be contrasted. In other stores each row is a recording.
+/// Rows of stores, grouped by recording. Pre-training uses only windows of a recording that do not
+/// overlap. Its objectives contrast every clip with every other one, and two windows of the same
+/// moment must not be contrasted. In stores without windows, each row is a recording of its own.
 #[derive(Clone, Debug)]
 pub struct Windows {
     recordings: Vec<Vec<Window>>,
 }
 
+/// A row, and the start and end of its window in milliseconds from the start of the recording.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     row: usize,
@@ -23,7 +24,7 @@ struct Window {
 }
 
 impl Windows {
-    /// Groups `rows`, which are ascending.
+    /// Groups the rows with the ascending indices `rows`.
     pub fn new(features: &Features, rows: &[usize]) -> Windows {
         let window = |row: &usize| {
             let entry = features.entry(*row);
@@ -46,7 +47,7 @@ impl Windows {
         Windows { recordings }
     }
 
-    /// Smallest number of rows that [`Windows::draw`] returns.
+    /// Smallest number of rows that [`Windows::draw`] can return.
     pub fn min_rows(&self) -> usize {
         let counts = self.recordings.iter().map(|windows| {
             let firsts = 0..firsts(windows);
@@ -57,8 +58,9 @@ impl Windows {
         counts.map(|least| least.unwrap_or(0)).sum()
     }
 
-    /// The rows of an epoch, ascending: of each recording, windows that do not overlap. The first
-    /// window of a recording is random for each epoch; the same seed and epoch give the same rows.
+    /// The indices of an epoch's rows, ascending: windows of each recording that do not overlap.
+    /// The first window of a recording is drawn at random in each epoch. The result depends on
+    /// `seed` and `epoch` alone.
     pub fn draw(&self, seed: u64, epoch: usize) -> Vec<usize> {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7769_6e64 ^ ((epoch as u64 + 1) << 32));
         let mut rows = Vec::new();
@@ -74,14 +76,15 @@ impl Windows {
     }
 }
 
-/// Number of windows that may be drawn first: the earliest one, and those that overlap it.
+/// Number of windows of a recording that may be drawn as the first one: the earliest window, and
+/// those that overlap it.
 fn firsts(windows: &[Window]) -> usize {
     let overlaps = |window: &&Window| window.start_ms < windows[0].end_ms;
     windows.iter().take_while(overlaps).count().max(1)
 }
 
-/// The windows from index `first` on, each the earliest one that starts after the end of the
-/// previous one.
+/// The window with index `first`, then in turn the earliest window that starts at or after the end
+/// of the previous one.
 fn without_overlap(windows: &[Window], first: usize) -> impl Iterator<Item = Window> {
     let mut end_ms = i64::MIN;
     windows[first..].iter().copied().filter(move |window| {
@@ -93,8 +96,8 @@ fn without_overlap(windows: &[Window], first: usize) -> impl Iterator<Item = Win
     })
 }
 
-/// A description of the rows, if they are not windows as the daemon uses them. `None` if they are,
-/// or if the items are not recordings (pictures, texts).
+/// A description of the rows for a message, if they differ from the windows that the daemon uses.
+/// `None`: they do not differ, or the items are no recordings (pictures, texts).
 pub fn unlike_served(features: &Features) -> Option<&'static str> {
     let is_heard_or_seen = |modality| modality != Modality::Text;
     let is_unlike = !features.spec().has_windows()
@@ -115,7 +118,8 @@ mod tests {
     use crate::train::store::{Entry, WINDOW};
     use crate::train::synthetic::SyntheticSet;
 
-    /// Recordings of so many windows of 2 s, 0.2 s apart.
+    /// In-memory rows of recordings: for each number in `windows`, a recording with as many windows
+    /// of 2 s, one every 0.2 s. `kind`: the store's kind of rows.
     fn features(kind: &str, windows: &[usize]) -> Features {
         let one = SyntheticSet {
             train: 1,
@@ -130,7 +134,7 @@ mod tests {
             let mut ids: Vec<String> = (0..*count)
                 .map(|i| format!("{recording}#{}", 200 * i))
                 .collect();
-            // As a store sorts them.
+            // Stores sort rows by id.
             ids.sort();
             let entry = |id| Entry {
                 id,
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_has_no_two_windows_of_one_moment() {
+    fn an_epoch_has_no_overlapping_windows_of_one_recording() {
         let features = features(WINDOW, &[1, 36, 10, 11]);
         let windows = Windows::new(&features, &(0..58).collect::<Vec<_>>());
         let mut firsts = std::collections::BTreeSet::new();
@@ -165,12 +169,13 @@ mod tests {
             firsts.insert(rows[1]);
         }
         assert!(firsts.len() > 5, "{firsts:?}");
-        // One; 36 windows are 9 s, from 1.8 s on still 7.2 s; one; one.
+        // Recordings of 1, 10 and 11 windows give one row. 36 windows cover 9 s; from 1.8 s on, 7.2
+        // s are left for three.
         assert_eq!(windows.min_rows(), 1 + 3 + 1 + 1);
     }
 
     #[test]
-    fn rows_of_whole_recordings_are_all_taken() {
+    fn every_row_is_drawn_if_rows_are_whole_recordings() {
         let features = features(crate::train::store::RECORDING, &[3, 3]);
         let rows: Vec<usize> = (0..6).collect();
         let windows = Windows::new(&features, &rows);
