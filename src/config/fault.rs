@@ -12,7 +12,6 @@ use super::Origin;
     lines(.0),
     if .0.len() == 1 { "it" } else { "them" }
 )]
-/// All faults of a configuration: one fault per line, the remedy last.
 pub struct ConfigFaults(pub Vec<Fault>);
 
 fn lines(faults: &[Fault]) -> String {

@@ -242,8 +242,9 @@ impl Sampler<'_> {
     }
 }
 
-/// Writes to `reads` the index in the plane of the sample at `offset` from each start, clamped to
-/// row `bottom` and column `right`. `offset` is [along y, along x] steps, each as [x, y].
+/// Writes to `reads` the index in the plane of one sample for each pixel of a row of the crop. The
+/// sample is at `offset` from the pixel's start, clamped to row `bottom` and column `right`.
+/// `offset` has for x and y: [part from moving down the pixel, part from moving along it].
 #[multiversion(targets("x86_64+avx2"))]
 fn places(
     reads: &mut [u32],
