@@ -1,22 +1,25 @@
-//! Sections 1 to 5 and 10: messages, pings, reserved bits, opcodes, fragments.
+//! Autobahn's sections 1 to 5 and 10: messages, pings, reserved bits, opcodes, fragments.
 
 use super::*;
 
+/// (Message of `bytes` bytes that is echoed, its data).
 fn sized(bytes: usize) -> (Vec<u8>, Vec<u8>) {
     let data = vec![b'*'; bytes - message(b"").len()];
     (message(&data), data)
 }
 
+/// The expected reactions to a message above the size limit.
 fn too_large() -> Vec<Reaction> {
     vec![Refused("too_large"), Close(1009, Vec::new())]
 }
 
+/// The expected reactions to a message that is not JSON text.
 fn not_text() -> Vec<Reaction> {
     vec![Refused("malformed"), Close(4400, Vec::new())]
 }
 
 #[test]
-fn messages_of_every_length_class() {
+fn messages_of_every_length_class_are_echoed_or_refused() {
     let mut cases = Vec::new();
     for chop in [None, Some(997), Some(1)] {
         let mut add = |case: Case| {
@@ -87,7 +90,7 @@ fn pings_and_pongs() {
         let too_long = Case::new(
             "2.5 ping of 126",
             &[frame(PING, &[0xfe; 126])],
-            broken(1002).into(),
+            violation(1002).into(),
         );
         cases.push(too_long.chopped(chop));
         let payloads: Vec<Vec<u8>> = (0..10)
@@ -116,7 +119,7 @@ fn pings_and_pongs() {
     cases.push(Case::new(
         "2 pong of 126",
         &[frame(PONG, &[0; 126])],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     run(cases, 18);
 }
@@ -145,7 +148,7 @@ fn reserved_bits_and_opcodes() {
             let fails = if first & 0x0f == 8 {
                 vec![Close(1002, Vec::new())]
             } else {
-                broken(1002).into()
+                violation(1002).into()
             };
             let expect = [vec![echo(b"hello")], fails].concat();
             let case = || Case::new(name.clone(), &frames, expect.clone());
@@ -156,30 +159,30 @@ fn reserved_bits_and_opcodes() {
     cases.push(Case::new(
         "5 no mask",
         &[b"\x81\x02{}".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     cases.push(Case::new(
         "a length that is not minimal",
         &[b"\x81\xfe\x00\x02\0\0\0\0{}".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     cases.push(Case::new(
         "a length of 64 bits",
         &[b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     run(cases, 220);
 }
 
 #[test]
-fn fragmented_messages() {
+fn fragmented_messages_are_echoed_and_wrong_fragments_refused() {
     let whole = message(b"fragment1fragment2");
     let (one, two) = whole.split_at(31);
     let (begin, middle, end) = (frame(0x01, one), frame(MORE, b""), frame(LAST, two));
     let ping = frame(PING, b"ping");
     let pong = || Pong(b"ping".into());
     let echoed = || echo(b"fragment1fragment2");
-    let fails = || Vec::from(broken(1002));
+    let fails = || Vec::from(violation(1002));
     let text = frame(TEXT, &message(b"text"));
     /// The case, the sent frames and the expected reactions.
     type Sent<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<Reaction>);
