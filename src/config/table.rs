@@ -47,10 +47,7 @@ pub enum Reload {
 #[derive(Debug)]
 pub enum Range {
     /// An integer from `min` to `max`, limits included.
-    Integer {
-        min: i64,
-        max: i64,
-    },
+    Integer { min: i64, max: i64 },
     /// An integer from `min` to `max`, or 0, whose special meaning `zero` describes.
     ZeroOr {
         zero: &'static str,
@@ -58,10 +55,7 @@ pub enum Range {
         max: i64,
     },
     /// A number from `min` to `max`, limits included.
-    Number {
-        min: f64,
-        max: f64,
-    },
+    Number { min: f64, max: f64 },
     /// One of these texts.
     OneOf(&'static [&'static str]),
     /// A text that the function `fits` accepts; `permitted` describes it.

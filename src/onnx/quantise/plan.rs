@@ -310,7 +310,12 @@ fn tensor_of(name: &str, shape: &[i64], data_type: i32, raw_data: Vec<u8>) -> Te
 
 /// A QuantizeLinear or DequantizeLinear node; `input` is tensor, scale and zero point, `axis` that
 /// of the channels (`None`: one scale for the tensor).
-fn quantisation_node(operator: &str, input: [&str; 3], output: &str, axis: Option<i64>) -> NodeProto {
+fn quantisation_node(
+    operator: &str,
+    input: [&str; 3],
+    output: &str,
+    axis: Option<i64>,
+) -> NodeProto {
     let axis = axis.map(|axis| AttributeProto {
         name: "axis".into(),
         i: Some(axis),

@@ -123,7 +123,11 @@ fn a_batch_gives_each_clip_the_recognition_of_a_single_run() {
     for hop in 0..4 {
         let clips = eight_clips(&single, hop);
         let expected: Vec<_> = clips.iter().map(|clip| single.recognize(clip)).collect();
-        assert_eq!(recognize_together(&mut batched, &clips), expected, "hop {hop}");
+        assert_eq!(
+            recognize_together(&mut batched, &clips),
+            expected,
+            "hop {hop}"
+        );
         assert!(expected[3].abstain && expected[5].used.text);
     }
     let orders = |recognizer: &Recognizer| {

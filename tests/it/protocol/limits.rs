@@ -1,5 +1,5 @@
-//! Every limit of `src/event/protocol.md`: its value, its error and close code, and that the client
-//! receives them.
+//! Tests of every limit of `src/event/protocol.md`: its value, its error and close code, and that
+//! the client receives both.
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
@@ -412,7 +412,8 @@ fn silent_connections_are_closed_and_do_not_exclude_other_clients() {
     block_on(async {
         let mut client = fixture.client().await;
         client.hello().await;
-        // More than the limit: silent connections, and some with an incomplete first line.
+        // There are more connections than the limit; some send nothing, some an incomplete first
+        // line.
         let mut idle = Vec::new();
         for number in 0..200 {
             let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();

@@ -60,7 +60,9 @@ fn valid_frames() -> Vec<Vec<u8>> {
         ),
         r#"{"type":"pause","what":"capture"}"#,
     ];
-    let mut frames: Vec<Vec<u8>> = texts.map(|text| frame_with_zero_mask(0x81, text.as_bytes())).into();
+    let mut frames: Vec<Vec<u8>> = texts
+        .map(|text| frame_with_zero_mask(0x81, text.as_bytes()))
+        .into();
     frames.push(frame_with_zero_mask(0x01, texts[0].as_bytes()));
     frames.push(frame_with_zero_mask(0x80, b"}"));
     frames.push(frame_with_zero_mask(0x00, b""));

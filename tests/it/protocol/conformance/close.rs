@@ -62,7 +62,11 @@ fn close_payloads_are_echoed_or_refused_by_rfc_6455() {
     let mut cases = Vec::new();
     cases.extend(close("7.3.1 empty", b"", vec![Close(0, Vec::new())]));
     cases.extend(close("7.3.2 one byte", b"a", close_only(1002)));
-    cases.extend(close("7.3.3 a code", &close_payload(1000, b""), close_only(1000)));
+    cases.extend(close(
+        "7.3.3 a code",
+        &close_payload(1000, b""),
+        close_only(1000),
+    ));
     for (name, reason) in [
         ("7.3.4 a reason", b"Hello World!".to_vec()),
         ("7.3.5 the longest reason", vec![b'*'; 123]),
@@ -80,7 +84,11 @@ fn close_payloads_are_echoed_or_refused_by_rfc_6455() {
         close_only(1002),
     ));
     let fragmented = [frame(0x08, b""), frame(LAST, b"")];
-    cases.push(Case::new("a fragmented close", &fragmented, close_only(1002)));
+    cases.push(Case::new(
+        "a fragmented close",
+        &fragmented,
+        close_only(1002),
+    ));
     let wrong = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80\x65";
     cases.extend(close(
         "7.5.1 a reason that is not UTF-8",

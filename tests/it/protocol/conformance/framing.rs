@@ -78,7 +78,7 @@ fn messages_of_every_length_class_are_echoed_or_refused() {
 }
 
 #[test]
-fn pings_and_pongs() {
+fn pings_are_answered_and_unsolicited_pongs_ignored() {
     let mut cases = Vec::new();
     let binary: &[u8] = &[0x00, 0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0x00, 0xff];
     for chop in [usize::MAX, 1] {
@@ -125,7 +125,7 @@ fn pings_and_pongs() {
 }
 
 #[test]
-fn reserved_bits_and_opcodes() {
+fn reserved_bits_and_opcodes_close_with_1002() {
     let hello = || frame(TEXT, &message(b"hello"));
     let mut cases = Vec::new();
     let mut wrong = Vec::new();
