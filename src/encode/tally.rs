@@ -155,7 +155,7 @@ impl Tallies {
     }
 
     /// The statistics of the open graphs, in the order of opening.
-    pub fn of_open(&self) -> Vec<Arc<Tally>> {
+    pub fn open_tallies(&self) -> Vec<Arc<Tally>> {
         self.open
             .lock()
             .expect("tallies lock")
@@ -182,7 +182,7 @@ mod tests {
                 .begin("face", b"a graph")
                 .add(5, 3, || panic!("is not called"));
         }
-        assert!(tallies.of_open().is_empty());
+        assert!(tallies.open_tallies().is_empty());
         assert!(tallies.open.lock().unwrap().len() <= 1);
         assert_eq!(
             tallies.total(),
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!((head.total().count, voice.total().count), (1, 0));
         assert_eq!(
             tallies
-                .of_open()
+                .open_tallies()
                 .iter()
                 .map(|tally| tally.graph.as_str())
                 .collect::<Vec<_>>(),

@@ -380,15 +380,11 @@ fn a_truncated_recording_is_decoded_to_its_end_and_then_reported() {
     };
     for (name, muxer, encoder) in [
         ("faststart.mp4", "mp4mux faststart=true", AAC),
-        ("play_cut.mkv", "matroskamux", "flacenc ! flacparse"),
-        ("play_cut.avi", "avimux", "identity"),
+        ("cut.mkv", "matroskamux", "flacenc ! flacparse"),
+        ("cut.avi", "avimux", "identity"),
     ] {
         let path = folder.path().join(name);
-        let video = if name == "play_cut.avi" {
-            "jpegenc"
-        } else {
-            H264
-        };
+        let video = if name == "cut.avi" { "jpegenc" } else { H264 };
         generate(
             &path,
             muxer,

@@ -101,7 +101,7 @@ fn every_coding_is_decoded_completely_and_in_time() {
 }
 
 #[test]
-fn a_wrong_or_unknown_length_in_a_header_is_replaced_by_the_files() {
+fn a_wrong_length_in_a_header_is_replaced_by_the_length_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let samples = tone(16_000, 500.0, 2.0);
     let whole = play_bytes(folder.path(), "whole.wav", &wav(16_000, &samples, None));

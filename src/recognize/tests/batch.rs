@@ -222,8 +222,8 @@ fn recognising_eight_subjects_together_costs_less_cpu_time_than_one_by_one() {
     let median = ratios[ratios.len() / 2];
     let _ = writeln!(
         std::io::stderr(),
-        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms recognize_together, median ratio \
+        "eight subjects a hop: {one_by_one:.2} ms one by one, {batch:.2} ms together, median ratio \
          {median:.3}"
     );
-    assert!(median < 1.0, "recognize_together {median} of one by one");
+    assert!(median < 1.0, "together {median} of one by one");
 }
