@@ -132,6 +132,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// A secret of any kind.
     fn new(text: &str) -> Secret {
         let is_distinct = text.len() >= DISTINCT_LENGTH;
         Secret {

@@ -51,6 +51,7 @@ pub(crate) fn project_above(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).find(|folder| is_project(folder))
 }
 
+/// Whether the folder contains all of [`MARKERS`].
 fn is_project(folder: &Path) -> bool {
     MARKERS.iter().all(|marker| folder.join(marker).exists())
 }
@@ -62,6 +63,7 @@ fn prefix() -> Option<PathBuf> {
     Some(program.parent()?.parent()?.to_owned())
 }
 
+/// As [`candidates`], with the prefix of the installation and the project's folder as arguments.
 fn candidates_in(
     prefix: Option<&Path>,
     project: Option<&Path>,
@@ -75,6 +77,7 @@ fn candidates_in(
     beside.into_iter().chain(here).chain(there).collect()
 }
 
+/// As [`locate`], with the prefix of the installation and the project's folder as arguments.
 fn locate_in(path: &Path, prefix: Option<&Path>, project: Option<&Path>) -> PathBuf {
     if path.is_absolute() || path.exists() {
         return path.to_owned();

@@ -42,7 +42,9 @@ impl Precision {
 /// The ONNX files of one graph: fp32, and optionally int8, which only the CPU provider uses.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphFiles<'a> {
+    /// The fp32 file.
     pub fp32: &'a [u8],
+    /// The int8 file; `None` if there is none.
     pub int8: Option<&'a [u8]>,
 }
 

@@ -80,7 +80,7 @@ mod tests {
             ["NEU", "HAP", "SAD", "ANG", "FEA", "DIS"].map(|n| label_index(n).unwrap()),
             [0, 1, 2, 3, 4, 5]
         );
-        // EMO-DB has one class for fear and anxiety.
+        // EMO-DB has a common class for fear and anxiety.
         assert_eq!(
             (
                 label_index("anxiety"),

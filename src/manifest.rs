@@ -50,7 +50,7 @@ pub struct Manifest {
     pub head: HeadEntry,
 }
 
-/// Kind of classification.
+/// How many labels a clip has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
@@ -89,6 +89,7 @@ pub struct FacePreprocessing {
     /// Positions (x, y) in the crop to which the landmarks are mapped, as fractions of its side.
     /// The order is that of [`crate::clip::Landmarks`].
     pub template: [[f32; 2]; 5],
+    /// Normalisation of the crop.
     pub normalise: FaceNormalisation,
     /// Lowest quality, in [0, 1], with which a face counts as evidence.
     pub min_quality: f32,
@@ -135,7 +136,9 @@ pub struct AudioPreprocessing {
     pub min_hz: f32,
     /// Highest frequency of the mel bands, in Hz.
     pub max_hz: f32,
+    /// Scale of the mel spectrogram.
     pub scale: AudioScale,
+    /// Normalisation of the mel spectrogram, after `scale`.
     pub normalise: AudioNormalisation,
     /// Least speech, in milliseconds, with which a window's voice counts as evidence.
     pub min_speech_ms: u32,
@@ -145,7 +148,7 @@ pub struct AudioPreprocessing {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioScale {
-    /// `ln(power + 1e-6)`.
+    /// Natural logarithm: `ln(power + 1e-6)`.
     Log,
     /// Power, unchanged, as in the paper's reference implementation.
     Power,
@@ -187,6 +190,7 @@ fn default_max_tokens() -> usize {
 pub struct EncoderEntry {
     /// Name of the encoder, by which `head.inputs` refers to it.
     pub name: String,
+    /// The modality that the encoder reads.
     pub modality: Modality,
     /// What one run of the encoder takes.
     pub kind: EncoderKind,
@@ -198,7 +202,7 @@ pub struct EncoderEntry {
     /// writes one if it is faster and as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8: Option<Int8Entry>,
-    /// Shape of one input without the batch axis; 0 for a variable axis.
+    /// Shape of the graph's input without the batch axis; 0 for an axis of variable length.
     pub input: Vec<usize>,
     /// Length of the embedding. The embedding is the graph's first output, `[batch, dim]`.
     pub dim: usize,
@@ -216,9 +220,9 @@ pub struct EncoderEntry {
     /// True for a pretrained encoder with unchanged weights, false for one that this project
     /// trained.
     pub frozen: bool,
-    /// Origin of the weights.
+    /// Where the weights come from, as text.
     pub source: String,
-    /// Licence of the weights.
+    /// Licence of the weights, as text.
     pub licence: String,
 }
 
@@ -227,6 +231,7 @@ pub struct EncoderEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Int8Entry {
+    /// Name of the ONNX file beside the manifest.
     pub file: String,
     pub sha256: String,
 }

@@ -1,5 +1,5 @@
-//! A small ONNX writer: builds a graph node by node and encodes it as the protobuf that ONNX
-//! Runtime reads.
+//! A small writer of ONNX files: builds a graph node by node and encodes it as the protobuf message
+//! that ONNX Runtime reads.
 //!
 //! The same sequence of calls gives the same bytes.
 
@@ -14,7 +14,8 @@ use prost::Message;
 
 use proto::*;
 
-/// IR version 8 with operator set 17, supported since ONNX Runtime 1.12.
+/// Version of ONNX's file format (IR). Version 8 with operator set 17 is supported since ONNX
+/// Runtime 1.12.
 const IR_VERSION: i64 = 8;
 /// Version of ONNX's default operator set that every written file declares.
 const OPSET: i64 = 17;
@@ -58,17 +59,17 @@ impl GraphBuilder {
         }
     }
 
-    /// Adds an input of 32-bit floats.
+    /// Adds a graph input of 32-bit floats.
     pub fn input(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, FLOAT, shape));
     }
 
-    /// Adds an input of 64-bit integers.
+    /// Adds a graph input of 64-bit integers.
     pub fn input_i64(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, INT64, shape));
     }
 
-    /// Adds an output of 32-bit floats.
+    /// Declares the tensor `name` as a graph output of 32-bit floats.
     pub fn output(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.output.push(value_info(name, FLOAT, shape));
     }

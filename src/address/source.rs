@@ -15,14 +15,15 @@ pub enum VideoSpec {
     None,
     /// `test`: a moving test picture.
     Test,
-    /// `v4l2:<device or by-id path>`.
+    /// `v4l2:<device>`: a camera of Video4Linux by its device path or its path in `/dev/v4l/by-id`.
     V4l2(String),
     /// `pipewire` or `pipewire:<node>`; `None`: PipeWire's default node.
     Pipewire(Option<String>),
-    /// `uri:<file path, or http, rtsp, file address>`.
+    /// `uri:<path or address>`: a recording by its file path, or a stream by its `http`, `rtsp` or
+    /// `file` address.
     Uri(Address),
-    /// `gst:<bin description>`: raw, encoded or muxed media on the unlinked source pads of the bin,
-    /// including pads that appear later. The first track of each kind is used.
+    /// `gst:<bin description>`: a GStreamer bin with raw, encoded or muxed media on its unlinked
+    /// source pads, including pads that appear later. The first track of each kind is used.
     Gst(Address),
 }
 

@@ -17,7 +17,7 @@ pub(super) const HOSTS: &str = "a list of names or addresses without a port, eac
 /// Description of a list of values that [`is_origin`] accepts, for error messages.
 pub(super) const ORIGINS: &str = "a list of origins as browsers send them, each like \
     \"https://lab.example\" or \"http://10.0.0.7:8080\", without a path and without wildcards";
-/// The permitted names of execution providers.
+/// The permitted values of `inference.provider`.
 pub(super) const PROVIDERS: &[&str] = &["auto", "tensorrt", "cuda", "cpu"];
 
 /// The execution provider with this name; `None` if there is none.

@@ -32,6 +32,7 @@ pub(super) struct Leaf {
     /// Dotted name, for example `serve.listen`; not necessarily a declared key.
     pub key: String,
     pub value: ValueKind,
+    /// The source that set the value.
     pub origin: Origin,
 }
 
@@ -156,6 +157,7 @@ fn number_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut Lines
     }
 }
 
+/// Dotted name of the key `name` in the table `prefix`.
 fn join(prefix: &str, name: &str) -> String {
     match prefix {
         "" => name.to_owned(),

@@ -31,6 +31,7 @@ impl Setting {
     }
 }
 
+/// Replaces the passwords of addresses in a value by `***`.
 fn redacted(value: &toml::Value) -> toml::Value {
     match value {
         toml::Value::String(text) => address::redact_address(text).into(),

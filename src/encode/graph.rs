@@ -25,6 +25,7 @@ pub enum Input<'a> {
 /// One output of a graph, copied. `values` are in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
+    /// Length of each axis.
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
 }

@@ -93,7 +93,8 @@ pub(super) fn gpu(
         Provider::Cuda => {
             preload(folder)?;
             let cuda = ep::CUDA::default()
-                // No TF32: with 19 bits a float is too coarse to reproduce the exporter's outputs.
+                // TF32 is off: its floats of 19 bits are too coarse to reproduce the exporter's
+                // outputs.
                 .with_tf32(false)
                 // An exhaustive search for each new batch size would delay the first clip with it.
                 .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);

@@ -10,6 +10,7 @@ pub type Shapes = Vec<Vec<usize>>;
 /// Number and total duration of several runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
+    /// Number of runs.
     pub count: u64,
     /// Total wall time, in nanoseconds.
     pub nanos: i64,

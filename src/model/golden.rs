@@ -51,6 +51,7 @@ impl SplitMix {
         made
     }
 
+    /// The next pseudo-random number of 64 bits.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -68,6 +69,7 @@ impl SplitMix {
 /// Generates a crop of `size` x `size` pixels with interleaved `channels`: smooth light and dark
 /// blobs that drift from frame to frame, and a little noise.
 pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop {
+    /// Number of blobs.
     const BLOBS: usize = 7;
     let mut shapes = SplitMix::new(seed, 1);
     // Position x and y, radius (all in 1/1024 of the side) and brightness of each blob.
@@ -98,7 +100,8 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
                 let squared = (x - bx) * (x - bx) + (y - by) * (y - by);
                 let limit = radius * radius;
                 if squared < limit {
-                    // (1 - d²/r²)², in 1/1024.
+                    // The blob's profile (1 - d²/r²)², in 1/1024, at the distance d from its
+                    // centre.
                     let near = (limit - squared) * 1024 / limit;
                     value += height * (near * near / 1024);
                 }
@@ -120,7 +123,7 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
 pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
     let mut shapes = SplitMix::new(seed, 2);
     let mut noise = SplitMix::new(seed, 3);
-    // Phases are 32 bits a turn: 100 to 250 Hz at 16 kHz.
+    // Phases are 32-bit fractions of a turn. The tone has 100 to 250 Hz at 16 kHz.
     let low = shapes.between(100, 180) * (1 << 32) / 16_000;
     let glide = shapes.between(40, 120);
     let syllable = shapes.between(2400, 4800);

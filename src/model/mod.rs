@@ -118,6 +118,7 @@ pub enum BundleError {
 /// the goldens.
 #[derive(Debug)]
 pub struct Bundle {
+    /// Content of `manifest.toml`.
     pub manifest: Manifest,
     /// The encoders, in the order of the manifest.
     pub encoders: Vec<Encoder>,
@@ -131,7 +132,9 @@ pub struct Bundle {
 /// One encoder of a bundle: its manifest entry and its graph.
 #[derive(Debug)]
 pub struct Encoder {
+    /// The encoder's entry in the manifest.
     pub entry: EncoderEntry,
+    /// The encoder's graph; a text encoder's may be released.
     pub graph: Graph,
 }
 

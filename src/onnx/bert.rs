@@ -17,7 +17,7 @@ pub struct Bert {
     pub layers: usize,
     /// Number of attention heads of a layer.
     pub heads: usize,
-    /// Epsilon of the layer normalisations.
+    /// Number added to the variance in the layer normalisations.
     pub epsilon: f32,
 }
 
@@ -113,7 +113,8 @@ impl Network<'_> {
         let table = self
             .graph
             .constant("embeddings.words", &[words, hidden], &values);
-        // Every token has type 0: its row is added to the position table once.
+        // Every token has type 0, so the embedding of this type is added to the position table
+        // once.
         let (_, types) = self.matrix("embeddings.token_type_embeddings.weight")?;
         let ([positions, width], mut values) =
             self.matrix("embeddings.position_embeddings.weight")?;
@@ -169,7 +170,7 @@ impl Network<'_> {
             .node("Sub", &[&one, "mask_4d"], "hidden_tokens", &[]);
         self.graph
             .node("Mul", &["hidden_tokens", &lowest], "attention_bias", &[]);
-        // Shapes and numbers shared by the layers. A 0 keeps the input's length.
+        // Constants that all layers share. A 0 in a shape keeps the length of the input's axis.
         let (heads, size) = (
             self.bert.heads as i64,
             (self.hidden / self.bert.heads) as i64,

@@ -17,7 +17,9 @@ pub struct Outline {
 /// One input of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlinedInput {
+    /// Name of the input.
     pub name: String,
+    /// Type of the input's elements.
     pub values: Values,
     /// Length of each axis in elements; `None` for an axis of variable length.
     pub axes: Vec<Option<i64>>,

@@ -133,7 +133,7 @@ mod tests {
             .path()
             .join(&manifest.text.as_ref().unwrap().tokenizer);
         assert!(tokenizer.is_file());
-        // A truncated file is made again; a whole one stays untouched.
+        // A truncated file is written again; a complete file is not touched.
         std::fs::write(folder.path().join(&entry.file), &made[..made.len() / 2]).unwrap();
         let before = std::fs::metadata(&tokenizer).unwrap().modified().unwrap();
         prepare(&args).unwrap();

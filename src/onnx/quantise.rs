@@ -187,7 +187,7 @@ fn is_output(graph: &GraphProto, tensor: &str) -> bool {
     graph.output.iter().any(|output| output.name == tensor)
 }
 
-/// Removes unused constants.
+/// Removes the constants that no node reads and that are not outputs of the graph.
 fn drop_unread(graph: &mut GraphProto) {
     let mut constants = std::mem::take(&mut graph.initializer);
     constants.retain(|tensor| {

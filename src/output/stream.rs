@@ -73,8 +73,8 @@ impl Stream {
         if !fd.as_fd().is_terminal() {
             return Stream::new(copy);
         }
-        // A terminal may take a part of a line and then block. `O_NONBLOCK` on our descriptor would
-        // affect every process that shares it, so the terminal is opened again.
+        // A terminal may take a part of a line and then block. Setting `O_NONBLOCK` on the given
+        // descriptor would affect every process that shares it, so the terminal is opened again.
         let again = OpenOptions::new()
             .write(true)
             .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)

@@ -8,9 +8,13 @@ use multiversion::multiversion;
 /// + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
+    /// Scale times the cosine of the rotation.
     pub a: f32,
+    /// Scale times the sine of the rotation.
     pub b: f32,
+    /// Translation of x.
     pub tx: f32,
+    /// Translation of y.
     pub ty: f32,
 }
 

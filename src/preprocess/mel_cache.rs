@@ -30,7 +30,7 @@ struct Window {
 impl MelCache {
     /// As [`LogMel::compute_into`], for a window of mono `samples` that begins at `start`.
     ///
-    /// `mel` must be the same at every call.
+    /// `mel` must be the same transform at every call.
     pub fn compute_into(
         &mut self,
         mel: &LogMel,

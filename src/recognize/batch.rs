@@ -42,6 +42,7 @@ impl Embedded {
         self.is_present[clip] = true;
     }
 
+    /// The row of the clip with this index.
     fn row(&mut self, clip: usize) -> &mut [f32] {
         &mut self.values[clip * self.dim..(clip + 1) * self.dim]
     }
@@ -63,7 +64,9 @@ pub(super) struct ClipEncoder<'a> {
     pub manifest: &'a Manifest,
     /// Required for voice encoders.
     pub mel: Option<&'a LogMel>,
+    /// Embeddings of this encoder by face.
     pub cache: &'a mut FaceCache,
+    /// Mel frames of the newest windows.
     pub mels: &'a mut MelCache,
     /// Buffer for the graph's input, one row after another; reused from run to run.
     pub input: &'a mut Vec<f32>,

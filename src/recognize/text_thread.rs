@@ -47,7 +47,9 @@ pub(super) enum TextStatus {
 pub(super) struct Answer {
     /// Index of the text encoder, in the order of [`TextThread::names`].
     pub encoder: usize,
+    /// The encoded text.
     pub text: String,
+    /// The embedding, or the error of the encoder.
     pub embedding: Result<Vec<f32>, EncodeError>,
     /// Measured time of encoding divided by the number of tokens, in nanoseconds.
     token_nanos: f64,
@@ -143,7 +145,7 @@ impl TextThread {
         }))
     }
 
-    /// The encoders' names, in the order of their indices.
+    /// The names of the text encoders; their order defines the encoders' indices.
     pub fn names(&self) -> &[String] {
         &self.names
     }

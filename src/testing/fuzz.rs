@@ -7,7 +7,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `EXPRESSD_FUZZ_SECONDS` | time for each target, with other cases in every run |
-//! | `EXPRESSD_FUZZ_INPUTS` | folder for the current input: after an abort it has the cause |
+//! | `EXPRESSD_FUZZ_INPUTS` | folder for a file with the current input, the cause of an abort |
 //! | `EXPRESSD_FUZZ_REPLAY` | a file to check instead, without mutations |
 //!
 //! A failed case is reduced to the fewest mutations that still fail, and these are printed. The

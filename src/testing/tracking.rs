@@ -35,16 +35,20 @@ const EPSILON: f64 = f64::EPSILON;
 /// A box with an identity: a true person, or a track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabelledBox {
+    /// Identity, unique in its frame and list.
     pub id: u32,
+    /// Position in pixels.
     pub rect: Rect,
 }
 
 /// The true boxes of one frame, and the tracker's output. An id occurs at most once in each list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnnotatedFrame {
+    /// Boxes of persons that the tracker should find.
     pub truth: Vec<LabelledBox>,
     /// True boxes that do not count, whether the tracker finds them or not.
     pub ignored: Vec<Rect>,
+    /// Boxes of the tracker's output.
     pub tracked: Vec<LabelledBox>,
 }
 
@@ -78,18 +82,31 @@ struct IndexedFrame {
 pub struct Figures {
     /// Number of true boxes.
     pub boxes: usize,
+    /// Number of true boxes without a match.
     pub misses: usize,
+    /// Number of the tracker's boxes without a match.
     pub false_positives: usize,
+    /// Number of identity switches (CLEAR MOT).
     pub switches: usize,
+    /// Number of fragmentations (CLEAR MOT).
     pub fragmentations: usize,
+    /// Multiple-object tracking accuracy.
     pub mota: f64,
+    /// Multiple-object tracking precision: mean IoU of the matches.
     pub motp: f64,
+    /// F1 score of the identities.
     pub idf1: f64,
+    /// Precision of the identities.
     pub idp: f64,
+    /// Recall of the identities.
     pub idr: f64,
+    /// Higher-order tracking accuracy.
     pub hota: f64,
+    /// Detection accuracy of HOTA.
     pub det_a: f64,
+    /// Association accuracy of HOTA.
     pub ass_a: f64,
+    /// Localisation accuracy of HOTA.
     pub loc_a: f64,
 }
 

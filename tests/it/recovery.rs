@@ -226,7 +226,7 @@ fn a_hanging_sound_server_is_reported_as_lost_and_does_not_delay_the_stop() {
     server.signal(rustix::process::Signal::CONT);
 }
 
-/// Writes the sound track of a recording as a WAV file.
+/// Writes the sound track of `recording` to the WAV file `wav`.
 fn voice_of(recording: &Path, wav: &Path) {
     use gstreamer as gst;
     use gstreamer::prelude::*;

@@ -229,7 +229,7 @@ fn modules_do_not_import_each_other_in_a_cycle() {
     );
 }
 
-/// Only `event` (frames), `serve` (pages) and `hub` serialise for clients.
+/// Only `event` (frames), `serve` (pages) and `hub` write JSON for clients.
 #[test]
 fn stages_write_no_json() {
     let readers = [
@@ -379,7 +379,7 @@ fn cited_documents_exist() {
     const MADE: &str = "MODEL_CARD.md";
     let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
     let mut missing = Vec::new();
-    // The list of wheels names files inside packages.
+    // The list of wheels names files inside packages, which are not files of the project.
     let is_own = |text: &&Text| text.path != "config/setup/wheels.txt";
     for text in texts().iter().filter(is_own) {
         for word in text.text.split(|c: char| !is_part(c)) {

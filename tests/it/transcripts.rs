@@ -138,7 +138,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
             );
             assert!(speech["seq"].as_u64().is_some());
         }
-        // The default bundle has a text encoder.
+        // The default bundle has a text encoder, so the words become evidence.
         let used = wait_for(&mut socket, "words as evidence", |f| {
             is_of_a_face(f) && f["modalities"]["text"]["used"] == true
         })
@@ -203,7 +203,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
             .unwrap();
         wait_for(&mut socket, "the refusal", |f| f["code"] == "malformed").await;
 
-        // The transcript leaves the window.
+        // After a while the transcript has left the window.
         let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
             .await
             .expect("the daemon accepts");

@@ -1,4 +1,4 @@
-//! Folds batch normalisation, an affine map per channel, into the preceding convolution.
+//! Folds a batch normalisation, which is an affine map per channel, into the convolution before it.
 
 use anyhow::Context;
 

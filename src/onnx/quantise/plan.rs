@@ -17,7 +17,7 @@ const LARGEST: f32 = 64.0;
 /// tensors are names.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Nodes with integer inputs and outputs.
+    /// Indices of the nodes with integer inputs and outputs.
     integer: BTreeSet<usize>,
     /// Float tensors that integer nodes read; each is quantised where it is produced.
     entries: BTreeSet<String>,
@@ -219,8 +219,8 @@ impl Plan {
                     .iter()
                     .fold(0.0f32, |largest, w| largest.max(w.abs()))
                     / LARGEST;
-                // The scale has a minimum: with near-zero weights of a channel the bias would
-                // otherwise overflow 32 bits.
+                // The scale has a minimum. Otherwise the bias would overflow 32 bits if all weights
+                // of a channel are near zero.
                 let coarse = bias.as_ref().map_or(0.0, |bias| {
                     bias[channel].abs() / input.scale / (1 << 30) as f32
                 });

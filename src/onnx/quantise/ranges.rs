@@ -1,4 +1,4 @@
-//! Value ranges of a graph's tensors, and their quantisation steps.
+//! Observes the value ranges of a graph's tensors, and derives their quantisation steps.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ const BINS: usize = 4096;
 /// Quantisation of a tensor: `value = scale * (q - zero)` with `q` in 0..=255.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
+    /// Difference of two adjacent values.
     pub scale: f32,
     /// The integer that represents the value 0.
     pub zero: u8,
@@ -123,7 +124,7 @@ pub(super) fn observe(
     };
     let mut histograms: BTreeMap<String, Histogram> =
         names.iter().map(|name| (name.clone(), empty())).collect();
-    // First pass: ranges; second pass: counts.
+    // The first pass determines the ranges, the second one counts.
     for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;

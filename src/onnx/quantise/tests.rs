@@ -196,7 +196,7 @@ fn the_error_of_one_convolution_is_bounded_by_its_quantisation_steps() {
     graph.constant("bias", &[4], &[0.5, -0.25, 0.0, 0.125]);
     graph.node("Conv", &["x", "weight", "bias"], "sums", &CONV);
     graph.node("Relu", &["sums"], "positive", &[]);
-    // An operator that stays float, like pooling.
+    // This operator stays float, as pooling does in a network.
     graph.node("Identity", &["positive"], "y", &[]);
     graph.output(
         "y",

@@ -85,7 +85,7 @@ const BORDERS: [u64; 16] = [
 pub struct Dictionary(Vec<Vec<u8>>);
 
 impl Dictionary {
-    /// A dictionary from the words of `seeds` and the format's `own` words.
+    /// Builds a dictionary from the words of `seeds` and `own`, further words of the format.
     pub fn new(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Dictionary {
         let of_seeds = seeds
             .iter()
@@ -186,6 +186,7 @@ impl Mutations {
         input
     }
 
+    /// Applies one edit to the input.
     fn edit(&self, input: &mut Vec<u8>, edit: &Edit) {
         let length = input.len();
         let place = |at: u32| at as usize % length.max(1);
@@ -250,6 +251,7 @@ impl Mutations {
     }
 }
 
+/// Inserts bytes at the position `at`, or at the end if `at` is beyond.
 fn insert(input: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     let at = at.min(input.len());
     input.splice(at..at, bytes.iter().copied());

@@ -1,4 +1,4 @@
-//! Optimal one-to-one assignment.
+//! Finds the one-to-one assignment with the highest sum of weights (Hungarian algorithm).
 
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;

@@ -11,8 +11,11 @@ const CONTINUED: f64 = 1000.0;
 pub(super) struct ClearMot {
     /// Number of true boxes.
     pub boxes: usize,
+    /// Number of matches.
     pub matches: usize,
+    /// Number of true boxes without a match.
     pub misses: usize,
+    /// Number of the tracker's boxes without a match.
     pub false_positives: usize,
     /// Number of matches whose track differs from that of the person's previous match.
     pub switches: usize,

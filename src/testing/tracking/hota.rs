@@ -14,8 +14,9 @@ fn threshold(index: usize) -> f64 {
 /// The metrics, each averaged over the thresholds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hota {
+    /// Higher-order tracking accuracy: the geometric mean of `det_a` and `ass_a` at each threshold.
     pub hota: f64,
-    /// Detection accuracy: matches over matches, misses and false positives.
+    /// Detection accuracy: matches divided by the sum of matches, misses and false positives.
     pub det_a: f64,
     /// Association accuracy: the mean over all matches of the Jaccard index of person and track.
     /// The index is the number of frames in which they are matched, divided by the number of frames

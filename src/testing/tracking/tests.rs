@@ -155,13 +155,14 @@ fn swapped_identities_are_two_switches() {
 
 #[test]
 fn boxes_off_by_a_tenth_match_at_sixteen_of_the_nineteen_thresholds() {
-    // One pixel of ten: an IoU of 9/11, above 0.80 and below 0.85.
+    // Squares of ten pixels that are one pixel apart have an IoU of 9/11, above 0.80 and below
+    // 0.85.
     let found = figures(|_| vec![(1, 0.0)], |_| vec![(1, 1.0)]);
     near(found.motp, 9.0 / 11.0);
     near(found.mota, 1.0);
     near(found.hota, 16.0 / 19.0);
     near(found.loc_a, (16.0 * 9.0 / 11.0 + 3.0) / 19.0);
-    // Below 0.5: both a miss and a false positive.
+    // With an IoU below 0.5 a pair is both a miss and a false positive.
     let found = figures(|_| vec![(1, 0.0)], |_| vec![(1, 4.0)]);
     assert_eq!(counts(&found), [10, 10, 0, 0]);
     near(found.mota, -1.0);

@@ -182,7 +182,7 @@ fn errors_about_addresses_show_none_of_their_secrets() {
         );
         holds_no_secret(&args.join(" "), &text);
     }
-    // A valid value is listed; `doctor` does not need it.
+    // `check` lists a valid source without its secrets; `doctor` does not open the source.
     let right = format!("video.source=uri:{address}");
     let checked = command(&["check", "--set", &right]).output().unwrap();
     let checked = String::from_utf8_lossy(&checked.stdout).into_owned();

@@ -49,7 +49,8 @@ fn no_spoken_word_is_logged_at_any_level_and_target() {
                 f["modalities"]["text"]["used"] == true
             })
             .await;
-            // Refusals name the fault and may be logged.
+            // The server's error messages name the fault and may be logged, but must not contain
+            // the words.
             for wrong in [
                 json!({"type": "transcript", "text": SENTENCE, "start_ns": SENTENCE}),
                 json!({"type": SENTENCE}),

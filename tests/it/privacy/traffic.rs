@@ -1,7 +1,7 @@
 //! Tests of the daemon's connections, name look-ups and files, with `strace`.
 //!
-//! Findings for the loaded libraries, from one run under `strace` as below with a recording, a test
-//! picture, the default microphone (ALSA, PulseAudio) and a network camera (GLib, libsoup):
+//! Behaviour of the loaded libraries, from one run under `strace` with a recording, a test picture,
+//! the default microphone (ALSA, PulseAudio) and a network camera (GLib, libsoup):
 //! * ONNX Runtime sends telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before; sherpa-onnx's own
 //!   copy is 1.28 and has none on Linux.
 //! * GStreamer writes its list of plug-ins to `$XDG_CACHE_HOME/gstreamer-1.0/`. The list is kept:

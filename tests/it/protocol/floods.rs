@@ -49,7 +49,7 @@ fn a_flood_of_any_kind_of_frame_closes_with_4429() {
             let flood = frame(first, payload).repeat(4000);
             expect_rate_limit(&fixture, name, &[begin.clone(), flood].concat()).await;
         }
-        // Many bytes in few frames and few messages.
+        // The limit of bytes also holds for few, large messages.
         let message = json!({"type": "ping", "data": "x".repeat(16_000)}).to_string();
         let mut large = vec![0x81, 0x80 | 126];
         large.extend((message.len() as u16).to_be_bytes());

@@ -215,7 +215,7 @@ fn a_subscription_applies_to_events_after_its_answer() {
             fixture.ring.publish(sample_expression(number));
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
-        // An empty list selects nothing, an absent field everything.
+        // An empty list selects no event type, an absent field all of them.
         client
             .send(json!({"type": "subscribe", "events": []}))
             .await;

@@ -132,7 +132,7 @@ struct Client {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Client {
-    /// The next message that is not a ping or a pong.
+    /// Receives the next message that is not a WebSocket ping or pong.
     async fn message(&mut self) -> Message {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {

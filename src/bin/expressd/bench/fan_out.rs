@@ -26,10 +26,15 @@ use expressd::time::monotonic_nanos;
 /// publication of an event until the last reader has received it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundTimes {
+    /// Number of measured rounds.
     pub rounds: usize,
+    /// Median.
     pub p50_ms: f64,
+    /// 95th percentile.
     pub p95_ms: f64,
+    /// 99th percentile.
     pub p99_ms: f64,
+    /// Longest round.
     pub max_ms: f64,
 }
 
@@ -38,13 +43,13 @@ pub struct RoundTimes {
 pub struct FanOutReport {
     /// Number of readers in each setup.
     pub clients: usize,
-    /// Events per second to each client.
+    /// Rate of the events, in events per second for each client.
     pub hz: f64,
     /// Length of one event as a WebSocket frame, in bytes.
     pub frame_bytes: usize,
     /// The daemon's server.
     pub server: RoundTimes,
-    /// A loop of `write_all` over plain sockets.
+    /// The bare writer, a loop of `write_all` over plain sockets.
     pub bare: RoundTimes,
     /// The daemon's server with an additional client that never reads.
     pub stalled: RoundTimes,
@@ -274,6 +279,8 @@ struct ServerFanOut {
 }
 
 impl ServerFanOut {
+    /// Starts a server and connects `clients` readers; `with_stalled` adds a client that never
+    /// reads.
     fn new(clients: usize, with_stalled: bool) -> io::Result<Self> {
         let hour = Duration::from_secs(3600);
         let settings = ServeSettings {
@@ -320,6 +327,7 @@ impl ServerFanOut {
         self.progress.wait(started_nanos)
     }
 
+    /// Stops the server and the readers.
     fn end(self) {
         drop(self.stalled);
         self.server.stop();
@@ -336,6 +344,7 @@ struct BareFanOut {
 }
 
 impl BareFanOut {
+    /// Connects `clients` readers to plain sockets.
     fn new(clients: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
@@ -371,6 +380,7 @@ impl BareFanOut {
         self.progress.wait(started_nanos)
     }
 
+    /// Closes the sockets and ends the readers.
     fn end(self) {
         drop(self.sockets);
         let _ = self.readers.join();

@@ -15,7 +15,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Connects to the server at `address`.
+    /// Connects to the event socket of the server at `address`. `clock` gives the arrival times.
     ///
     /// # Panics
     /// The server does not accept the connection, or no thread can be started.

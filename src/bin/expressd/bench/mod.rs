@@ -40,6 +40,7 @@ pub struct Report {
     pub recording: String,
     /// One report for each number of subjects.
     pub live: Vec<live::LiveReport>,
+    /// Comparison of a replay with its graph runs and its decoding alone.
     pub overhead: overhead::OverheadReport,
     /// `None` if the measurement was skipped.
     pub fan_out: Option<FanOutReport>,

@@ -152,6 +152,8 @@ struct BareGraph {
 }
 
 impl BareGraph {
+    /// Opens the graph of a traced run statistic on the CPU, with the shapes and numbers of its
+    /// runs.
     fn open(runtime: &Runtime, tally: &Tally) -> Result<BareGraph, DaemonError> {
         let bytes = tally.bytes().expect("the replay was traced");
         let runs = tally
@@ -165,9 +167,11 @@ impl BareGraph {
         })
     }
 
+    /// Repeats all runs, with generated values.
     fn run(mut self) -> Result<(), DaemonError> {
         for (shapes, count) in &self.runs {
-            // Silero's third input, the sampling rate, is the only integer input of our graphs.
+            // The only integer input of the graphs is Silero's third one, the sample rate in Hz; it
+            // is a scalar.
             let values: Vec<Vec<f32>> = shapes
                 .iter()
                 .map(|s| {

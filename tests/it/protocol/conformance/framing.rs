@@ -144,7 +144,7 @@ fn reserved_bits_and_opcodes_close_with_1002() {
     for (name, first) in wrong {
         for payload in [b"".as_slice(), b"reserved opcode payload"] {
             let frames = [hello(), frame(first, payload), frame(PING, b"late")];
-            // A malformed Close is answered by a Close alone.
+            // The reaction to a malformed Close is a Close frame without an `error`.
             let fails = if first & 0x0f == 8 {
                 vec![Close(1002, Vec::new())]
             } else {
@@ -184,7 +184,7 @@ fn fragmented_messages_are_echoed_and_wrong_fragments_refused() {
     let echoed = || echo(b"fragment1fragment2");
     let fails = || Vec::from(violation(1002));
     let text = frame(TEXT, &message(b"text"));
-    /// The case, the sent frames and the expected reactions.
+    /// (Name of the case, frames to send, expected reactions).
     type Sent<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<Reaction>);
     let frames: Vec<Sent> = vec![
         ("5.3 two fragments", vec![&begin, &end], vec![echoed()]),

@@ -47,7 +47,7 @@ fn valid_utf8_is_echoed() {
     ]
     .map(str::to_owned)
     .into();
-    // Specials and non-characters.
+    // The Unicode block Specials, and the non-characters at the end of each plane.
     for code in (0xfff9..=0xffff).chain((1..=16).flat_map(|plane| {
         let last = plane << 16;
         [last | 0xfffe, last | 0xffff]
@@ -102,11 +102,11 @@ fn text_that_is_not_utf8_closes_with_1007() {
         "fbbfbfbf",
         "fdbfbfbfbf",
         "c0e080f08080f8808080fc80808080dfefbff7bfbffbbfbfbffdbfbfbfbf",
-        // Impossible bytes.
+        // Bytes that never occur in UTF-8.
         "fe",
         "ff",
         "fefeffff",
-        // Overlong.
+        // Overlong encodings.
         "c0af",
         "e080af",
         "f08080af",
@@ -158,7 +158,7 @@ fn text_that_is_not_utf8_closes_with_1007() {
         .flat_map(|sequence| {
             let name = format!("6 {sequence:x?}");
             let expect = violation(1007);
-            // Bare, and inside JSON.
+            // The sequence is sent alone and inside a JSON message.
             [
                 cases_of(&name, sequence, &expect),
                 cases_of(&name, &message(sequence), &expect),
