@@ -1,11 +1,13 @@
-//! Sets the rpath of sherpa-onnx: the installed folder, then the build folder.
+//! Sets where the programs search sherpa-onnx's library at run time (rpath): first the installed
+//! folder, then the build folder.
 
 fn main() {
     println!("cargo:rerun-if-changed=config/build.rs");
     if std::env::var_os("CARGO_FEATURE_SHERPA").is_none() {
         return;
     }
-    // Without the feature, a change of the variable must not trigger a rebuild.
+    // This line comes after the check of the feature, so that without it a change of the variable
+    // triggers no rebuild.
     println!("cargo:rerun-if-env-changed=SHERPA_ONNX_LIB_DIR");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/expressd/sherpa");
     match std::env::var("SHERPA_ONNX_LIB_DIR") {

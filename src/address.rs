@@ -1,9 +1,9 @@
-//! Addresses of sources, displayed without their secrets.
+//! Addresses of sources, which are displayed without their passwords and other secrets.
 //!
 //! A network camera's address often holds a user name, a password or a token. [`Address`] keeps the
 //! full text only for the connection. `Display`, `Debug` and `Serialize` write `***` in place of
-//! the user information, the query and the fragment. Only the scheme is shown where the bounds of
-//! the user information are unclear, as with an unescaped `/`, `?` or `#` in a password. [`redact`]
+//! the user information, the query and the fragment. If it is unclear where the user information
+//! ends, as with an unescaped `/`, `?` or `#` in a password, only the scheme is shown. [`redact`]
 //! does the same for addresses inside other text.
 
 mod source;
@@ -16,26 +16,26 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use source::{AudioSpec, UnknownAudio, UnknownVideo, VideoSpec};
 use text::{contains_secret, redact_text, replace_whole_word};
 
-/// Replacement of a secret.
+/// Text that replaces a secret.
 const HIDDEN: &str = "***";
-/// Secrets of fewer bytes are replaced in other text only as whole words.
-const DISTINCT: usize = 4;
+/// Length in bytes from which a secret is replaced at any position in other text. A shorter one is
+/// replaced only as a whole word.
+const DISTINCT_LENGTH: usize = 4;
 
 /// A source in the configuration: an address, a path, a GStreamer bin description or the name of a
-/// device. It is displayed without its secrets; [`Address::expose`] gives the text for opening the
-/// source.
+/// device. It is displayed without its secrets; [`Address::expose`] returns the full text.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Address(String);
 
 impl Address {
-    /// The full text with its secrets, only for opening the source.
+    /// The full text with its secrets. Use it only to open the source.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The message `text` of a library without the secrets of this address, and without those of
-    /// any other address in it.
+    /// Redacts `text`, the message of a library: removes the secrets of this address, in any
+    /// encoding, and those of any other address in `text`.
     pub fn redact_in(&self, text: &str) -> String {
         let redacted = redact_value(&self.0);
         let whole = Secret::new(&self.0);
@@ -99,14 +99,14 @@ impl Serialize for Address {
     }
 }
 
-/// A configured value without its secrets. The whole value may be an address, so that spaces and
-/// quotes belong to it.
+/// Redacts a configured value. The whole value may be an address, so that spaces and quotes belong
+/// to it.
 pub fn redact_address(value: &str) -> String {
     redact_value(value).text
 }
 
-/// The text without the secrets of all addresses, credentials and secret properties in it. An
-/// address ends at white space, or at the closing quote if it is quoted.
+/// Redacts all addresses, credentials and secret properties inside `text`. An address ends at white
+/// space, or at the closing quote if it is quoted.
 pub fn redact(text: &str) -> String {
     redact_text(text).text
 }
@@ -118,10 +118,10 @@ struct Redacted {
     secrets: Vec<Secret>,
 }
 
-/// A removed part of an address.
+/// A removed part of an address, needed to find the part in other text.
 struct Secret {
     text: String,
-    /// Whether the secret is long enough to be replaced at any position.
+    /// Whether the secret is long enough to be replaced at any position, not only as a whole word.
     is_distinct: bool,
 }
 
@@ -132,15 +132,17 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// A secret of any kind.
     fn new(text: &str) -> Secret {
-        let is_distinct = text.len() >= DISTINCT;
+        let is_distinct = text.len() >= DISTINCT_LENGTH;
         Secret {
             text: text.to_owned(),
             is_distinct,
         }
     }
 
-    /// User names are often ordinary words of messages, so only whole words are replaced.
+    /// A user name. It is replaced only as a whole word, because user names are often ordinary
+    /// words of messages.
     fn name(text: &str) -> Secret {
         Secret {
             text: text.to_owned(),
@@ -149,7 +151,7 @@ impl Secret {
     }
 
     /// The secret as written, percent-decoded and percent-encoded, because libraries convert
-    /// addresses before they quote them.
+    /// addresses before they quote them. Empty texts are left out.
     fn forms(&self) -> impl Iterator<Item = String> {
         let decoded = percent_decode_str(&self.text)
             .decode_utf8_lossy()
@@ -162,6 +164,7 @@ impl Secret {
 }
 
 impl Redacted {
+    /// A text without secrets.
     fn plain(text: &str) -> Redacted {
         Redacted {
             text: text.to_owned(),
@@ -182,6 +185,7 @@ impl Redacted {
     }
 }
 
+/// Redacts a value of the configuration, with or without a prefix `uri:` or `gst:`.
 fn redact_value(value: &str) -> Redacted {
     if let Some(bin) = value.strip_prefix("gst:") {
         return redact_text(bin).with_prefix("gst:");
@@ -193,7 +197,7 @@ fn redact_value(value: &str) -> Redacted {
     redact_location(value)
 }
 
-/// An address or a path without the prefix `uri:`, or any other text.
+/// Redacts a value without its prefix `uri:`: an address, a path or any other text.
 fn redact_location(text: &str) -> Redacted {
     if scheme_at_start(text).is_some() {
         return redact_url(text);
@@ -204,7 +208,7 @@ fn redact_location(text: &str) -> Redacted {
     if text.starts_with(['/', '.', '~']) {
         return Redacted::plain(text);
     }
-    // An address with a missing or misspelled scheme.
+    // The text may be an address with a missing or misspelled scheme.
     let (place, query) = match text.split_once('?') {
         Some((place, query)) if query.contains('=') => (place, Some(query)),
         _ => (text, None),
@@ -221,20 +225,21 @@ fn redact_location(text: &str) -> Redacted {
     redacted
 }
 
-/// Whether the text is a bin description. It starts with the name of an element; a path may contain
-/// `=` and `!` too.
+/// Whether the text is a GStreamer bin description. It starts with the name of an element, because
+/// a path may contain `=` and `!` too.
 fn is_bin(text: &str) -> bool {
     !text.starts_with(['/', '.', '~']) && text.contains(['=', '!']) && text.contains(' ')
 }
 
 impl Redacted {
+    /// Appends text that holds no secret.
     fn followed_by(mut self, text: &str) -> Redacted {
         self.text.push_str(text);
         self
     }
 }
 
-/// The scheme of an address, without `://`.
+/// The scheme of an address, without `://`; `None` if the text does not begin with a scheme.
 fn scheme_at_start(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -242,11 +247,11 @@ fn scheme_at_start(text: &str) -> Option<&str> {
         .then_some(scheme)
 }
 
-/// Redacts `scheme://…`, where the whole text is one address.
+/// Redacts `scheme://…`, where the whole text is one address. Panics without a scheme.
 fn redact_url(text: &str) -> Redacted {
     let scheme = scheme_at_start(text).expect("the caller found one");
     let rest = &text[scheme.len() + 3..];
-    // A local path: `?`, `#` and `@` are characters of its file names.
+    // In a local path `?`, `#` and `@` are characters of file names.
     if scheme.eq_ignore_ascii_case("file") && rest.starts_with('/') {
         return Redacted::plain(text);
     }
@@ -280,7 +285,7 @@ fn redact_url(text: &str) -> Redacted {
     redacted.with_prefix(&format!("{scheme}://"))
 }
 
-/// Redacts user information, without its `@`.
+/// Redacts user information (`name:password`), without its `@`.
 fn redact_user_info(text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     match text.split_once(':') {
@@ -293,7 +298,7 @@ fn redact_user_info(text: &str) -> Redacted {
     }
 }
 
-/// Redacts a query or a fragment after its sign.
+/// Redacts a query or a fragment. `sign` is its `?` or `#`, `text` the rest.
 fn redact_query(sign: char, text: &str) -> Redacted {
     let mut secrets = vec![Secret::new(text)];
     let values = text
@@ -312,8 +317,8 @@ fn redact_query(sign: char, text: &str) -> Redacted {
     Redacted { text, secrets }
 }
 
-/// Whether the text is a host name or number, with or without a port. Any other text may be part of
-/// a password.
+/// Whether the text is a host name or IP address, with or without a port. Any other text may be
+/// part of a password.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),

@@ -1,16 +1,17 @@
-//! Files that the programs need and do not contain: models, shared libraries, the demonstration.
+//! Finds the files that the programs need but do not contain: models, shared libraries, the
+//! demonstration recording.
 //!
-//! They are installed beside the program or lie in the project's folder. The project's folder is
-//! searched at run time; the path of the machine that built the program is not compiled in.
+//! The files are installed beside the program or lie in the project's folder. The project's folder
+//! is searched at run time, because the path on the machine that built the program may not exist.
 
 use std::path::{Path, PathBuf};
 
-/// Paths by which the project's folder is recognised.
+/// Paths that the project's folder, and no other, contains.
 const MARKERS: [&str; 3] = ["Cargo.toml", "config/expressd.toml", "models/default"];
 
-/// Where a file or folder may lie, the first choice first: `installed`, from the prefix of the
-/// installation (`<prefix>/bin/expressd`); each of `in_project`, from the working directory; each
-/// of `in_project`, from the project's folder.
+/// Paths where a file or folder may be, in the order of the search: `installed`, relative to the
+/// prefix of the installation (of `<prefix>/bin/expressd`); each of `in_project` in the working
+/// directory; each of `in_project` in the project's folder.
 pub fn candidates(installed: &Path, in_project: &[PathBuf]) -> Vec<PathBuf> {
     candidates_in(
         prefix().as_deref(),
@@ -20,44 +21,49 @@ pub fn candidates(installed: &Path, in_project: &[PathBuf]) -> Vec<PathBuf> {
     )
 }
 
-/// Finds a file or folder that is installed in `share/expressd`. An absolute path stays. A relative
-/// one is looked up in the working directory, then beside the program (`../share/expressd/`), then
-/// in the project's folder. A path that exists nowhere is returned unchanged.
+/// Finds a file or folder that is installed in `share/expressd`. An absolute path is returned
+/// unchanged. A relative path is looked up in the working directory, then beside the program
+/// (`../share/expressd/`), then in the project's folder. A path that exists in none of them is
+/// returned unchanged.
 pub fn locate(path: &Path) -> PathBuf {
     locate_in(path, prefix().as_deref(), project().as_deref())
 }
 
-/// The project's folder. `None` for an installed program.
+/// The project's folder; `None` for an installed program.
 ///
-/// It is the package that cargo runs (`cargo run`, `cargo test`), else the nearest folder above the
-/// program that looks like it: `target/release/expressd` lies in its project. A program in another
-/// target folder that is started by hand finds the files from the project as working directory.
+/// The folder is that of the package that cargo runs (`cargo run`, `cargo test`), else the nearest
+/// folder above the program that contains [`MARKERS`], as for `target/release/expressd`. A program
+/// in another target folder that is started by hand finds the files if the project is the working
+/// directory.
 pub(crate) fn project() -> Option<PathBuf> {
     let program = std::env::current_exe().unwrap_or_default();
-    // Cargo sets it for the processes that it starts. The program lies elsewhere with
-    // CARGO_TARGET_DIR.
+    // Cargo sets this variable for the processes that it starts. With CARGO_TARGET_DIR the program
+    // is not below the project's folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let parents = program.ancestors().skip(1).map(Path::to_owned);
     let mut folders = package.into_iter().chain(parents);
     folders.find(|folder| is_project(folder))
 }
 
-/// The nearest folder above `path` that is a project's.
+/// The nearest folder above `path` that is a project's folder; `None` if there is none.
 #[cfg(feature = "train")]
 pub(crate) fn project_above(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).find(|folder| is_project(folder))
 }
 
+/// Whether the folder contains all of [`MARKERS`].
 fn is_project(folder: &Path) -> bool {
     MARKERS.iter().all(|marker| folder.join(marker).exists())
 }
 
-/// The folder above the program's own: `/usr/local` of `/usr/local/bin/expressd`.
+/// The prefix of the installation, the folder above the program's own: `/usr/local` for
+/// `/usr/local/bin/expressd`.
 fn prefix() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     Some(program.parent()?.parent()?.to_owned())
 }
 
+/// As [`candidates`], with the prefix of the installation and the project's folder as arguments.
 fn candidates_in(
     prefix: Option<&Path>,
     project: Option<&Path>,
@@ -71,6 +77,7 @@ fn candidates_in(
     beside.into_iter().chain(here).chain(there).collect()
 }
 
+/// As [`locate`], with the prefix of the installation and the project's folder as arguments.
 fn locate_in(path: &Path, prefix: Option<&Path>, project: Option<&Path>) -> PathBuf {
     if path.is_absolute() || path.exists() {
         return path.to_owned();
@@ -87,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_found_here_then_beside_the_program_then_in_the_project() {
+    fn files_are_searched_beside_the_program_before_the_project() {
         let [prefix, project] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let share = prefix.path().join("share/expressd");
         let find =
@@ -105,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_the_installed_file_then_the_working_directory_then_the_project() {
+    fn candidates_are_installed_then_in_the_working_directory_then_in_the_project() {
         let paths = [".deps/gpu/x.so", ".deps/cpu/x.so"].map(PathBuf::from);
         let installed = Path::new("lib/expressd/x.so");
         let found = |prefix: Option<&str>, project: Option<&str>| {
@@ -129,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_project_of_a_test_is_this_package() {
+    fn the_project_folder_of_a_test_is_this_package() {
         let project = project().expect("tests run in the project");
         assert!(project.join("src/assets.rs").is_file());
     }

@@ -3,10 +3,10 @@
 //! Later sources override earlier ones: defaults, `/etc/expressd/expressd.toml`, `--config FILE`,
 //! `EXPRESSD__SECTION__KEY`, the command line.
 //!
-//! Every key is declared once, in `src/config/keys.rs`: name, type, default, range, description,
-//! reload class. [`KEYS`], [`Config`] and `config/expressd.toml` are made out of these
-//! declarations. `layers` merges the sources. `check` compares each value with its range and finds
-//! *every* fault ([`ConfigFaults`]), not only the first.
+//! `src/config/keys.rs` declares every key once: name, type, default, range, description and reload
+//! class. [`KEYS`], [`Config`] and `config/expressd.toml` are generated from these declarations.
+//! The module `layers` merges the sources. The module `check` compares each value with its range
+//! and collects *every* fault ([`ConfigFaults`]), not only the first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,18 +35,18 @@ pub use keys::{
 pub use setting::{Origin, Setting};
 pub use table::{Key, Range, Reload};
 
-/// The file that is read first, if it exists.
+/// The system's configuration file. It is read before `--config FILE`, if it exists.
 pub const SYSTEM_FILE: &str = "/etc/expressd/expressd.toml";
 
-/// Options of the command line for the configuration.
+/// The options of the command line that set the configuration.
 #[derive(Clone, Default)]
 pub struct CliOverrides {
-    /// `--config FILE`
+    /// The file of `--config FILE`; `None`: the option is absent.
     pub file: Option<PathBuf>,
     /// Each `--set KEY=VALUE`, as typed.
     pub set: Vec<String>,
-    /// Dedicated flags as (key, value), for example `("serve.listen", "127.0.0.1:9000")`. They
-    /// override `set`.
+    /// Values of flags such as `--listen`, as (key, value): for example `("serve.listen",
+    /// "127.0.0.1:9000")`. They override `set`.
     pub flags: Vec<(&'static str, String)>,
 }
 
@@ -61,10 +61,12 @@ impl fmt::Debug for CliOverrides {
 }
 
 impl Config {
-    /// Reads all layers and checks them as a whole.
+    /// Merges the defaults, [`SYSTEM_FILE`], `cli.file`, the process's environment variables and
+    /// the command line, then checks every value.
     ///
     /// # Errors
-    /// Every fault of every layer.
+    /// A file cannot be read, a key does not exist, or a value is not permitted. The error lists
+    /// all faults of all sources.
     pub fn load(cli: &CliOverrides) -> Result<Config, ConfigFaults> {
         Config::load_from(
             Path::new(SYSTEM_FILE),
@@ -74,7 +76,8 @@ impl Config {
         )
     }
 
-    /// As [`Config::load`], with another system file and other environment variables.
+    /// As [`Config::load`], but reads `system_file` and `environment` instead of [`SYSTEM_FILE`]
+    /// and the process's environment variables.
     pub fn load_from(
         system_file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -89,8 +92,9 @@ impl Config {
         Ok(Config::from_settings(settings))
     }
 
-    /// SHA-256 (hex) over the effective values, independent of their origin. It is part of each
-    /// event's provenance. Passwords are left out, because they could be guessed from the hash.
+    /// SHA-256 of the effective values, 64 hexadecimal digits, independent of their origin. It is
+    /// part of each event's provenance. Passwords are left out, because they could be guessed from
+    /// the hash.
     pub fn hash(&self) -> String {
         hash::hash(self.settings())
     }

@@ -1,4 +1,5 @@
-//! ONNX Runtime behind [`Graph`]: one graph, one owner, inputs bound by position.
+//! Runs networks with ONNX Runtime. A [`Graph`] is one opened ONNX file, owned by one thread;
+//! inputs are bound by position.
 
 mod error;
 mod graph;
@@ -24,7 +25,7 @@ pub use telemetry::telemetry_is_off;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     Fp32,
-    /// Convolutions in int8, the rest in fp32.
+    /// Convolutions and the operators between them run in int8, all others in fp32.
     Int8,
 }
 
@@ -38,14 +39,17 @@ impl Precision {
     }
 }
 
-/// A graph's fp32 file and, for the CPU, its int8 file if there is one.
+/// The ONNX files of one graph: fp32, and optionally int8, which only the CPU provider uses.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphFiles<'a> {
+    /// The fp32 file.
     pub fp32: &'a [u8],
+    /// The int8 file; `None` if there is none.
     pub int8: Option<&'a [u8]>,
 }
 
 impl<'a> GraphFiles<'a> {
+    /// The file for this provider, and its precision.
     fn on(&self, provider: Provider) -> (&'a [u8], Precision) {
         match self.int8 {
             Some(int8) if provider == Provider::Cpu => (int8, Precision::Int8),
@@ -54,11 +58,12 @@ impl<'a> GraphFiles<'a> {
     }
 }
 
-/// ONNX Runtime, loaded once per process, and the tallies of its graphs.
+/// ONNX Runtime's library, which is loaded once per process, with run statistics (tallies) of the
+/// graphs that are opened with this value.
 #[derive(Clone)]
 pub struct Runtime {
     environment: ort::environment::Environment,
-    /// Folder of its library, and of a GPU's beside it.
+    /// Folder of the library; with `make gpu` it also holds NVIDIA's libraries.
     folder: Arc<Path>,
     tallies: Arc<Tallies>,
 }
@@ -70,12 +75,12 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Loads `libonnxruntime.so`. Search order: `$EXPRESSD_ONNXRUNTIME`, beside the program
-    /// (`../lib/expressd/`), `.deps/gpu/` (`make gpu`), `.deps/onnxruntime/` (`make setup`).
-    /// `.deps` is looked up in the working directory, then in the project's.
+    /// Loads `libonnxruntime.so`. It is searched in this order: `$EXPRESSD_ONNXRUNTIME`, beside the
+    /// program (`../lib/expressd/`), `.deps/gpu/` (`make gpu`), `.deps/onnxruntime/` (`make
+    /// setup`). `.deps` is looked up in the working directory, then in the project's folder.
     ///
-    /// The library is loaded once per process. Each call returns tallies of its own, which the
-    /// clones of its result share.
+    /// Later calls return the loaded library. The result of each call has its own run statistics,
+    /// shared by its clones.
     ///
     /// # Errors
     /// The library is missing or cannot be loaded.
@@ -119,8 +124,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// The same library with tallies of its own, which keep each graph's bytes and count runs by
-    /// input shapes. For a benchmark that repeats the runs.
+    /// Returns the same library with new run statistics that also keep each graph's file and count
+    /// its runs by input shapes. Benchmarks use them to repeat the runs.
     pub fn traced(&self) -> Runtime {
         Runtime {
             tallies: Arc::new(Tallies::traced()),
@@ -128,18 +133,18 @@ impl Runtime {
         }
     }
 
-    /// The tallies of all open graphs, in the order of opening.
+    /// The run statistics of all open graphs, in the order of opening.
     pub fn tallies(&self) -> Vec<Arc<Tally>> {
-        self.tallies.of_open()
+        self.tallies.open_tallies()
     }
 
-    /// All runs so far, closed graphs included.
+    /// Number and duration of all runs so far, including those of closed graphs.
     pub fn total(&self) -> Runs {
         self.tallies.total()
     }
 }
 
-/// Candidate paths of ONNX Runtime's library, the best first.
+/// Paths where ONNX Runtime's library may be, in the order of the search.
 fn candidates() -> Vec<PathBuf> {
     let name = "libonnxruntime.so";
     if let Some(path) = std::env::var_os("EXPRESSD_ONNXRUNTIME") {
@@ -171,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_that_is_gone_leaves_no_tally_and_only_a_trace_holds_its_bytes() {
+    fn a_closed_graph_leaves_no_tally_and_only_a_traced_tally_keeps_the_file() {
         let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();
         let (name, values) = ("gone soon", vec![0.0f32; 3 * 48 * 48]);
         let plain = Runtime::load().unwrap();
@@ -190,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Tests run side by side in one process, so a shared list would mix their graphs.
+    /// Tests run in parallel in one process, so shared statistics would mix their graphs.
     #[test]
     fn each_load_counts_its_own_graphs() {
         let bytes = std::fs::read(project("models/mtcnn/onet.onnx")).unwrap();

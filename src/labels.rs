@@ -1,6 +1,6 @@
-//! The seven labels on the wire, and their names in data sets.
+//! The labels of the seven expressions, and their names in data sets.
 
-/// The wire's labels, in the wire's order.
+/// The labels of the event protocol, in the order of its scores.
 pub const LABELS: [&str; 7] = [
     "neutral",
     "happy",
@@ -11,7 +11,7 @@ pub const LABELS: [&str; 7] = [
     "surprised",
 ];
 
-/// RAVDESS's emotions in the order of its codes 01 to 08.
+/// The emotions of the data set RAVDESS, in the order of its codes 01 to 08.
 pub const RAVDESS: [&str; 8] = [
     "neutral",
     "calm",
@@ -23,10 +23,10 @@ pub const RAVDESS: [&str; 8] = [
     "surprised",
 ];
 
-/// Names of each of [`LABELS`] in data sets, lower case.
+/// For each of [`LABELS`]: its names in data sets, in lower case.
 #[rustfmt::skip]
 const NAMES: [&[&str]; 7] = [
-    // Calm is neutral in a soft voice; the wire has no label of its own for it.
+    // RAVDESS's "calm" is neutral in a soft voice; the event protocol has no label for it.
     &["neutral", "neu", "neutrality", "calm"],
     &["happy", "hap", "happiness", "joy", "joyful"],
     &["sad", "sadness"],
@@ -36,8 +36,8 @@ const NAMES: [&[&str]; 7] = [
     &["surprised", "surprise", "sur", "pleasant_surprise"],
 ];
 
-/// The index in [`LABELS`] of a data set's label `name` (any case). `None` if the wire has no such
-/// label (contempt, for example).
+/// The index in [`LABELS`] of a data set's label `name`, in any case. `None` if the event protocol
+/// has no such label (contempt, for example).
 pub fn label_index(name: &str) -> Option<usize> {
     let name = name.trim().to_lowercase();
     NAMES
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_label_is_its_own_name_and_no_name_is_twice() {
+    fn every_label_names_itself_and_no_name_belongs_to_two_labels() {
         for (index, label) in LABELS.iter().enumerate() {
             assert_eq!(label_index(label), Some(index));
         }
@@ -62,8 +62,8 @@ mod tests {
     }
 
     #[test]
-    fn data_set_labels_map_to_wire_labels() {
-        // FER2013's folders, RAVDESS's emotions, MELD's and CREMA-D's codes.
+    fn labels_of_data_sets_map_to_protocol_labels() {
+        // Names of FER2013's folders, RAVDESS's emotions, MELD's labels and CREMA-D's codes.
         let fer = [
             "neutral", "happy", "sad", "angry", "fear", "disgust", "surprise",
         ];
@@ -80,7 +80,7 @@ mod tests {
             ["NEU", "HAP", "SAD", "ANG", "FEA", "DIS"].map(|n| label_index(n).unwrap()),
             [0, 1, 2, 3, 4, 5]
         );
-        // EMO-DB has one class for fear and anxiety.
+        // EMO-DB has a common class for fear and anxiety.
         assert_eq!(
             (
                 label_index("anxiety"),

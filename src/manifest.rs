@@ -1,4 +1,5 @@
-//! The manifest of a bundle. It holds everything that changes a number the model sees.
+//! The manifest of a bundle, `manifest.toml`: the settings that affect the input or output of its
+//! networks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,45 +10,53 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Face, face_slot};
 use crate::modality::{Modality, Presence};
 
-/// Version of the manifest's layout.
+/// Version of the manifest's format; [`Manifest::faults`] refuses any other.
 pub const SCHEMA: u32 = 1;
 
-/// Version of the preprocessing code, part of every fingerprint.
+/// Version of the preprocessing code. It is part of every fingerprint.
 ///
-/// Raise it with any change of `preprocess` or of the crop that changes an encoder's input. Older
-/// bundles are then refused.
+/// Increase it with any change of `preprocess` or of the crop that changes an encoder's input.
+/// Existing bundles are then refused.
 pub const PREPROCESS_VERSION: u32 = 1;
 
 /// Contents of `manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of the manifest's format.
+    /// Version of the manifest's format, [`SCHEMA`].
     pub schema: u32,
+    /// Name of the bundle.
     pub name: String,
-    /// Single-label or multi-label classification.
+    /// Whether a clip has exactly one label or any number of labels.
     pub task: Task,
     /// The labels, in the order of the logits.
     pub labels: Vec<String>,
-    /// Fingerprint of the embeddings, [`Manifest::compute_fingerprint`]. Stores and runs refer to a
-    /// bundle by it. Events have [`Manifest::score_fingerprint`] instead.
+    /// Hash of all settings that determine the embeddings, [`Manifest::compute_fingerprint`].
+    /// Stores and runs refer to a bundle by this value. Events have [`Manifest::score_fingerprint`]
+    /// instead.
     pub fingerprint: String,
+    /// Length and hop of the clips.
     pub window: WindowRule,
+    /// Preprocessing of faces; `None` if no encoder takes faces.
     pub face: Option<FacePreprocessing>,
+    /// Preprocessing of sound; `None` if no encoder takes sound.
     pub audio: Option<AudioPreprocessing>,
+    /// Preprocessing of text; `None` if no encoder takes text.
     pub text: Option<TextPreprocessing>,
+    /// The encoders (`[[encoder]]`).
     #[serde(rename = "encoder")]
     pub encoders: Vec<EncoderEntry>,
+    /// The head (`[head]`).
     pub head: HeadEntry,
 }
 
-/// Kind of classification.
+/// How many labels a clip has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// One label per clip: softmax.
+    /// Exactly one label a clip: scores are the softmax of the logits.
     Single,
-    /// Any number of labels per clip: a sigmoid each.
+    /// Any number of labels a clip: each score is the sigmoid of its logit.
     Multi,
 }
 
@@ -57,44 +66,48 @@ pub enum Task {
 pub struct WindowRule {
     /// Length of a clip, in milliseconds.
     pub length_ms: u32,
-    /// Distance from the end of one clip to the end of the next, in milliseconds.
+    /// Time from the end of one clip to the end of the next, in milliseconds.
     pub hop_ms: u32,
-    /// Half-life of the weights by which `frame` embeddings are averaged over the window, in
-    /// milliseconds. Recent faces have more weight, so changes show soon. `None`: equal weights.
+    /// Half-life, in milliseconds, of the weights with which `frame` embeddings are averaged over
+    /// the window. Recent faces have more weight, so that changes show soon. `None`: equal weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_life_ms: Option<u32>,
 }
 
-/// Preprocessing of faces. A similarity transform maps the five landmarks onto `template` (least
-/// squares). The luma or R, G, B under each pixel is area-filtered and normalised.
+/// Preprocessing of faces. A similarity transform (least squares) maps the five landmarks to
+/// `template`. Each pixel of the crop is the mean of the picture's luma or R, G, B over the pixel's
+/// area; then the crop is normalised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FacePreprocessing {
-    /// Side of the crop in pixels.
+    /// Width and height of the crop, in pixels.
     pub size: usize,
-    /// 1: luma; 3: R, G, B.
+    /// Channels of the crop: 1 for luma, 3 for R, G, B.
     pub channels: usize,
-    /// Faces per second for the encoder: one per slot of `1 / rate_hz`.
+    /// Faces per second that are used: the first of each time slot of `1 / rate_hz` seconds.
     pub rate_hz: f64,
-    /// Target places of the five landmarks, in 0..1 of the crop.
+    /// Positions (x, y) in the crop to which the landmarks are mapped, as fractions of its side.
+    /// The order is that of [`crate::clip::Landmarks`].
     pub template: [[f32; 2]; 5],
+    /// Normalisation of the crop.
     pub normalise: FaceNormalisation,
-    /// Lowest quality of a face that counts as evidence, 0..1.
+    /// Lowest quality, in [0, 1], with which a face counts as evidence.
     pub min_quality: f32,
 }
 
-/// Normalisation of a face crop's pixels.
+/// Normalisation of a crop's pixels, whose values are 0..=255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaceNormalisation {
-    /// `(x / 255 - mean) / std` per channel.
+    /// `(x / 255 - mean) / std`, with one mean and one standard deviation for each channel.
     Fixed { mean: Vec<f32>, std: Vec<f32> },
-    /// Each crop is scaled to mean 0 and deviation 1 over all its values. The deviation is at least
-    /// `floor`, for values in 0..1.
+    /// Each crop is scaled to mean 0 and standard deviation 1 over all its values. The divisor is
+    /// at least `floor`, in units of `x / 255`.
     PerCrop { floor: f32 },
 }
 
 impl FaceNormalisation {
+    /// Whether mean and std have one value for each channel, and every std is positive.
     fn suits(&self, channels: usize) -> bool {
         match self {
             FaceNormalisation::Fixed { mean, std } => {
@@ -105,65 +118,68 @@ impl FaceNormalisation {
     }
 }
 
-/// Preprocessing of a voice window to the input `[1, mels, frames]`: power spectrogram (periodic
-/// Hann, centred, reflect-padded), HTK mel filters without area normalisation, `scale`,
-/// `normalise`.
+/// Preprocessing of a window of mono sound to the input `[1, mels, frames]`. Steps: power
+/// spectrogram (periodic Hann window, centred frames, reflected padding), HTK mel filters without
+/// area normalisation, `scale`, `normalise`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AudioPreprocessing {
     /// Sample rate, in Hz.
     pub rate_hz: u32,
-    /// Length of the FFT, in samples.
+    /// Length of the FFT and of its window, in samples.
     pub n_fft: usize,
-    /// Distance between frames, in samples.
+    /// Distance from the start of one frame to the start of the next, in samples.
     pub hop: usize,
     /// Number of mel bands.
     pub mels: usize,
-    /// Lowest frequency of the mel bands.
+    /// Lowest frequency of the mel bands, in Hz.
     pub min_hz: f32,
-    /// Highest frequency of the mel bands.
+    /// Highest frequency of the mel bands, in Hz.
     pub max_hz: f32,
+    /// Scale of the mel spectrogram.
     pub scale: AudioScale,
+    /// Normalisation of the mel spectrogram, after `scale`.
     pub normalise: AudioNormalisation,
-    /// Least speech in a window with a voice, in milliseconds.
+    /// Least speech, in milliseconds, with which a window's voice counts as evidence.
     pub min_speech_ms: u32,
 }
 
-/// Scale of the mel spectrogram.
+/// Scale of the mel spectrogram's values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioScale {
-    /// `ln(power + 1e-6)`.
+    /// Natural logarithm: `ln(power + 1e-6)`.
     Log,
-    /// Power unchanged (the reference's).
+    /// Power, unchanged, as in the paper's reference implementation.
     Power,
 }
 
-/// Normalisation of a window's spectrogram.
+/// Normalisation of a window's mel spectrogram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioNormalisation {
-    /// The window to mean 0 and deviation 1 over all its values.
+    /// Scales the window to mean 0 and standard deviation 1 over all its values.
     Window,
-    /// The window to 0..1 (the reference's).
+    /// Scales the window to 0..1 over all its values, as in the paper's reference implementation.
     MinMax,
 }
 
-/// Tokenisation of text.
+/// Preprocessing of text: tokenisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextPreprocessing {
-    /// `tokenizer.json` of Hugging Face's tokenizers, beside the manifest.
+    /// Name of the tokenizer's file beside the manifest, in the format of Hugging Face's
+    /// tokenizers.
     pub tokenizer: String,
-    /// Hash of the tokenizer's file.
+    /// SHA-256 of the tokenizer's file, 64 hexadecimal digits.
     pub sha256: String,
-    /// Largest number of tokens of an utterance, special tokens included; the rest is cut. (The
-    /// reference cuts nothing, and fails beyond the limit of its network.)
+    /// Largest number of tokens of a text, special tokens included; further tokens are cut. (The
+    /// paper's reference implementation cuts nothing, and fails beyond the limit of its network.)
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
 }
 
-/// The length that all-MiniLM-L6-v2 was trained on.
+/// The largest number of tokens that all-MiniLM-L6-v2 was trained on.
 fn default_max_tokens() -> usize {
     256
 }
@@ -172,51 +188,58 @@ fn default_max_tokens() -> usize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderEntry {
+    /// Name of the encoder, by which `head.inputs` refers to it.
     pub name: String,
+    /// The modality that the encoder reads.
     pub modality: Modality,
+    /// What one run of the encoder takes.
     pub kind: EncoderKind,
-    /// The fp32 graph, an ONNX file beside the manifest.
+    /// Name of the fp32 graph's ONNX file beside the manifest.
     pub file: String,
-    /// Hash of `file`.
+    /// SHA-256 of `file`, 64 hexadecimal digits.
     pub sha256: String,
-    /// The int8 graph, used on the CPU. `expressd-train export` writes one if it is faster and as
-    /// accurate.
+    /// The int8 graph, used on the CPU; `None`: the fp32 graph is used. `expressd-train export`
+    /// writes one if it is faster and as accurate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub int8: Option<Int8Entry>,
-    /// Shape of one input without the batch axis; 0 for a variable axis.
+    /// Shape of the graph's input without the batch axis; 0 for an axis of variable length.
     pub input: Vec<usize>,
-    /// Length of the embedding: the graph's first output, `[batch, dim]`.
+    /// Length of the embedding. The embedding is the graph's first output, `[batch, dim]`.
     pub dim: usize,
-    /// Face encoders: faces per second, if fewer than `[face]` states. The encoder gets the first
-    /// face of each of its slots.
+    /// Face encoders: faces per second, if fewer than `[face] rate_hz`. The encoder gets the first
+    /// face of each time slot of `1 / rate_hz` seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
-    /// Face encoders: normalisation, if it differs from that of `[face]`.
+    /// Face encoders: normalisation of the crop, if it differs from that of `[face]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalise: Option<FaceNormalisation>,
-    /// Class names of the graph's second output, logits `[batch, classes]`; empty if it has none.
-    /// The daemon does not use them.
+    /// Class names of the graph's second output, logits `[batch, classes]`; empty if the graph has
+    /// one output. The daemon does not use them.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Whether the encoder is pretrained and unchanged, or trained by this project.
+    /// True for a pretrained encoder with unchanged weights, false for one that this project
+    /// trained.
     pub frozen: bool,
-    /// Origin of the weights.
+    /// Where the weights come from, as text.
     pub source: String,
-    /// Licence of the weights.
+    /// Licence of the weights, as text.
     pub licence: String,
 }
 
-/// An encoder's int8 graph beside the fp32 one: same inputs and outputs, nearly the same numbers.
+/// An encoder's int8 graph. It has the same inputs and outputs as the fp32 graph, and nearly the
+/// same values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Int8Entry {
+    /// Name of the ONNX file beside the manifest.
     pub file: String,
     pub sha256: String,
 }
 
 impl EncoderEntry {
-    /// The faces for this encoder: all of `faces` (of one subject, oldest first), or the first of
-    /// each slot of its own rate.
+    /// Selects the faces that this encoder takes from `faces`, which are of one subject, oldest
+    /// first. Without an own rate that is every face, else the first of each time slot of `1 /
+    /// rate_hz` seconds.
     pub fn input_faces<'a>(&self, faces: &'a [Arc<Face>]) -> impl Iterator<Item = &'a Arc<Face>> {
         let rate_hz = self.rate_hz;
         let mut last = None;
@@ -228,44 +251,44 @@ impl EncoderEntry {
     }
 }
 
-/// What an encoder runs on.
+/// What one run of an encoder takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncoderKind {
-    /// One face of one frame. Embeddings are cached, and averaged over the window.
+    /// One crop. The embeddings are cached, and averaged over the window.
     Frame,
-    /// Runs on a window.
+    /// Several crops, or the sound, of a whole window.
     Window,
-    /// The text of a window.
+    /// The tokens of a window's text.
     Utterance,
 }
 
-/// The classifier over embeddings. Its graph takes one `[batch, dim]` per entry of `inputs`, in
-/// that order, zeros for an absent modality. Then it takes the presence `[batch, inputs]` of 0 and
-/// 1. It gives logits `[batch, labels]`.
+/// The head: the classifier over embeddings. Its graph takes one embedding `[batch, dim]` for each
+/// entry of `inputs`, in this order; an absent modality is zeros. The last input is the presence
+/// `[batch, inputs]` of 0 and 1. The output is logits `[batch, labels]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadEntry {
-    /// An ONNX file beside the manifest.
+    /// Name of the head's ONNX file beside the manifest.
     pub file: String,
-    /// Hash of `file`.
+    /// SHA-256 of `file`, 64 hexadecimal digits.
     pub sha256: String,
-    /// Names of the encoders, in the order of the graph's inputs.
+    /// Names of the encoders whose embeddings the graph takes, in the order of its inputs.
     pub inputs: Vec<String>,
-    /// The temperature of each subset of modalities, by [`Presence`]'s name. Logits are divided by
-    /// it before the softmax.
+    /// The temperature for each subset of modalities, by [`Presence::name`]. Logits are divided by
+    /// it before the softmax or sigmoid.
     pub temperature: BTreeMap<String, f32>,
-    /// Confidence below which the recogniser abstains, 0..1.
+    /// Confidence, in [0, 1], below which the recognition abstains.
     pub abstain_threshold: f32,
 }
 
 impl Manifest {
-    /// The encoder called `name`.
+    /// The entry of the encoder called `name`; `None` if there is none.
     pub fn encoder(&self, name: &str) -> Option<&EncoderEntry> {
         self.encoders.iter().find(|e| e.name == name)
     }
 
-    /// The temperature of a subset; 1 by default.
+    /// The temperature for the subset `presence` of modalities; 1 if the manifest has none.
     pub fn temperature(&self, presence: &Presence) -> f32 {
         self.head
             .temperature
@@ -274,7 +297,7 @@ impl Manifest {
             .unwrap_or(1.0)
     }
 
-    /// All contradictions of the manifest, one sentence each.
+    /// Checks the manifest; returns a sentence for each fault, none for a valid manifest.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.encoder_faults();
         let mut fault = |wrong: bool, text: String| {
@@ -306,8 +329,8 @@ impl Manifest {
         faults
     }
 
-    /// As [`Manifest::faults`], for window, preprocessing and encoders only: an encoder set has
-    /// these, too.
+    /// As [`Manifest::faults`], but checks only window, preprocessing and encoders, which encoder
+    /// sets also have.
     pub fn encoder_faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, text: String| {
@@ -422,7 +445,7 @@ impl Manifest {
     }
 }
 
-/// SHA-256 as 64 hexadecimal digits.
+/// SHA-256 of `bytes`, 64 hexadecimal digits.
 pub fn hex_sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()

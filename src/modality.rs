@@ -1,8 +1,9 @@
-//! The three modalities and a value for each.
+//! The three modalities, and a container with a value for each.
 
 use serde::{Deserialize, Serialize};
 
-/// V, A and T of the method (`src/train/method.md` section g), named as on the wire.
+/// A modality: the kind of data that an encoder reads. Face, voice and text are V, A and T in
+/// `src/train/method.md` section g.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Modality {
@@ -12,10 +13,10 @@ pub enum Modality {
 }
 
 impl Modality {
-    /// All modalities, in the order of the wire.
+    /// All modalities, in the order of events.
     pub const ALL: [Modality; 3] = [Modality::Face, Modality::Voice, Modality::Text];
 
-    /// The name on the wire.
+    /// The modality's name in events, manifests and stores.
     pub fn name(self) -> &'static str {
         match self {
             Modality::Face => "face",
@@ -25,7 +26,7 @@ impl Modality {
     }
 }
 
-/// A value for each modality.
+/// One value for each modality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerModality<T> {
     pub face: T,
@@ -34,7 +35,7 @@ pub struct PerModality<T> {
 }
 
 impl<T> PerModality<T> {
-    /// The value of a modality.
+    /// The value of `modality`.
     pub fn get(&self, modality: Modality) -> &T {
         match modality {
             Modality::Face => &self.face,
@@ -42,7 +43,7 @@ impl<T> PerModality<T> {
             Modality::Text => &self.text,
         }
     }
-    /// The value of a modality, mutable.
+    /// Mutable access to the value of `modality`.
     pub fn get_mut(&mut self, modality: Modality) -> &mut T {
         match modality {
             Modality::Face => &mut self.face,
@@ -50,7 +51,7 @@ impl<T> PerModality<T> {
             Modality::Text => &mut self.text,
         }
     }
-    /// Applies `f` to each modality and its value.
+    /// Converts each value with `f`, which receives the modality and its value.
     pub fn map<U>(self, mut f: impl FnMut(Modality, T) -> U) -> PerModality<U> {
         PerModality {
             face: f(Modality::Face, self.face),
@@ -60,16 +61,16 @@ impl<T> PerModality<T> {
     }
 }
 
-/// The modalities with evidence: one of the seven subsets, or none. Names are `face`, `face+voice`,
-/// … in the order of [`Modality::ALL`].
+/// A subset of the modalities: true for those with evidence.
 pub type Presence = PerModality<bool>;
 
 impl Presence {
-    /// Whether no modality is present.
+    /// Whether the subset is empty.
     pub fn is_none(&self) -> bool {
         !(self.face || self.voice || self.text)
     }
-    /// The subset's name in manifests; `none` for the empty one.
+    /// The subset's name in manifests: the names of its modalities in the order of
+    /// [`Modality::ALL`], such as `face+voice`; `none` for the empty subset.
     pub fn name(&self) -> String {
         let names: Vec<_> = Modality::ALL
             .into_iter()
@@ -82,7 +83,7 @@ impl Presence {
             names.join("+")
         }
     }
-    /// The seven non-empty subsets.
+    /// The seven subsets with at least one modality.
     pub fn subsets() -> impl Iterator<Item = Presence> {
         (1u8..8).map(|bits| Presence {
             face: bits & 1 != 0,
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seven_subsets_with_seven_names() {
+    fn the_seven_subsets_have_different_names() {
         let names: std::collections::BTreeSet<_> = Presence::subsets().map(|p| p.name()).collect();
         assert_eq!(names.len(), 7);
         assert!(names.contains("face+voice") && names.contains("face+voice+text"));

@@ -1,9 +1,9 @@
-//! Notifications to systemd: readiness, a status line, the watchdog and the end. Without systemd
-//! (no `$NOTIFY_SOCKET`) nothing is sent.
+//! Sends notifications to systemd: readiness, a status line, the watchdog and the end. Without
+//! systemd (no `$NOTIFY_SOCKET`) nothing is sent.
 //!
-//! The watchdog is fed by progress: [`Progress`] permits a feed only if *every* stage has made
-//! progress since the last one. A camera that hangs in its driver, or a stage in an endless loop,
-//! thus ends the process within `WatchdogSec=`, and systemd starts it again.
+//! The watchdog is fed only while *every* stage makes progress ([`Progress`]). If a camera hangs in
+//! its driver or a stage loops forever, systemd therefore restarts the process within
+//! `WatchdogSec=`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,19 +17,20 @@ use sd_notify::NotifyState;
 
 use crate::time::MediaTime;
 
-/// Time limit for a message that systemd does not read.
+/// Time limit for sending a message, in case systemd does not read.
 const WAIT: Duration = Duration::from_millis(100);
-/// The same for READY=1: without it, systemd considers the start failed.
+/// Time limit for sending READY=1. It is longer, because systemd considers the start failed without
+/// this message.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
-/// Sends notifications to systemd. Failures are logged at debug level and otherwise ignored: a
-/// working daemon should not end because of them.
+/// Sends notifications to systemd. A failure is logged at debug level and otherwise ignored, so
+/// that it does not end a working daemon.
 #[derive(Debug, Default)]
 pub struct Notify;
 
 impl Notify {
-    /// Sends READY=1: the bundle has passed its self-test, the sources are open, the socket is
-    /// bound.
+    /// Sends READY=1 and a status line. To be called when the bundle has passed its self-test, the
+    /// sources are open and the socket is bound.
     pub fn ready(&self, status: &str) {
         send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
@@ -37,23 +38,24 @@ impl Notify {
     pub fn status(&self, status: &str) {
         send(&[NotifyState::Status(&one_line(status))]);
     }
-    /// Extends the start timeout to `more` from now, for example while an execution provider
+    /// Extends systemd's start timeout to `more` from now, for example while an execution provider
     /// compiles its graphs.
     pub fn extend_start(&self, more: Duration) {
         send(&[NotifyState::ExtendTimeoutUsec(
             u32::try_from(more.as_micros()).unwrap_or(u32::MAX),
         )]);
     }
-    /// Sends WATCHDOG=1. Only permitted if [`Progress::feed_due`] returns true.
+    /// Sends WATCHDOG=1. To be called only if [`Progress::feed_due`] returns true.
     pub fn feed_watchdog(&self) {
         send(&[NotifyState::Watchdog]);
     }
-    /// Sends STOPPING=1: the program ends.
+    /// Sends STOPPING=1: the program is ending.
     pub fn stopping(&self) {
         send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
 
+/// Sends the messages in one datagram, if systemd has given a socket.
 fn send(states: &[NotifyState<'_>]) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
@@ -68,7 +70,7 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Like `sd_notify::notify`, but with a time limit for a systemd that does not read.
+/// Does the same as `sd_notify::notify`, but with a time limit in case systemd does not read.
 fn send_to(socket: &OsStr, states: &[NotifyState<'_>], limit: Duration) -> io::Result<()> {
     let message: String = states.iter().map(|state| format!("{state}\n")).collect();
     let sender = UnixDatagram::unbound()?;
@@ -80,19 +82,18 @@ fn send_to(socket: &OsStr, states: &[NotifyState<'_>], limit: Duration) -> io::R
     sender.send(message.as_bytes()).map(|_| ())
 }
 
-/// The protocol separates assignments by line feeds, so these are replaced by spaces.
+/// Replaces line feeds by spaces, because the protocol separates assignments by line feeds.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// The watchdog interval of systemd (`WatchdogSec=`), if enabled. The watchdog is fed at a third of
-/// it.
+/// The watchdog interval of systemd (`WatchdogSec=`); `None` if the watchdog is off.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// The heartbeat of a stage for [`Progress`]: sent after each piece of work, and after each check
-/// that finds none.
+/// A stage's handle to report progress to [`Progress`]. The stage sends a heartbeat after each
+/// piece of work and after each check that finds no work.
 #[derive(Clone, Debug)]
 pub struct Heartbeat(Arc<AtomicU64>);
 
@@ -103,16 +104,20 @@ impl Heartbeat {
     }
 }
 
+/// A stage that must make progress.
 #[derive(Debug)]
 struct Stage {
     name: &'static str,
+    /// Number of heartbeats so far.
     heartbeats: Arc<AtomicU64>,
+    /// Value of `heartbeats` at the last feed.
     seen: u64,
+    /// Time of the last feed.
     seen_at: MediaTime,
 }
 
-/// Decides when the watchdog may be fed: at most every `interval`, and only if every stage has sent
-/// a heartbeat since the previous feed. Time is an argument.
+/// Decides when the watchdog may be fed: at most once in each `interval`, and only if every stage
+/// has sent a heartbeat since the previous feed. It uses no clock: the time is an argument.
 #[derive(Debug)]
 pub struct Progress {
     interval: Duration,
@@ -121,8 +126,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `interval`: time between feeds. It is a third of systemd's interval, so that one late
-    /// heartbeat does not cause a restart.
+    /// Creates a state without stages. `interval` is the time between feeds: a third of systemd's
+    /// interval, so that one late heartbeat does not cause a restart.
     pub fn new(interval: Duration, now: MediaTime) -> Progress {
         Progress {
             interval,
@@ -131,8 +136,8 @@ impl Progress {
         }
     }
 
-    /// Adds a stage that must make progress. Stages that may end (a recording's source) are removed
-    /// by [`Progress::remove`].
+    /// Adds a stage that must make progress from `now` on; returns its handle. [`Progress::remove`]
+    /// removes a stage that ends, such as the source of a recording.
     pub fn add(&mut self, name: &'static str, now: MediaTime) -> Heartbeat {
         let heartbeats = Arc::new(AtomicU64::new(0));
         self.stages.push(Stage {
@@ -149,13 +154,14 @@ impl Progress {
         self.stages.retain(|stage| stage.name != name);
     }
 
-    /// Whether the watchdog is to be fed now. To be called several times per interval.
+    /// Whether the watchdog is to be fed now. If true, the feed counts as sent. To be called
+    /// several times per interval.
     pub fn feed_due(&mut self, now: MediaTime) -> bool {
         let since = now.nanos_since(self.fed_at);
         if since < i64::try_from(self.interval.as_nanos()).unwrap_or(i64::MAX) {
             return false;
         }
-        // All stages are checked before any is updated: a heartbeat still counts while another
+        // All stages are checked before any is updated, so that no heartbeat is lost while another
         // stage is stalled.
         if self
             .stages
@@ -172,8 +178,8 @@ impl Progress {
         true
     }
 
-    /// The stages without a heartbeat since the last feed, and the milliseconds since then: the
-    /// reason for a missing feed.
+    /// The stages that prevent a feed, as (name, milliseconds since the last feed): those without a
+    /// heartbeat since then.
     pub fn stalled(&self, now: MediaTime) -> Vec<(&'static str, f64)> {
         let stalled = self
             .stages
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stalled_stage_stops_the_feeds_and_is_named() {
+    fn a_stalled_stage_prevents_feeds_and_is_named() {
         let mut progress = Progress::new(SECOND, at(0));
         let [faces, infer] = ["faces", "infer"].map(|name| progress.add(name, at(0)));
         let mut fed_at = 0;
@@ -223,13 +229,13 @@ mod tests {
                 fed_at = ms;
             }
         }
-        // The heartbeats of infer until 3.1 s permit one more feed.
+        // The heartbeats of "infer" until 3.1 s permit one more feed.
         assert_eq!(fed_at, 4_000);
         let stalled = progress.stalled(at(10_000));
         assert_eq!(stalled.len(), 1);
         assert_eq!(stalled[0].0, "infer");
         assert!((stalled[0].1 - 6_000.0).abs() < 1.0);
-        // It makes progress again: the feed is permitted at once.
+        // After a heartbeat of "infer" the feed is permitted at once.
         infer.send();
         assert!(progress.feed_due(at(10_050)));
     }
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_systemd_that_does_not_read_does_not_block() {
+    fn a_systemd_that_does_not_read_does_not_block_the_sender() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let _systemd = UnixDatagram::bind(&path).unwrap();
@@ -266,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_stays_one_line() {
+    fn line_feeds_in_a_status_become_spaces() {
         assert_eq!(one_line("camera lost\nREADY=1"), "camera lost READY=1");
     }
 }

@@ -1,7 +1,7 @@
-//! A small ONNX writer: builds a graph node by node and encodes it as the protobuf that ONNX
-//! Runtime reads.
+//! A small writer of ONNX files: builds a graph node by node and encodes it as the protobuf message
+//! that ONNX Runtime reads.
 //!
-//! The bytes depend on the calls and their order only: the same calls give the same file.
+//! The same sequence of calls gives the same bytes.
 
 pub mod bert;
 pub mod outline;
@@ -14,21 +14,26 @@ use prost::Message;
 
 use proto::*;
 
-/// IR version 8 with operator set 17, supported since ONNX Runtime 1.12.
+/// Version of ONNX's file format (IR). Version 8 with operator set 17 is supported since ONNX
+/// Runtime 1.12.
 const IR_VERSION: i64 = 8;
+/// Version of ONNX's default operator set that every written file declares.
 const OPSET: i64 = 17;
+/// Code of 32-bit floats in `TensorProto.DataType` of `onnx.proto`.
 const FLOAT: i32 = 1;
+/// Code of 64-bit integers in `TensorProto.DataType` of `onnx.proto`.
 const INT64: i32 = 7;
 
-/// One axis of an input or output.
+/// Length of one axis of a graph's input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Axis<'a> {
+    /// A constant length.
     Fixed(i64),
-    /// Variable; axes of the same name have the same length.
+    /// A variable length; axes with the same name have the same length.
     Named(&'a str),
 }
 
-/// An attribute of a node.
+/// Value of a node's attribute.
 #[derive(Clone, Copy, Debug)]
 pub enum Attribute<'a> {
     Int(i64),
@@ -37,7 +42,7 @@ pub enum Attribute<'a> {
     Text(&'a str),
 }
 
-/// A graph under construction.
+/// An ONNX graph under construction.
 #[derive(Clone, Debug, Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
@@ -54,22 +59,22 @@ impl GraphBuilder {
         }
     }
 
-    /// Adds an input of 32-bit floats.
+    /// Adds a graph input of 32-bit floats.
     pub fn input(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, FLOAT, shape));
     }
 
-    /// Adds an input of 64-bit integers.
+    /// Adds a graph input of 64-bit integers.
     pub fn input_i64(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.input.push(value_info(name, INT64, shape));
     }
 
-    /// Adds an output of 32-bit floats.
+    /// Declares the tensor `name` as a graph output of 32-bit floats.
     pub fn output(&mut self, name: &str, shape: &[Axis<'_>]) {
         self.graph.output.push(value_info(name, FLOAT, shape));
     }
 
-    /// Adds a constant of 32-bit floats, row by row, and returns its name.
+    /// Adds a constant tensor of 32-bit floats, in row-major order, and returns its name.
     ///
     /// # Panics
     /// The number of `values` does not match `shape`.
@@ -88,8 +93,8 @@ impl GraphBuilder {
         )
     }
 
-    /// Adds a constant of 64-bit integers, the type of operators' shapes and axes, and returns its
-    /// name.
+    /// Adds a one-dimensional constant of 64-bit integers and returns its name. ONNX operators take
+    /// shapes and axes in this type.
     pub fn constant_i64(&mut self, name: &str, values: &[i64]) -> String {
         self.push_constant(
             name,
@@ -99,6 +104,8 @@ impl GraphBuilder {
         )
     }
 
+    /// Adds a constant tensor and returns its name. `data_type` is a code of
+    /// `TensorProto.DataType`; `raw_data` is little-endian.
     fn push_constant(
         &mut self,
         name: &str,
@@ -116,7 +123,8 @@ impl GraphBuilder {
         name.into()
     }
 
-    /// Adds a node with one output, and returns the output's name.
+    /// Adds a node that reads the tensors `inputs` and writes the tensor `output`; returns the name
+    /// of `output`.
     pub fn node(
         &mut self,
         operator: &str,
@@ -138,7 +146,8 @@ impl GraphBuilder {
         output.into()
     }
 
-    /// Encodes the graph as a file; `producer` is its `producer_name`.
+    /// Encodes the graph as the bytes of an ONNX file; `producer` becomes the file's
+    /// `producer_name`.
     pub fn into_bytes(self, producer: &str) -> Vec<u8> {
         let opset_import = vec![OperatorSetIdProto {
             domain: String::new(),
@@ -154,6 +163,7 @@ impl GraphBuilder {
     }
 }
 
+/// Declares an input or output tensor; `elem_type` is a code of `TensorProto.DataType`.
 fn value_info(name: &str, elem_type: i32, shape: &[Axis<'_>]) -> ValueInfoProto {
     let dim = shape
         .iter()
@@ -176,6 +186,7 @@ fn value_info(name: &str, elem_type: i32, shape: &[Axis<'_>]) -> ValueInfoProto 
     }
 }
 
+/// Encodes an attribute. Its `type` is a code of `AttributeProto.AttributeType` in `onnx.proto`.
 fn attribute(name: &str, value: Attribute<'_>) -> AttributeProto {
     let mut made = AttributeProto {
         name: name.into(),
@@ -195,7 +206,8 @@ mod tests {
     use super::*;
     use crate::encode::{Graph, Input, Provider, Runtime};
 
-    fn scale_by_two() -> Vec<u8> {
+    /// A graph that doubles a `[batch, 2]` input and sums each row.
+    fn doubled_row_sums() -> Vec<u8> {
         let mut graph = GraphBuilder::new("double");
         graph.input("x", &[Axis::Named("batch"), Axis::Fixed(2)]);
         let two = graph.constant("two", &[1], &[2.0]);
@@ -213,8 +225,8 @@ mod tests {
 
     #[test]
     fn a_written_graph_runs_and_is_reproducible() {
-        let bytes = scale_by_two();
-        assert_eq!(bytes, scale_by_two());
+        let bytes = doubled_row_sums();
+        assert_eq!(bytes, doubled_row_sums());
         let mut graph = Graph::open(
             &Runtime::load().unwrap(),
             "double",

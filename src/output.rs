@@ -1,5 +1,5 @@
-//! Output of the programs to standard output and standard error. A stalled reader must not stall
-//! the program.
+//! Writes to standard output and standard error such that a stalled reader does not stall the
+//! program.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,14 +12,15 @@ use crate::time::monotonic_nanos;
 mod stream;
 pub use stream::{PartialWrite, Stream};
 
-/// Time limit for a log line with a stalled reader; then it is dropped.
+/// Longest wait for a stalled reader before a log line is dropped.
 const LOG_WAIT: Duration = Duration::from_millis(50);
-/// The same for a line of the program itself (an address, the final error).
+/// Longest wait for a stalled reader before a line of the program itself (an address, the final
+/// error) is dropped.
 const LINE_WAIT: Duration = Duration::from_millis(500);
 
-/// Installs a panic hook that exits quietly when the reader of our output closes it (`expressd
-/// devices | head`), as other programs of a pipeline do. Other panics are reported as usual. To be
-/// called at the beginning of `main`.
+/// Installs a panic hook that exits with code 0 when the reader of standard output has closed it
+/// (`expressd devices | head`), as other programs of a pipeline do. Other panics are reported as
+/// usual. Call it at the beginning of `main`.
 pub fn exit_on_broken_pipe() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -32,8 +33,8 @@ pub fn exit_on_broken_pipe() {
     }));
 }
 
-/// Prints a line on standard output. The line is dropped after half a second without a reader.
-/// Exits quietly if the reader has closed its end, as `println!` does here.
+/// Prints a line on standard output. The line is dropped if nothing reads it within half a second.
+/// If the reader has closed its end, the process exits with code 0.
 pub fn print_line(line: &str) {
     let printed = Stream::from_fd(io::stdout())
         .map_err(PartialWrite::nothing)
@@ -43,14 +44,14 @@ pub fn print_line(line: &str) {
     }
 }
 
-/// Prints lines on standard error, after the log. They are dropped after half a second without a
-/// reader.
+/// Prints lines on standard error, after the lines of the log. They are dropped if nothing reads
+/// them within half a second.
 pub fn print_error(text: &str) {
     stderr_lines().write_line(format!("{text}\n").as_bytes(), LINE_WAIT);
 }
 
-/// The writer of the log: standard error. Lines are dropped while nothing reads it; their number is
-/// written as soon as it is read again.
+/// The writer of the log to standard error. Lines are dropped while nothing reads standard error;
+/// their number is written when it is read again.
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 
@@ -66,8 +67,8 @@ impl Write for Log {
     }
 }
 
-/// Gives standard output exclusively to the caller. Other output of this process and its libraries
-/// to standard output goes to standard error from now on.
+/// Returns standard output as a file for the caller alone. From now on, other output of this
+/// process and its libraries to standard output goes to standard error.
 pub fn take_stdout() -> io::Result<File> {
     let taken = io::stdout().as_fd().try_clone_to_owned()?;
     io::stdout().flush()?;
@@ -75,12 +76,13 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken.into())
 }
 
-/// A predicate that returns true until `limit` has passed.
+/// Returns a function that returns true until `limit` has passed since this call.
 pub fn at_most(limit: Duration) -> impl Fn() -> bool {
     let until = monotonic_nanos().saturating_add(limit.as_nanos() as i64);
     move || monotonic_nanos() < until
 }
 
+/// The process's only writer to standard error, locked.
 fn stderr_lines() -> impl std::ops::DerefMut<Target = Lines> {
     static STDERR_LINES: LazyLock<Mutex<Lines>> = LazyLock::new(|| {
         Mutex::new(Lines {
@@ -92,21 +94,24 @@ fn stderr_lines() -> impl std::ops::DerefMut<Target = Lines> {
     STDERR_LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A writer of lines to a reader that may stall.
+/// Writes lines to a reader that may stall.
 struct Lines {
+    /// `None` if standard error is not open.
     stream: Option<Stream>,
-    /// Lines dropped since the last written one.
+    /// Number of lines that were dropped since the last written one.
     dropped: u64,
-    /// The last line was written only partly.
+    /// Whether the last line was written only partly.
     is_partial: bool,
 }
 
 impl Lines {
+    /// Writes `line`, which ends with a line feed, and before it the number of dropped lines. Drops
+    /// it after `wait` without a reader.
     fn write_line(&mut self, line: &[u8], wait: Duration) {
         let Some(stream) = &mut self.stream else {
             return;
         };
-        // After a dropped line, the next one does not wait for the reader again.
+        // After a dropped line, the next log line does not wait for the reader again.
         let wait = if self.dropped > 0 && wait == LOG_WAIT {
             Duration::ZERO
         } else {
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stalled_reader_loses_lines_and_gets_their_number() {
+    fn lines_for_a_stalled_reader_are_dropped_and_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut lines = Lines {
             stream: Some(Stream::from_fd(&writer).unwrap()),

@@ -1,10 +1,12 @@
-//! [`Clip`]s → [`Recognition`]s: encode (with a cache per face), fuse, calibrate, abstain.
+//! Recognises expressions: a [`Clip`] becomes a [`Recognition`]. The encoders give embeddings
+//! (cached for each face), the head gives logits, calibration gives scores, and a low confidence
+//! means abstention.
 //!
-//! Several clips are recognised in one batch. For each encoder the inputs that are not cached are
-//! gathered and run at once, and the embeddings are scattered to the clips. The head runs once for
-//! all clips. With the CPU provider's kernels the rows of a batch equal those of single runs bit
-//! for bit; a test checks that on the default bundle. Replays still run clip by clip, so that their
-//! output does not depend on a kernel's order of summation.
+//! Several clips are recognised in one batch. Each encoder runs once on all inputs of the clips
+//! that are not cached; the head runs once for all clips. With the CPU provider's kernels the rows
+//! of a batch equal those of single runs bit for bit; a test checks that on the default bundle.
+//! Replays still run clip by clip, so that their output does not depend on a kernel's order of
+//! summation.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -36,29 +38,34 @@ use text::TextOutcome;
 pub use text_embedding::text_embedding;
 use text_thread::TextThread;
 
-/// One embedding per encoder that had evidence, by the encoder's name.
+/// The embedding of each encoder that had evidence, by the encoder's name.
 pub type Embeddings = BTreeMap<String, Vec<f32>>;
 
-/// The bundle's graphs with their caches. Runs on the thread "infer".
+/// Recognises clips with a bundle's graphs and keeps the caches of embeddings. The daemon runs it
+/// on the thread "infer".
 #[derive(Debug)]
 pub struct Recognizer {
     bundle: Bundle,
+    /// The mel transform of the manifest; `None` if the bundle has no voice encoder's
+    /// preprocessing.
     mel: Option<LogMel>,
-    /// The cache of each encoder of the bundle; only encoders of kind `frame` use theirs.
+    /// One cache for each of `bundle.encoders`, in the same order; only encoders of kind `frame`
+    /// use theirs.
     caches: Vec<FaceCache>,
+    /// Cache of the mel frames of overlapping windows.
     mels: MelCache,
-    /// Cached texts, the newest last: encoder index, text, and embedding (`None`: the text has no
-    /// token).
+    /// Cached texts as (index of the text encoder, text, embedding), the newest last. An embedding
+    /// of `None` means that the text has no token.
     utterances: VecDeque<(usize, String, Option<Vec<f32>>)>,
-    /// The thread that encodes texts of live clips. It owns the text encoders, which are then
-    /// absent from `bundle`.
+    /// The thread that encodes texts of live clips; `None`: texts are encoded on the calling
+    /// thread. The thread owns the text encoders, which are then absent from `bundle.encoders`.
     text_thread: Option<TextThread>,
-    /// Input buffer, reused from run to run.
+    /// Buffer for a graph's input, reused from run to run.
     input: Vec<f32>,
 }
 
 impl Recognizer {
-    /// A recogniser that runs all encoders on the calling thread.
+    /// Creates a recogniser that runs all encoders on the calling thread.
     pub fn new(bundle: Bundle) -> Self {
         let mel = bundle.manifest.audio.as_ref().map(LogMel::new);
         let caches = bundle
@@ -77,11 +84,11 @@ impl Recognizer {
         }
     }
 
-    /// A recogniser for live clips, which encodes texts on a thread of its own.
+    /// Creates a recogniser for live clips, which encodes texts on a thread of its own.
     ///
-    /// Inference waits for a text for at most a share of `budget`; a later text is
-    /// [`Absence::Late`]. The text encoders stay closed until the first text: a language model's
-    /// weights are most of a bundle's memory.
+    /// A clip waits for the embedding of its text for at most a quarter of `budget`; a text that is
+    /// not ready by then is [`Absence::Late`]. The text encoders stay closed until the first text,
+    /// because a language model's weights are most of a bundle's memory.
     ///
     /// # Errors
     /// The operating system cannot start a thread.
@@ -101,24 +108,27 @@ impl Recognizer {
         Ok(recognizer)
     }
 
+    /// The bundle. Its `encoders` lack the text encoders if the recogniser was created with
+    /// [`Recognizer::live`].
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
     }
 
     /// Recognises one clip without a deadline.
     ///
-    /// Never fails: if an encoder fails, its modality is absent as [`Absence::ModelFault`].
+    /// If an encoder fails, its modality is reported as absent with [`Absence::ModelFault`].
     pub fn recognize(&mut self, clip: &Clip) -> Recognition {
         self.recognize_within(clip, i64::MAX)
     }
 
-    /// As [`Recognizer::recognize`], for a clip whose deadline is `left_nanos` from now.
+    /// As [`Recognizer::recognize`], for a clip whose deadline is `left_nanos` nanoseconds from
+    /// now. The deadline limits the wait for the text's embedding only.
     pub fn recognize_within(&mut self, clip: &Clip, left_nanos: i64) -> Recognition {
         self.recognize_all(&[clip], &[left_nanos]).swap_remove(0)
     }
 
-    /// As [`Recognizer::recognize_within`], for several clips in as few runs as the graphs permit.
-    /// The results are in the order of `clips`.
+    /// As [`Recognizer::recognize_within`], for several clips in as few graph runs as possible.
+    /// Clip `i` has `left_nanos[i]` until its deadline; the results are in the order of `clips`.
     ///
     /// # Panics
     /// `clips` and `left_nanos` differ in length.
@@ -179,6 +189,8 @@ impl Recognizer {
         .collect()
     }
 
+    /// The modalities for which the clip with this index has an embedding. `embedded` is in the
+    /// order of `manifest.encoders`.
     fn used(&self, embedded: &[Embedded], clip: usize) -> Presence {
         let mut used = Presence::default();
         for (entry, embedded) in self.bundle.manifest.encoders.iter().zip(embedded) {
@@ -187,6 +199,8 @@ impl Recognizer {
         used
     }
 
+    /// Embeds the clips with the face or voice encoder `index`. Returns (index of the clip, error)
+    /// for each failure.
     fn embed(
         &mut self,
         index: usize,
@@ -205,8 +219,8 @@ impl Recognizer {
     }
 }
 
-/// The embedding of a clip by a face or voice encoder; the clip must have its modality. `cache`
-/// belongs to this encoder and one session.
+/// The embedding of a clip by a face or voice encoder. The clip must have the encoder's modality.
+/// `cache` holds face embeddings of this encoder and one session.
 #[cfg(feature = "corpus")]
 pub(crate) fn encode_clip(
     encoder: &mut Encoder,
@@ -230,12 +244,12 @@ pub(crate) fn encode_clip(
     }
 }
 
-/// The encoder's index in the manifest.
+/// The index in `manifest.encoders` of the encoder called `name`.
 fn place(manifest: &Manifest, name: &str) -> Option<usize> {
     manifest.encoders.iter().position(|e| e.name == name)
 }
 
-/// The absences that the clip itself states.
+/// Why each modality is missing from the clip; `None` for a modality with evidence.
 fn clip_absence(clip: &Clip) -> PerModality<Option<Absence>> {
     PerModality {
         face: clip.face_absence,
@@ -244,11 +258,13 @@ fn clip_absence(clip: &Clip) -> PerModality<Option<Absence>> {
     }
 }
 
+/// Marks a modality as absent because its encoder failed.
 fn record_fault(error: &EncodeError, absence: &mut Option<Absence>) {
     tracing::debug!(%error, "an encoder returned no embedding");
     *absence = Some(Absence::ModelFault);
 }
 
+/// Stores the embedding of the clip with the index `clip`, or the reason for its absence.
 fn record_text(
     outcome: Result<TextOutcome, EncodeError>,
     clip: usize,
@@ -263,7 +279,8 @@ fn record_text(
     }
 }
 
-/// Gives every unused modality an absence, and used ones none.
+/// Sets the reason of every used modality to `None`, and gives each unused modality without a
+/// reason [`Absence::NoEncoder`].
 fn complete_absence(absence: &mut PerModality<Option<Absence>>, used: &Presence) {
     for modality in Modality::ALL {
         let reason = absence.get_mut(modality);

@@ -1,8 +1,8 @@
-//! Recordings for tests, which are not in the repository, and the reference's numbers.
+//! Files for tests: recordings outside the repository, golden values and paths of the project.
 //!
-//! A test without its recordings has not run. The test harness would count it as passed, so it is
-//! recorded in a file. `make test` lists these tests at its end, and fails if there are any and
-//! `EXPRESSD_REQUIRE_MATERIAL` is set.
+//! A test that lacks its recordings does nothing. The test harness would count it as passed, so the
+//! test is recorded in a file. `make test` lists the tests in this file at its end. It fails if
+//! there are any and `EXPRESSD_REQUIRE_MATERIAL` is set.
 
 #[cfg(test)]
 pub mod fuzz;
@@ -16,11 +16,11 @@ use std::path::PathBuf;
 
 use crate::assets;
 
-/// The environment variable with the path of the list of tests that did not run, one per line.
+/// Environment variable with the path of the file that lists tests that did not run, one per line.
 const NOT_RUN: &str = "EXPRESSD_TESTS_NOT_RUN";
 
-/// The path `$EXPRESSD_MATERIAL/<path>`, by default `../shared/material/<path>` beside the project;
-/// `None` if it does not exist.
+/// The path `$EXPRESSD_MATERIAL/<path>`; the variable's default is `../shared/material` beside the
+/// project. If the path does not exist, the test is reported as not run and the result is `None`.
 pub fn material(path: &str) -> Option<PathBuf> {
     let variable = "EXPRESSD_MATERIAL";
     let root =
@@ -36,7 +36,8 @@ pub fn material(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// The parsed file `tests/golden/reference/<name>` of the reference's numbers.
+/// Parses the golden file `tests/golden/reference/<name>`, which holds results of the paper's
+/// reference implementation.
 pub fn golden(name: &str) -> serde_json::Value {
     let path = project("tests/golden/reference").join(name);
     let text = std::fs::read_to_string(&path)
@@ -44,7 +45,7 @@ pub fn golden(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A path inside the project.
+/// The absolute path of `path`, which is relative to the project's folder.
 ///
 /// # Panics
 /// The test runs neither under cargo nor inside the project.
@@ -53,13 +54,13 @@ pub fn project(path: &str) -> PathBuf {
     project.join(path)
 }
 
-/// Reports that the test on this thread did not run: on standard error, and in the file of
-/// `EXPRESSD_TESTS_NOT_RUN`. `why`: the reason.
+/// Reports that the test on this thread did not run because of `why`: on standard error, and in the
+/// file that `EXPRESSD_TESTS_NOT_RUN` names.
 pub fn did_not_run(why: &str) {
     use std::io::Write;
     let thread = std::thread::current();
     let line = format!("{} DID NOT RUN: {why}\n", thread.name().unwrap_or("a test"));
-    // Not `eprintln!`: the test harness captures that of tests that pass.
+    // `eprintln!` is not used, because the test harness captures its output for tests that pass.
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(list) = std::env::var_os(NOT_RUN) {
         let mut options = std::fs::OpenOptions::new();

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Prints the tests that did not run, from the list that they append to. Fails if
-# EXPRESSD_REQUIRE_MATERIAL is set and a test lacked something that set-up or the material has.
+# Prints the tests that did not run, from the file to which they append their names. Fails if
+# EXPRESSD_REQUIRE_MATERIAL is set and a test lacked something that set-up or the material provides.
+# The argument is the file.
 set -eu
 list=$(sort -u "$1")
 printf '%s\n' "$list"

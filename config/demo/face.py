@@ -1,7 +1,7 @@
-"""Renders a head: a shaded height field with eyes, brows, mouth and hair, moved by few parameters.
+"""Renders a head: a shaded height field with eyes, brows, mouth and hair.
 
-Face units: half the face's width is about 0.76; x points right, y down; the origin is between and a
-little below the eyes.
+Lengths are in face units: half the face's width is about 0.76. x points right, y down; the origin
+is between and a little below the eyes.
 """
 
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass
 class Expression:
-    """Activity of the facial muscles; all zero is a face at rest."""
+    """Displacement of the parts of a face, about -1..1; all zero is a face at rest."""
 
     brow_inner: float = 0.0  # up is positive
     brow_outer: float = 0.0
@@ -34,7 +34,10 @@ class Expression:
 
 @dataclass
 class Pose:
-    """Pose of the head: centre in pixels, pixels per face unit, rotations in radians, gaze."""
+    """Pose of the head: centre in pixels, pixels per face unit, roll in radians.
+
+    Yaw and pitch shift near parts by face units for each unit of depth. Gaze is about -1..1.
+    """
 
     x: float
     y: float
@@ -47,7 +50,7 @@ class Pose:
 
 
 def step(edge, width, value):
-    """0 below `edge`, 1 above, smooth over `width`."""
+    """Smooth step: 0 below `edge`, 1 above, over the width `width` around `edge`."""
     t = np.clip((value - edge) / width + 0.5, 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -57,7 +60,7 @@ def bump(x, y, cx, cy, rx, ry):
 
 
 def over(colour, paint, alpha):
-    """Alpha blending; `paint` is one colour or an image."""
+    """Blends `paint`, a colour or an image, over `colour` by `alpha` (0..1 for each pixel)."""
     return colour + (np.asarray(paint, np.float32) - colour) * alpha[..., None]
 
 
@@ -69,7 +72,7 @@ LIGHT /= np.linalg.norm(LIGHT)
 
 
 def inside_head(x, y):
-    """1 in the middle, 0 on the outline of skull and jaw."""
+    """1 in the middle of the head, 0 on the outline of skull and jaw, negative outside."""
     below = np.clip(y + 0.05, 0.0, None) / 1.10
     above = np.clip(-(y + 0.05), 0.0, None) / 1.12
     return 1.0 - np.abs(x / 0.76) ** 2.2 - below**2.7 - above**2.1
@@ -86,7 +89,7 @@ def coordinates(height, width, pose):
 
 
 def relief(x, y, e, mouth_y):
-    """Height of the face above the image plane."""
+    """Height of the face above the image plane at (x, y), in face units."""
     z = 0.72 * np.sqrt(np.clip(inside_head(x, y) + 0.02, 0.0, None))
     side = np.abs(x)
     z += 0.045 * bump(side, y, 0.33, -0.33 - 0.05 * e.brow_outer, 0.26, 0.09)  # brow bones
@@ -131,7 +134,7 @@ def relief(x, y, e, mouth_y):
 
 
 def eye(colour, x, y, e, pose, side, pixel):
-    """One eye, its lids and its brow; `side` is -1 for the left of the image."""
+    """Draws one eye, its lids and its brow; `side` is -1 for the left of the image, else 1."""
     cx, cy = 0.315 * side, -0.115
     u = (x - cx) / 0.165
     out = u * side  # 1 at the outer corner
@@ -294,7 +297,7 @@ class Stage:
         self.random = random
 
     def body(self, colour, pose):
-        """Neck and shoulders; they follow the head a little."""
+        """Draws neck and shoulders, which follow the head a little."""
         height, width = self.shape
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
         x = (columns - (0.6 * pose.x + 0.4 * width / 2)) / pose.scale
@@ -321,7 +324,7 @@ class Stage:
         return over(colour, cloth, collar)
 
     def render(self, e, pose):
-        """An RGB image, uint8."""
+        """Renders one frame: an RGB image, uint8."""
         height, width = self.shape
         colour = self.back_hair(self.background.copy(), pose)
         colour = self.body(colour, pose)

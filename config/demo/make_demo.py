@@ -48,7 +48,8 @@ ANGRY = Expression(
     width=-0.1,
 )
 
-# Expression, pitch (0..99), words per minute, loudness and text of each line.
+# Expression, pitch (0..99), words per minute, loudness (espeak-ng's amplitude) and text of each
+# line.
 LINES = [
     (NEUTRAL, 45, 150, 100, "This is a demonstration. Nobody here is real."),
     (HAPPY, 68, 165, 120, "What a lovely day! I am so glad to see you."),
@@ -60,7 +61,7 @@ BEFORE_S, BETWEEN_S, AFTER_S = 0.8, 0.5, 0.7
 
 
 def speak(text, pitch, speed, loudness):
-    """Samples at SOUND_HZ, -1 to 1."""
+    """Speaks a line; returns mono samples at SOUND_HZ in -1..1."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "line.wav")
         subprocess.run(
@@ -88,10 +89,10 @@ def speak(text, pitch, speed, loudness):
 
 
 def compose():
-    """The samples; the start of each expression as (seconds, expression); the number of frames."""
+    """Returns (samples, [(start in seconds, expression)], number of frames) of the recording."""
     pieces, faces = [np.zeros(int(BEFORE_S * SOUND_HZ))], [(-1.0, NEUTRAL)]
     for expression, pitch, speed, loudness, text in LINES:
-        # The expression begins a little before the words.
+        # The face changes a little before the words begin.
         faces.append((sum(map(len, pieces)) / SOUND_HZ - 0.45, expression))
         pieces += [speak(text, pitch, speed, loudness), np.zeros(int(BETWEEN_S * SOUND_HZ))]
     pieces[-1] = np.zeros(int(AFTER_S * SOUND_HZ))
@@ -103,7 +104,7 @@ def compose():
 
 
 def lips(sound, count):
-    """Per frame: loudness (0..1) and spectral brightness (0: dark vowels, 1: bright ones)."""
+    """For each frame: (loudness in 0..1, spectral brightness: 0 dark vowels, 1 bright ones)."""
     hop = SOUND_HZ // RATE_HZ
     pieces = sound[: count * hop].reshape(count, hop)
     loud = np.sqrt((pieces**2).mean(axis=1))
@@ -122,7 +123,7 @@ def face_at(t, faces, loud, bright):
     for start, expression in faces[1:]:
         weight = ease((t - start) / 0.4)
         e = e * (1.0 - weight) + expression * weight
-    # Speech moves the jaw around the position of the expression.
+    # Speech moves the jaw, width and teeth around the position that the expression gives them.
     e = e + Expression(
         jaw=0.42 * loud - 0.35 * e.jaw * (1.0 - loud),
         width=0.35 * (bright - 0.5) * loud,

@@ -53,7 +53,7 @@ fi
 tar -xzf "$source" -C "$work"
 tree=$work/$name-$version
 
-# The results of CMake's checks on 64-bit Linux, the only supported platform.
+# The results that CMake's checks have on 64-bit Linux, the only supported platform.
 mkdir -p "$work/include/pocketsphinx" "$work/out"
 cat >"$work/include/config.h" <<'CONFIG'
 #define DEFAULT_RADIX 12
@@ -75,7 +75,7 @@ sed -e '/^#cmakedefine SIZEOF_LONG /c #define SIZEOF_LONG 8' \
     -e 's|^#cmakedefine \(.*\)$|/* #undef \1 */|' \
     "$tree/sphinx_config.h.in" >"$work/include/pocketsphinx/sphinx_config.h"
 
-# The source files in its CMakeLists.txt, one a line.
+# The source files that PocketSphinx's CMakeLists.txt names, one a line.
 sources=$(sed -n -e '/^add_library(pocketsphinx/,/^ *)/s|^ *\([a-z0-9_/]*\.c\)$|\1|p' \
     "$tree/src/CMakeLists.txt")
 [ "$(printf '%s\n' "$sources" | wc -l)" -gt 60 ] ||

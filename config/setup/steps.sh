@@ -1,5 +1,6 @@
-# Prints a line for each step of set-up. setup.sh and pocketsphinx.sh source this file. Needs $deps.
-# The output of a step's commands goes to a log; a failed step prints the log's path.
+# Functions that run a step of set-up and print a line about it. setup.sh and pocketsphinx.sh source
+# this file and set $deps before. The output of a step's commands goes to a log; a failed step
+# prints the log's path and last lines.
 
 log=$deps/setup.log
 
@@ -22,7 +23,7 @@ step() {
     ticking=
     if [ -t 1 ]; then
         (
-            # Runs until the step or the whole set-up ends.
+            # The loop runs until the step ends or the whole set-up is gone.
             while kill -0 $$ 2>/dev/null; do
                 printf '\rsetup: %s … %s s' "$label" "$(($(date +%s) - begun))"
                 sleep 1

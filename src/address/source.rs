@@ -1,56 +1,57 @@
-//! The grammar of the keys `video.source` and `audio.source`.
+//! Parses the values of the keys `video.source` and `audio.source`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Address, redact, redact_address};
 
-/// The video source, parsed from the configuration's string. `Display` and `Debug` write it without
-/// its secrets.
+/// The video source, parsed from the configuration's `video.source`. `Display` and `Debug` write it
+/// without its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum VideoSpec {
-    /// `auto`: the first webcam.
+    /// `auto`: the first camera.
     Auto,
     /// `none`: no video.
     None,
     /// `test`: a moving test picture.
     Test,
-    /// `v4l2:<device or by-id path>`.
+    /// `v4l2:<device>`: a camera of Video4Linux by its device path or its path in `/dev/v4l/by-id`.
     V4l2(String),
-    /// `pipewire` or `pipewire:<node>`.
+    /// `pipewire` or `pipewire:<node>`; `None`: PipeWire's default node.
     Pipewire(Option<String>),
-    /// `uri:<file path, or http, rtsp, file address>`.
+    /// `uri:<path or address>`: a recording by its file path, or a stream by its `http`, `rtsp` or
+    /// `file` address.
     Uri(Address),
-    /// `gst:<bin description>`: raw, encoded or muxed media on the unlinked source pads of the bin,
-    /// including pads that appear later. The first track of each kind is used.
+    /// `gst:<bin description>`: a GStreamer bin with raw, encoded or muxed media on its unlinked
+    /// source pads, including pads that appear later. The first track of each kind is used.
     Gst(Address),
 }
 
-/// The audio source, parsed from the configuration's string. Displayed as [`VideoSpec`] is.
+/// The audio source, parsed from the configuration's `audio.source`. `Display` and `Debug` write it
+/// without its secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AudioSpec {
     /// `default`: the host's default microphone.
     Default,
     /// A microphone's id or name, as `expressd devices` prints it.
     Device(String),
-    /// `uri`: the sound track of the video's source.
+    /// `uri`: the sound track of the video source.
     Uri,
     /// `none`: no sound.
     None,
 }
 
-/// An invalid `video.source` string.
+/// The error for an invalid value of `video.source`; it holds the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a video source; permitted is {permitted}", permitted = VideoSpec::PERMITTED)]
 pub struct UnknownVideo(pub Address);
 
-/// An invalid `audio.source` string.
+/// The error for an invalid value of `audio.source`: only an empty text is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an empty string is not an audio source; permitted is {}",
     AudioSpec::PERMITTED
 )]
-/// The error for an empty string as audio source.
 pub struct UnknownAudio;
 
 impl FromStr for VideoSpec {
@@ -93,7 +94,7 @@ impl fmt::Display for VideoSpec {
 }
 
 impl AudioSpec {
-    /// The permitted values, for error messages.
+    /// Description of the permitted values of `audio.source`, for error messages.
     pub const PERMITTED: &str = "\"default\", \"uri\" (the sound of the video's source), \
         \"none\", or a device as `expressd devices` lists it";
 }
@@ -136,11 +137,11 @@ impl fmt::Debug for AudioSpec {
 }
 
 impl VideoSpec {
-    /// The permitted values, for error messages.
+    /// Description of the permitted values of `video.source`, for error messages.
     pub const PERMITTED: &str = "\"auto\", \"v4l2:<device>\", \"pipewire\" or \
         \"pipewire:<node>\", \"uri:<file, http or rtsp>\", \"gst:<bin>\", \"test\" or \"none\"";
 
-    /// The message `text` of a library about this source, without the secrets of the source.
+    /// Redacts `text`, a library's message about this source: removes the secrets of the source.
     pub fn redact_in(&self, text: &str) -> String {
         match self {
             VideoSpec::Uri(address) | VideoSpec::Gst(address) => address.redact_in(text),
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_round_trip() {
+    fn valid_sources_parse_and_display_as_the_same_text() {
         for text in [
             "auto",
             "none",

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Addresses and their redacted text.
+/// (Address, redacted text).
 const SHOWN: &[(&str, &str)] = &[
     // User information, query and fragment.
     ("rtsp://10.0.0.2:554/live", "rtsp://10.0.0.2:554/live"),
@@ -126,7 +126,7 @@ fn addresses_are_displayed_without_their_secrets() {
 }
 
 #[test]
-fn messages_that_quote_an_address_are_redacted() {
+fn library_messages_are_redacted_in_every_encoding_of_the_address() {
     for (address, password) in [
         ("rtsp://ann:xy%40zzy@host/live?token=plugh", "xy@zzy"),
         ("rtsp://ann:xy@zzy@host/live?token=plugh", "xy%40zzy"),
@@ -148,7 +148,7 @@ fn messages_that_quote_an_address_are_redacted() {
             }
         }
     }
-    // A user name inside another word stays.
+    // A user name that is part of another word is not replaced.
     let address = Address::from("rtsp://video:xyzzy@host/live");
     assert_eq!(
         address.redact_in("no videos for xyzzy"),

@@ -1,16 +1,16 @@
-//! Redaction of addresses, credentials and secret properties inside other text.
+//! Redacts addresses, credentials and secret properties inside other text.
 
 use super::{HIDDEN, Redacted, Secret, redact_url, redact_user_info, scheme_at_start};
 
-/// Whether a path contains a named secret, as some cameras require
+/// Whether the path of an address contains a named secret, as some cameras require
 /// (`/user=a_password=b_channel=1.sdp`).
 pub(super) fn contains_secret(path: &str) -> bool {
     path.match_indices('=')
         .any(|(at, _)| is_secret_name(name_before(path, at)))
 }
 
-/// Whether a property of GStreamer (`user-pw`, `proxy-id`, `passphrase`, `extra-headers`) or a
-/// query parameter of this name holds a secret.
+/// Whether a GStreamer property (`user-pw`, `proxy-id`, `passphrase`, `extra-headers`) or a query
+/// parameter with this name holds a secret.
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let parts = [
@@ -31,16 +31,17 @@ fn is_secret_name(name: &str) -> bool {
         || name.ends_with("key-id")
 }
 
-/// The name before the `=` at `at`.
+/// The name before the `=` at byte offset `at`.
 fn name_before(text: &str, at: usize) -> &str {
     let before = text[..at].trim_end();
     let of_name = |c: char| c.is_alphanumeric() || "-_:.".contains(c);
     before[before.trim_end_matches(of_name).len()..].trim_start_matches([':', '.'])
 }
 
+/// Redacts every address, credential and secret property in `text`.
 pub(super) fn redact_text(text: &str) -> Redacted {
     let mut redacted = Redacted::default();
-    // The text before `done` is in `redacted`.
+    // `redacted` holds the text before the offset `done`.
     let (mut done, mut from) = (0, 0);
     while let Some(at) = text[from..].find(['=', ':', '@']).map(|at| from + at) {
         from = at + 1;
@@ -66,7 +67,7 @@ pub(super) fn redact_text(text: &str) -> Redacted {
     redacted
 }
 
-/// Redacts the value of a secret property, with its quotes.
+/// Redacts the value of a secret property, including its quotes.
 fn redact_property(value: &str) -> Redacted {
     let text = value.trim_start();
     if text.is_empty() {
@@ -84,7 +85,7 @@ fn redact_property(value: &str) -> Redacted {
     }
 }
 
-/// End of the value that begins at `start`, possibly after spaces.
+/// Byte offset of the end of the value that begins at `start`, possibly after spaces.
 fn value_end(text: &str, start: usize) -> usize {
     let value = text[start..].trim_start();
     let start = text.len() - value.len();
@@ -102,7 +103,8 @@ fn value_end(text: &str, start: usize) -> usize {
     text.len()
 }
 
-/// Range of the address with its `://` at `at`; `None` without a scheme before it.
+/// Byte range of the address whose `://` is at `at`; `None` without a scheme before it. The text
+/// before `done` is not searched.
 fn address_around(text: &str, done: usize, at: usize) -> Option<(usize, usize)> {
     let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     let before = &text[done..at];
@@ -121,14 +123,15 @@ fn address_around(text: &str, done: usize, at: usize) -> Option<(usize, usize)> 
             .find(char::is_whitespace)
             .map_or(rest.len(), |end| from + end)
     };
-    // With a space in the password, the user information reaches up to the last `@` before the next
-    // address.
+    // A password may contain a space. So the address reaches at least to the word after the last
+    // `@` before the next address.
     let next = rest[3..].find("://").map_or(rest.len(), |next| next + 3);
     let end = rest[..next].rfind('@').map_or(0, word_end).max(word_end(0));
     Some((start, at + end))
 }
 
-/// Range of `name:password` before the `@` at `at`, in an address without a scheme.
+/// Byte range of `name:password` before the `@` at `at`, in an address without a scheme; `None` if
+/// there is no such text. The text before `done` is not searched.
 fn credentials_before(text: &str, done: usize, at: usize) -> Option<(usize, usize)> {
     let before = &text[done..at];
     let start = before
@@ -140,7 +143,7 @@ fn credentials_before(text: &str, done: usize, at: usize) -> Option<(usize, usiz
     (word.contains(':') && !word.starts_with(['/', '.', '~'])).then_some((done + start, at))
 }
 
-/// Replaces `form` where no letter or digit is adjacent to it.
+/// Replaces `form` by `by` where no letter or digit is adjacent to `form`.
 pub(super) fn replace_whole_word(text: &str, form: &str, by: &str) -> String {
     let (mut replaced, mut done) = (String::new(), 0);
     for (at, _) in text.match_indices(form) {

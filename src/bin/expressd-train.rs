@@ -1,4 +1,5 @@
-//! The trainer's verbs: parse, call, exit code.
+//! The command line of the trainer: parses the arguments, calls the library and returns the exit
+//! code.
 
 use std::process::ExitCode;
 
@@ -14,23 +15,23 @@ use expressd::train::pretrain::{self, PretrainArgs};
 use expressd::train::refused::exit_code;
 
 /// LibTorch allocates and frees large buffers at each step. In glibc's heap they leave gaps that
-/// never close (measured: 2 MB more a step, 20 GB in an hour). Mapped separately, they cost a third
-/// of the time.
+/// are never reused (measured: 2 MB more a step, 20 GB in an hour). If glibc maps each buffer
+/// separately, a third of the time is lost. jemalloc avoids both.
 #[cfg(feature = "train-torch")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// jemalloc keeps freed memory in huge pages, because the next step needs as much. It reads this
-/// symbol before `main`.
-// SAFETY: the pointer is that of a static text that ends with a zero.
+/// jemalloc's options, which it reads from this symbol before `main`: freed memory is kept, in huge
+/// pages, because the next step needs as much.
+// SAFETY: the pointer refers to a static text that ends with a zero byte.
 #[cfg(feature = "train-torch")]
 #[unsafe(export_name = "malloc_conf")]
 pub static ALLOCATION: Option<&'static std::ffi::c_char> =
     Some(unsafe { &*c"dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always".as_ptr() });
 
-/// LibTorch prepares a convolution for each shape, direction and layer, and caches the last
-/// thousand. With voices, which have windows of a hundred lengths, that is about 8 GB. An epoch
-/// with a few dozen of them is not slower.
+/// Limits LibTorch's caches of prepared convolutions to 64 entries. LibTorch prepares a convolution
+/// for each shape, direction and layer, and by default caches the last thousand: about 8 GB for
+/// voices, whose windows have a hundred lengths. With a few dozen entries an epoch takes no longer.
 #[cfg(feature = "train-torch")]
 fn keep_few_convolutions() {
     for name in ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"] {
@@ -44,8 +45,8 @@ fn keep_few_convolutions() {
 #[derive(Parser)]
 #[command(version, about = "Makes the bundles that expressd serves")]
 struct Arguments {
-    /// What to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives each
-    /// a part of every batch.
+    /// Device to train on: cpu, torch, torch-cuda:N, vulkan:N, cuda:N. Several: `pretrain` gives
+    /// each a part of every batch.
     #[arg(long, global = true, value_delimiter = ',', default_value = "cpu")]
     device: Vec<Compute>,
     /// How encoders' convolutions are computed while they train.
@@ -57,7 +58,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Third-party weights into graphs with their provenance.
+    /// Converts third-party weights into graphs with their provenance.
     Import(ImportArgs),
     Extract(ExtractArgs),
     Pretrain(PretrainArgs),

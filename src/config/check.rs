@@ -1,4 +1,4 @@
-//! The check of every value against its range.
+//! Checks every value of the configuration against the range of its key.
 
 use config::ValueKind;
 
@@ -7,7 +7,7 @@ use super::{Fault, KEYS, Key, Origin, Range, Setting};
 use crate::address;
 
 impl Range {
-    /// The value as TOML, if it is permitted.
+    /// Converts the value to TOML; `None` if it is not permitted.
     fn accept(&self, value: &ValueKind) -> Option<toml::Value> {
         match self {
             Range::Integer { min, max } => integer(value)
@@ -30,7 +30,8 @@ impl Range {
     }
 }
 
-/// Checks every leaf, then lists the settings in the order of [`KEYS`]. The list is complete only
+/// Checks every merged value and adds a fault for each one that is not permitted or whose key is
+/// unknown. Returns the permitted values in the order of [`KEYS`]; the list is complete only
 /// without a fault.
 pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> {
     let mut settings = Vec::new();
@@ -61,7 +62,7 @@ pub(super) fn check(leaves: Vec<Leaf>, faults: &mut Vec<Fault>) -> Vec<Setting> 
     settings
 }
 
-/// The fault of a value whose name is not a key.
+/// The fault of a value whose name is not a key, with the most similar key.
 fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
     if KEYS.iter().any(|key| key.parts().0 == name) {
         let permitted = format!("a section: [{name}], then its keys");
@@ -72,8 +73,8 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
             permitted,
         };
     }
-    // A key in the wrong section is closer to its own name in the right section than to the keys
-    // beside it.
+    // The distance is that of the full names, or 1 plus that of the names without their sections.
+    // So a key in the wrong section is matched to its right section.
     let own = name.rsplit('.').next().unwrap_or(&name);
     let distance = |key: &&Key| {
         let (_, key_own) = key.parts();
@@ -92,16 +93,18 @@ fn unknown(name: String, value: &ValueKind, origin: Origin) -> Fault {
     }
 }
 
+/// An integer, also one written as a string.
 fn integer(value: &ValueKind) -> Option<i64> {
     match value {
         ValueKind::I64(number) => Some(*number),
         ValueKind::U64(number) => i64::try_from(*number).ok(),
-        // A dedicated flag.
+        // The value of a flag such as `--listen` is always a string.
         ValueKind::String(text) => text.parse().ok(),
         _ => None,
     }
 }
 
+/// A number, also one written as a string.
 fn number(value: &ValueKind) -> Option<f64> {
     match value {
         ValueKind::Float(number) => Some(*number),
@@ -110,7 +113,8 @@ fn number(value: &ValueKind) -> Option<f64> {
     }
 }
 
-/// The type of an environment variable is guessed from its text, and a device may be named `0`.
+/// A text. Scalars of other types are converted, because the type of an environment variable is
+/// guessed from its text: a device may be named `0`.
 fn text(value: &ValueKind) -> Option<String> {
     match value {
         ValueKind::Table(_) | ValueKind::Array(_) | ValueKind::Nil => None,
@@ -118,7 +122,7 @@ fn text(value: &ValueKind) -> Option<String> {
     }
 }
 
-/// A list, or one text with commas (an environment variable).
+/// A list of texts, or one text with commas, as in an environment variable.
 fn texts(value: &ValueKind) -> Option<Vec<String>> {
     match value {
         ValueKind::Array(items) => items
@@ -138,6 +142,7 @@ fn texts(value: &ValueKind) -> Option<Vec<String>> {
     }
 }
 
+/// The value as text for a fault, without passwords.
 fn display(value: &ValueKind) -> String {
     match value {
         ValueKind::String(text) => format!("{:?}", address::redact_address(text)),

@@ -1,10 +1,11 @@
-//! The table as a documented TOML file: `config/expressd.toml`.
+//! Writes the declared keys as a documented TOML file, `config/expressd.toml`.
 
 use super::{KEYS, Key};
 
-/// Columns of a comment line.
+/// Largest length of a comment line, in characters.
 const COLUMNS: usize = 100;
 
+/// Comment at the head of `config/expressd.toml`.
 const HEADER: &str = "\
 # The configuration of expressd: every key with its meaning, its permitted values and its default.
 # Written by `expressd check --defaults`; the keys are declared in src/config/keys.rs.
@@ -17,10 +18,12 @@ const HEADER: &str = "\
 # the working directory, then beside the program (../share/expressd), then in the project.
 ";
 
+/// Comment on each key whose value may hold a password.
 const SECRET: &str = "A password in it is never shown or logged. A file with one should be \
     readable by the daemon alone.";
 
-/// `config/expressd.toml`: every key with its description, its range and its default.
+/// Text of `config/expressd.toml`: every key with its description, its permitted values and its
+/// default.
 pub fn document() -> String {
     let mut text = HEADER.to_owned();
     let mut current = "";
@@ -36,13 +39,15 @@ pub fn document() -> String {
     text
 }
 
-/// The defaults alone, as TOML.
+/// The default of every key as TOML, without comments.
 pub(super) fn defaults() -> String {
     KEYS.iter()
         .map(|key| format!("{} = {}\n", key.name, key.default))
         .collect()
 }
 
+/// The comment lines above a key: description, permitted values, and a warning if the value may
+/// hold a password.
 fn comment(key: &Key) -> String {
     let mut lines: Vec<String> = key.description.lines().map(str::to_owned).collect();
     lines.extend(wrap(&format!("Permitted: {}.", key.range)));
@@ -52,7 +57,8 @@ fn comment(key: &Key) -> String {
     lines.iter().map(|line| format!("#{line}\n")).collect()
 }
 
-/// Breaks `text` at spaces into lines that each begin with a space.
+/// Breaks `text` at spaces into lines of at most [`COLUMNS`] characters. Each line begins with a
+/// space; the caller puts `#` before it.
 fn wrap(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -12,7 +12,6 @@ use super::Origin;
     lines(.0),
     if .0.len() == 1 { "it" } else { "them" }
 )]
-/// All faults of a configuration: one fault per line, the remedy last.
 pub struct ConfigFaults(pub Vec<Fault>);
 
 fn lines(faults: &[Fault]) -> String {
@@ -23,25 +22,25 @@ fn lines(faults: &[Fault]) -> String {
         .join("\n")
 }
 
-/// One fault. Its texts have no passwords of addresses.
+/// One fault of a configuration. Passwords in addresses are removed from its texts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// A value that is not permitted.
+    /// The value `found` of `key` is not one of the `permitted` ones.
     Value {
         key: String,
         found: String,
         origin: Origin,
         permitted: String,
     },
-    /// A key that does not exist.
+    /// `key` does not exist; `nearest` is the most similar key.
     Unknown {
         key: String,
         origin: Origin,
         nearest: &'static str,
     },
-    /// A file that cannot be read or is not TOML.
+    /// The file `path` cannot be read or is not TOML; `problem` is the reason.
     File { path: PathBuf, problem: String },
-    /// `--set` without `=`.
+    /// The option `--set` was given `typed`, a text without `=`.
     NoValue { typed: String },
 }
 

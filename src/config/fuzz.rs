@@ -1,10 +1,10 @@
-//! Fuzz targets: the configuration's file, and the values of the command line and of the
-//! environment.
+//! Fuzz tests of the configuration: its file, and the values of environment variables and the
+//! command line.
 
 use super::*;
 use crate::testing::fuzz::{InputFile, Target};
 
-/// A value other than the default of every key, with every form of an address.
+/// A file that sets a value other than the default for most keys, with several forms of address.
 const VALUES: &str = r#"
 [video]
 source = "uri:rtsp://ann:secret@host:554/live?key=1"
@@ -32,13 +32,13 @@ jsonl = "events.jsonl"
 level = "debug"
 "#;
 
-/// The effective values as a file.
+/// The effective values as the text of a configuration file.
 fn written(config: &Config) -> String {
     let line = |setting: &Setting| format!("{} = {}\n", setting.key, setting.value);
     config.settings().iter().map(line).collect()
 }
 
-/// Writes the file and loads it, with these variables and options.
+/// Writes `text` to `file` and loads it together with `environment` and the `--set` options `set`.
 fn load(
     file: &InputFile,
     text: &[u8],
@@ -53,8 +53,8 @@ fn load(
     Config::load_from(Path::new(""), environment, &cli)
 }
 
-/// A configuration that passes is complete, and its values as a file make the same one. Faults have
-/// texts.
+/// Checks the result of a load. An accepted configuration has every key, and loading its written
+/// values gives the same values and hash. A fault has a text.
 fn check(file: &InputFile, loaded: Result<Config, ConfigFaults>) {
     let config = match loaded {
         Ok(config) => config,
@@ -88,7 +88,7 @@ fn mutated_files_are_read_or_refused() {
     let file = InputFile::in_memory();
     let valid = load(&file, VALUES.as_bytes(), Vec::new(), Vec::new());
     check(&file, Ok(valid.expect("a seed")));
-    // Without the comments, which are most of the documented file.
+    // A seed without comments, so that most mutations change keys and values.
     let defaults = document();
     let defaults: Vec<_> = defaults
         .lines()
@@ -110,7 +110,7 @@ fn mutated_files_are_read_or_refused() {
         .run(|input| check(&file, load(&file, input, Vec::new(), Vec::new())));
 }
 
-/// Each line is one setting: a variable, or the text behind `--set`.
+/// Each line of the input is one setting: an environment variable, or the argument of `--set`.
 #[test]
 fn mutated_variables_and_options_are_read_or_refused() {
     let file = InputFile::in_memory();
@@ -148,9 +148,9 @@ fn mutated_variables_and_options_are_read_or_refused() {
         });
 }
 
-/// Names for which the crate `config` would use gigabytes.
+/// The crate `config` would use gigabytes of memory for these names.
 #[test]
-fn indices_and_deep_names_are_refused() {
+fn names_with_an_index_or_deep_nesting_are_refused() {
     let file = InputFile::in_memory();
     let names = [
         "video.source[100000000]".to_owned(),

@@ -1,4 +1,4 @@
-//! Grammars of texts that are neither numbers nor a choice of names.
+//! Grammars of the text values of keys: sources, tracks, addresses, hosts and origins.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -7,20 +7,20 @@ use crate::address::{AudioSpec, VideoSpec};
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
-/// The grammar of a loopback address, for error messages.
+/// Description of the values that [`is_loopback`] accepts, for error messages.
 pub(super) const LOOPBACK: &str = "a loopback address and a port, for example \"127.0.0.1:8765\", \
     or \"localhost:8765\" for 127.0.0.1 and [::1]; others are refused, because every client that \
     connects gets the events (there are no access tokens yet)";
-/// The grammar of a list of hosts, for error messages.
+/// Description of a list of values that [`is_host`] accepts, for error messages.
 pub(super) const HOSTS: &str = "a list of names or addresses without a port, each like \
     \"lab.example\" or \"[fd00::7]\"; wildcards are not permitted";
-/// The grammar of a list of origins, for error messages.
+/// Description of a list of values that [`is_origin`] accepts, for error messages.
 pub(super) const ORIGINS: &str = "a list of origins as browsers send them, each like \
     \"https://lab.example\" or \"http://10.0.0.7:8080\", without a path and without wildcards";
-/// The permitted names of execution providers.
+/// The permitted values of `inference.provider`.
 pub(super) const PROVIDERS: &[&str] = &["auto", "tensorrt", "cuda", "cpu"];
 
-/// The provider of this name.
+/// The execution provider with this name; `None` if there is none.
 pub(super) fn provider(name: &str) -> Option<Provider> {
     [
         Provider::Auto,
@@ -44,10 +44,12 @@ pub(super) fn is_audio_source(text: &str) -> bool {
     text.parse::<AudioSpec>().is_ok()
 }
 
+/// A track: `auto`, or a number from 1.
 pub(super) fn is_track(text: &str) -> bool {
     text == "auto" || text.parse::<NonZeroU32>().is_ok()
 }
 
+/// An audio channel: `auto`, `mix`, or a number from 1.
 pub(super) fn is_channel(text: &str) -> bool {
     text == "mix" || is_track(text)
 }
@@ -56,11 +58,13 @@ pub(super) fn is_transcriber(text: &str) -> bool {
     TranscriberChoice::parse(text).is_some()
 }
 
+/// A loopback address with a port, see [`loopback`].
 pub(super) fn is_loopback(text: &str) -> bool {
     loopback(text).is_some()
 }
 
-/// A loopback address with a port. `localhost` is both 127.0.0.1 and `[::1]` (RFC 6761, 6.3).
+/// Parses a loopback address with a port; `None` for any other text. `localhost` gives both
+/// 127.0.0.1 and `[::1]` (RFC 6761, 6.3).
 pub(super) fn loopback(text: &str) -> Option<Vec<SocketAddr>> {
     if let Some(port) = text.strip_prefix("localhost:") {
         let port: u16 = port.parse().ok()?;
@@ -73,8 +77,8 @@ pub(super) fn loopback(text: &str) -> Option<Vec<SocketAddr>> {
     address.ip().is_loopback().then(|| vec![address])
 }
 
-/// A host name or an address as in the header `Host`, without a port. IPv6 addresses are in
-/// brackets.
+/// Whether `text` is a host name or an address as in the HTTP header `Host`, without a port. IPv6
+/// addresses are in brackets.
 pub(super) fn is_host(text: &str) -> bool {
     match text.strip_prefix('[') {
         Some(rest) => rest
@@ -89,9 +93,10 @@ pub(super) fn is_host(text: &str) -> bool {
     }
 }
 
-/// `scheme://host` or `scheme://host:port`, or `null`. A slash at the end is permitted.
+/// Whether `text` is a browser's origin: `scheme://host`, `scheme://host:port` or `null`. A slash
+/// at the end is permitted.
 pub(super) fn is_origin(text: &str) -> bool {
-    // Sent by a page without an origin of its own.
+    // Browsers send `null` for a page without an origin, such as a local file.
     if text == "null" {
         return true;
     }

@@ -1,11 +1,11 @@
-//! The hash of the effective values.
+//! The hash of the effective configuration.
 
 use sha2::{Digest, Sha256};
 
 use super::setting::Setting;
 
-/// SHA-256 (hex) over one line `key = value` for each setting, without its origin and with the
-/// secrets of addresses redacted.
+/// SHA-256, 64 hexadecimal digits, over one line `key = value` for each setting. Origins are left
+/// out and passwords in addresses are redacted.
 pub(super) fn hash(settings: &[Setting]) -> String {
     let mut hasher = Sha256::new();
     for setting in settings {
@@ -24,13 +24,14 @@ mod tests {
     use crate::config::tests::load;
     use crate::config::{Config, Origin};
 
-    /// Every kind of value. A later key of the configuration is not among them.
+    /// A configuration with every kind of value. Keys that are added later are not in it, so its
+    /// hash stays.
     const FILE: &str = "[video]\nsource = \"uri:rtsp://ann:xyzzy@host/live\"\n\
                         [face]\nmax_subjects = 3\nmin_face_px = 60\n\
                         [speech]\nthreshold = 0.25\n\
                         [serve]\nhosts = [\"lab.example\", \"10.0.0.7\"]\n";
 
-    /// `sha256sum` of the lines
+    /// The output of `sha256sum` for the lines
     /// ```text
     /// video.source = "uri:rtsp://***@host/live"
     /// face.min_face_px = 60
@@ -40,26 +41,27 @@ mod tests {
     /// ```
     const HASH: &str = "db4b0d48718b5dd96155402fd2a549f880eb6f8c9f189957b4d6e19f41e99cf5";
 
+    /// The settings that come from the file, without the defaults.
     fn settings_of_file(config: &Config) -> Vec<Setting> {
         let is_of_file = |setting: &&Setting| matches!(setting.origin, Origin::File { .. });
         let settings = config.settings().iter();
         settings.filter(is_of_file).cloned().collect()
     }
 
-    /// Recorded events hold hashes of earlier versions.
+    /// Recorded events hold hashes of earlier versions, so the algorithm must not change.
     #[test]
-    fn the_hash_of_a_fixed_configuration_stays() {
+    fn the_hash_of_a_fixed_configuration_does_not_change() {
         let config = load(FILE, &[], &[]).unwrap();
         assert_eq!(hash(&settings_of_file(&config)), HASH);
         assert_eq!(hash(config.settings()), config.hash());
     }
 
-    /// The keys of 2026-11-28 in their order; a later key is not among them.
+    /// The keys of 2026-11-28 in their order, one a line. Keys that are added later are not in it.
     const KEYS: &str = include_str!("../../tests/golden/config_keys.txt");
 
-    /// Recorded events hold this hash.
+    /// Recorded events hold the hash of the defaults, so it must not change.
     #[test]
-    fn the_hash_of_the_defaults_stays() {
+    fn the_hash_of_the_defaults_does_not_change() {
         let config = Config::default();
         let settings = config.settings().iter();
         let known: Vec<Setting> = settings
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_and_value_counts_and_no_origin_does() {
+    fn the_hash_depends_on_every_key_and_value_and_on_no_origin() {
         let config = Config::default();
         for index in 0..config.settings().len() {
             let mut settings = config.settings().to_vec();
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_follows_the_values_of_every_layer() {
+    fn the_hash_depends_on_values_of_files_variables_and_command_line() {
         let default = Config::default().hash();
         let of_file = |text: &str| load(text, &[], &[]).unwrap().hash();
         assert_eq!(of_file("[face]\nmin_face_px = 40\n"), default);

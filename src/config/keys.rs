@@ -1,7 +1,7 @@
-//! Every key of the configuration, each declared once: [`keys!`] describes the form of an entry.
+//! Declares every key of the configuration. The macro [`keys!`] describes the form of an entry.
 //!
 //! To add a key, declare it here, run `expressd check --defaults > config/expressd.toml`, and use
-//! the field. `stages.rs` makes settings of stages from the fields.
+//! the field. `stages.rs` derives the settings of stages from the fields.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::address::{Address, AudioSpec, VideoSpec};
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
+/// Range of the keys that name a folder: any text that is not blank.
 const FOLDER: Range = text("a folder", grammar::is_not_blank);
 
 keys! {

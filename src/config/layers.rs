@@ -1,4 +1,5 @@
-//! The layers, merged by the crate `config`; each value keeps its origin.
+//! Merges the sources of the configuration (the layers) with the crate `config`. Each value keeps
+//! its origin.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,30 +11,33 @@ use toml::de::{DeTable, DeValue};
 use super::{CliOverrides, Fault, Origin, document};
 use crate::address;
 
-/// The line of each key of a file.
+/// Line number, from 1, of each key of a configuration file.
 type Lines = HashMap<String, usize>;
 
-/// The origin that the crate `config` gets for values of our command line.
+/// Origin that is set on command-line values in the crate `config`, to recognise them after the
+/// merge.
 const COMMAND_LINE: &str = "the command line";
 
-/// Largest number of points in a name; a key has one.
-const POINTS: usize = 8;
+/// Largest number of points in a name that is passed to the crate `config`. A real key has one.
+const MAX_POINTS: usize = 8;
 
-/// Whether the crate `config` may take the name of a value. It fills a list up to an index in
-/// brackets, and nests a table for each point, so that a short name could use all memory.
+/// Whether a name is safe to pass to the crate `config`. The crate fills a list up to an index in
+/// brackets and nests a table for each point, so a short name could use all memory.
 fn is_plain(name: &str) -> bool {
-    !name.contains('[') && name.matches('.').count() <= POINTS
+    !name.contains('[') && name.matches('.').count() <= MAX_POINTS
 }
 
-/// A value of the merged configuration, or an empty table.
+/// A value of the merged configuration that is not a table, or an empty table.
 pub(super) struct Leaf {
+    /// Dotted name, for example `serve.listen`; not necessarily a declared key.
     pub key: String,
     pub value: ValueKind,
+    /// The source that set the value.
     pub origin: Origin,
 }
 
-/// Merges all layers and lists the leaves. A file that cannot be used becomes a fault, and the
-/// others are still merged.
+/// Merges all layers and lists the resulting values. A file that cannot be read or parsed is added
+/// to `faults`, and the other layers are still merged.
 pub(super) fn merge(
     system_file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -53,12 +57,13 @@ pub(super) fn merge(
             Err(problem) => faults.push(Fault::File { path, problem }),
         }
     }
-    // EXPRESSD__SECTION__KEY: two underscores, because keys have single ones.
+    // EXPRESSD__SECTION__KEY: the separator is two underscores, because names of keys contain
+    // single ones.
     let variables = Environment::with_prefix("EXPRESSD")
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true);
-    // Names that are certainly no keys, which `config` does not get.
+    // Values whose name is not passed to `config`; the check reports each as an unknown key.
     let mut odd = Vec::new();
     let environment = environment.into_iter().filter(|(name, value)| {
         let key = name.to_lowercase().replace("__", ".");
@@ -96,7 +101,8 @@ pub(super) fn merge(
     leaves
 }
 
-/// Reads one file by itself, so that a fault does not affect the other layers.
+/// Reads one file on its own, so that a fault does not affect the other layers. The error is the
+/// text of the fault, without passwords.
 fn read(path: &Path) -> Result<(Layer, Lines), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let table = DeTable::parse(&text);
@@ -121,8 +127,8 @@ fn read(path: &Path) -> Result<(Layer, Lines), String> {
             .replace('\n', "\n  "),
         other => address::redact(&other.to_string()),
     })?;
-    // `config` loses the origin of text that it does not read from a file, and would name the file
-    // relative to the working directory.
+    // The crate `config` sets no origin on values of a parsed text. If it read the file itself, it
+    // would name the file relative to the working directory.
     let origin = path.display().to_string();
     let values = file.collect().map_err(|error| error.to_string())?;
     let layer = Layer(
@@ -138,6 +144,8 @@ fn read(path: &Path) -> Result<(Layer, Lines), String> {
     Ok((layer, lines))
 }
 
+/// Adds the line number of each key of `table` to `lines`; `prefix` is the dotted name of the
+/// table.
 fn number_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut Lines) {
     for (name, value) in table {
         let key = join(prefix, name.get_ref());
@@ -149,6 +157,7 @@ fn number_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut Lines
     }
 }
 
+/// Dotted name of the key `name` in the table `prefix`.
 fn join(prefix: &str, name: &str) -> String {
     match prefix {
         "" => name.to_owned(),
@@ -156,8 +165,8 @@ fn join(prefix: &str, name: &str) -> String {
     }
 }
 
-/// The parser's message without passwords. It quotes the faulty line, which is left out if it may
-/// hold an address: the line is not TOML, so the end of the address is unknown.
+/// Removes passwords from the TOML parser's message. The message quotes the faulty line, which is
+/// left out if it may hold an address: the line is not TOML, so the end of the address is unknown.
 fn without_secrets(message: &str) -> String {
     let is_quote = |line: &&str| {
         let (number, rest) = line.split_once('|').unwrap_or(("x", ""));
@@ -177,6 +186,7 @@ fn without_secrets(message: &str) -> String {
         .join("\n")
 }
 
+/// Sets the origin of a value and of all values in it.
 fn from_origin(value: Value, origin: &String) -> Value {
     let kind = match value.kind {
         ValueKind::Table(table) => ValueKind::Table(
@@ -196,7 +206,8 @@ fn from_origin(value: Value, origin: &String) -> Value {
     Value::new(Some(origin), kind)
 }
 
-/// Values by key. Later ones override earlier ones.
+/// Values by key as a source for the crate `config`. A later entry overrides an earlier one with
+/// the same key.
 #[derive(Clone, Debug)]
 struct Layer(Vec<(String, Value)>);
 
@@ -209,7 +220,8 @@ impl Source for Layer {
     }
 }
 
-/// `--set KEY=VALUE` and dedicated flags: a value is TOML if it parses, else a string.
+/// The layer of `--set KEY=VALUE` and of flags such as `--listen`. A VALUE is TOML if it parses as
+/// TOML, else a string; a flag's value is always a string.
 fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
     let mut values = Vec::new();
     for typed in &cli.set {
@@ -234,6 +246,7 @@ fn command_line(cli: &CliOverrides, faults: &mut Vec<Fault>) -> Layer {
     )
 }
 
+/// Parses the VALUE of `--set KEY=VALUE`.
 fn parse(text: &str) -> ValueKind {
     let as_toml = toml::from_str::<toml::Table>(&format!("value = {text}"))
         .ok()
@@ -255,6 +268,8 @@ fn parse(text: &str) -> ValueKind {
     }
 }
 
+/// Adds every value below `value` that is not a table to `leaves`, sorted by name; `prefix` is the
+/// dotted name of `value`.
 fn collect(prefix: &str, value: Value, leaves: &mut Vec<Leaf>) {
     let origin = match value.origin() {
         None => Origin::Default,

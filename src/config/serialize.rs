@@ -1,11 +1,12 @@
-//! Settings as JSON, with the facts of their keys.
+//! Serialisation of a setting together with the reload class of its key.
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::{KEYS, Setting};
 
-/// An object of `key`, `value` (redacted), `origin`, `reload` and `secret`.
+/// An object with the fields `key`, `value` (passwords replaced by `***`), `origin`, `reload` and
+/// `secret`.
 impl Serialize for Setting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let key = KEYS.iter().find(|key| key.name == self.key);

@@ -1,4 +1,4 @@
-//! Effective values and their origins.
+//! The effective value of a key, with its origin.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,29 +7,31 @@ use serde::Serialize;
 
 use crate::address;
 
-/// One effective value and its origin. Passwords in addresses are shown as `***` by `Display`,
-/// `Debug` and `Serialize`.
+/// The effective value of one key, and its origin. `Display`, `Debug` and `Serialize` show
+/// passwords in addresses as `***`.
 #[derive(Clone, PartialEq)]
 pub struct Setting {
-    /// A name of [`KEYS`](super::KEYS).
+    /// Name of the key, one of [`KEYS`](super::KEYS).
     pub key: &'static str,
-    /// The value itself, with the passwords in it.
+    /// The value, including any password.
     pub value: toml::Value,
+    /// The source that set the value.
     pub origin: Origin,
 }
 
 impl Setting {
-    /// The value, redacted.
+    /// The value with passwords in addresses replaced by `***`.
     pub fn redacted(&self) -> toml::Value {
         redacted(&self.value)
     }
 
-    /// A line of TOML, `key = value  # origin`, with the value redacted.
+    /// One line of TOML, `key = value  # origin`, with passwords replaced by `***`.
     pub fn to_toml(&self) -> String {
         format!("{} = {}  # {}", self.key, self.redacted(), self.origin)
     }
 }
 
+/// Replaces the passwords of addresses in a value by `***`.
 fn redacted(value: &toml::Value) -> toml::Value {
     match value {
         toml::Value::String(text) => address::redact_address(text).into(),
@@ -50,14 +52,14 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// The origin of a value.
+/// The source that set a value of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "from")]
 pub enum Origin {
     Default,
     File {
         path: PathBuf,
-        /// The line number, from 1; `None`: unknown.
+        /// Line number, from 1; `None` if it is unknown.
         line: Option<usize>,
     },
     Environment,

@@ -1,71 +1,70 @@
-//! Keys of the configuration, and the macro that makes the table and the checked structure from one
-//! list.
+//! The description of a configuration key, and the macro that generates the key list and the
+//! structure `Config` from the same declarations.
 
-/// A key of the configuration.
+/// The declaration of one key of the configuration.
 #[derive(Debug)]
 pub struct Key {
-    /// `section.name`.
+    /// The key's full name, `section.name`.
     pub name: &'static str,
-    /// The default value, as TOML.
+    /// The default value, written as TOML.
     pub default: &'static str,
     /// The permitted values.
     pub range: Range,
-    /// When a change of the value can take effect.
+    /// When a changed value takes effect.
     pub reload: Reload,
-    /// Whether the value may hold a password. It is then never shown or logged.
+    /// Whether the value may hold a password, which is then never shown or logged.
     pub secret: bool,
-    /// The meaning of the value: lines of whole sentences, as in `config/expressd.toml`.
+    /// The meaning of the value in whole sentences. Each line begins with a space, as after the `#`
+    /// of a comment in `config/expressd.toml`.
     pub description: &'static str,
 }
 
 impl Key {
-    /// The section and the name in it.
+    /// Splits the name into (section, name in the section).
     pub fn parts(&self) -> (&'static str, &'static str) {
         self.name.split_once('.').expect("keys are section.name")
     }
 
-    /// The permitted values as text.
+    /// Description of the permitted values, for messages.
     pub fn permitted(&self) -> String {
         self.range.to_string()
     }
 }
 
-/// When a changed value can take effect.
+/// When a changed value of a key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reload {
-    /// While a session runs.
+    /// At once, while a session runs.
     Hot,
-    /// With a new session, which builds stages or sources again.
+    /// With the next session, which builds its stages and opens its sources again.
     Session,
-    /// With a new process.
+    /// After a restart of the daemon.
     Restart,
 }
 
 /// The permitted values of a key.
 #[derive(Debug)]
 pub enum Range {
-    Integer {
-        min: i64,
-        max: i64,
-    },
-    /// An integer, or zero, which has a meaning of its own.
+    /// An integer from `min` to `max`, limits included.
+    Integer { min: i64, max: i64 },
+    /// An integer from `min` to `max`, or 0, whose special meaning `zero` describes.
     ZeroOr {
         zero: &'static str,
         min: i64,
         max: i64,
     },
-    Number {
-        min: f64,
-        max: f64,
-    },
+    /// A number from `min` to `max`, limits included.
+    Number { min: f64, max: f64 },
+    /// One of these texts.
     OneOf(&'static [&'static str]),
-    /// A text that `fits`.
+    /// A text that the function `fits` accepts; `permitted` describes it.
     Text {
         permitted: &'static str,
         fits: fn(&str) -> bool,
     },
-    /// A list of texts, each of which is not empty and `fits`.
+    /// A list of texts that are not empty and that the function `fits` accepts; `permitted`
+    /// describes them.
     List {
         permitted: &'static str,
         fits: fn(&str) -> bool,
@@ -87,17 +86,17 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Makes `Config`, a structure per section, `KEYS` and `Config::from_settings` from a list of
-/// entries:
+/// Generates `Config`, a structure for each section, `KEYS` and `Config::from_settings` from a list
+/// of entries:
 ///
 /// ```text
 /// /// The description, in whole sentences.
 /// field: Type = "section.key", default, range, Reload;
 /// ```
 ///
-/// `Type` implements [`FromToml`](super::typed::FromToml); `default` is written as TOML has it. The
-/// entries of `Config` itself come first, then the sections. `KEYS` has their order, and
-/// `Config::hash` depends on it.
+/// `Type` implements [`FromToml`](super::typed::FromToml); `default` is written as TOML. The
+/// entries of `Config` itself come first, then the sections. `KEYS` is in the order of the entries,
+/// and `Config::hash` depends on this order.
 macro_rules! keys {
     (
         $(#[$config_doc:meta])*
@@ -138,7 +137,7 @@ macro_rules! keys {
         ];
 
         impl Config {
-            /// `settings` are complete and checked.
+            /// Converts `settings`, which must hold one checked value for each key.
             pub(super) fn from_settings(settings: Vec<Setting>) -> Config {
                 Config {
                     $( $top: typed(&settings, $top_name), )*
@@ -147,7 +146,7 @@ macro_rules! keys {
                 }
             }
 
-            /// Every effective value with its origin, in the order of [`KEYS`].
+            /// The effective value of every key with its origin, in the order of [`KEYS`].
             pub fn settings(&self) -> &[Setting] {
                 &self.settings
             }

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
+/// Loads a configuration from a file with the text `file`, environment variables and `--set`
+/// options; without a system file.
 pub(super) fn load(
     file: &str,
     environment: &[(&str, &str)],
@@ -120,7 +122,7 @@ fn later_layers_override_and_every_value_has_its_origin() {
 }
 
 #[test]
-fn five_faults_are_five_lines_and_a_remedy() {
+fn each_fault_is_a_line_and_the_remedy_is_the_last() {
     let file = "[face]\nmin_face_px = 5\nmax_subject = 3\n\
                 [inference]\nprovider = \"gpu\"\nbudget_ms = \"soon\"\n\
                 [video]\nsource = \"/dev/video0\"\n";
@@ -163,7 +165,7 @@ fn five_faults_are_five_lines_and_a_remedy() {
 }
 
 #[test]
-fn faults_of_every_layer_come_together() {
+fn faults_of_all_sources_are_reported_together() {
     let faults = load(
         "[face\n",
         &[
@@ -189,7 +191,7 @@ fn faults_of_every_layer_come_together() {
 }
 
 #[test]
-fn a_missing_file_is_a_fault_and_a_missing_system_file_is_none() {
+fn a_missing_config_file_is_a_fault_and_a_missing_system_file_is_not() {
     let cli = CliOverrides {
         file: Some("/nonexistent/given.toml".into()),
         ..CliOverrides::default()
@@ -203,7 +205,7 @@ fn a_missing_file_is_a_fault_and_a_missing_system_file_is_none() {
 }
 
 #[test]
-fn sections_are_checked_too() {
+fn unknown_sections_and_sections_that_are_not_tables_are_faults() {
     let faults = load("face = 3\n[vidoe]\n[face2]\nmin_face_px = 50\n", &[], &[])
         .unwrap_err()
         .to_string();
@@ -216,7 +218,7 @@ fn sections_are_checked_too() {
 }
 
 #[test]
-fn only_loopback_may_listen() {
+fn serve_listen_accepts_loopback_addresses_only() {
     for (text, permitted) in [
         ("127.0.0.1:8765", true),
         ("[::1]:0", true),
@@ -239,7 +241,7 @@ fn only_loopback_may_listen() {
 }
 
 #[test]
-fn localhost_is_both_loopback_addresses() {
+fn localhost_means_both_loopback_addresses() {
     let listen = |text: &str| {
         load("", &[], &[&format!("serve.listen={text}")])
             .unwrap()
@@ -253,7 +255,7 @@ fn localhost_is_both_loopback_addresses() {
 }
 
 #[test]
-fn video_sources_are_checked_by_their_form() {
+fn malformed_video_sources_are_refused() {
     for (text, permitted) in [
         ("auto", true),
         ("none", true),
@@ -278,7 +280,7 @@ fn video_sources_are_checked_by_their_form() {
 }
 
 #[test]
-fn secrets_of_addresses_are_used_and_not_shown() {
+fn passwords_in_addresses_are_used_and_not_shown() {
     let source = |password: &str| format!("uri:rtsp://ann:{password}@host/live?token={password}");
     let [one, other] = ["xyzzy", "plugh"]
         .map(|password| load("", &[], &[&format!("video.source={}", source(password))]).unwrap());
@@ -289,7 +291,8 @@ fn secrets_of_addresses_are_used_and_not_shown() {
         text.contains("uri:rtsp://***@host/live?***") && !text.contains("xyzzy"),
         "{text}"
     );
-    // Each event has the hash, and a password could be guessed from it.
+    // The password is not part of the hash: each event has it, and the password could be guessed
+    // from it.
     assert_eq!(one.hash(), other.hash());
     assert_ne!(
         one.hash(),
@@ -328,7 +331,7 @@ fn secrets_of_addresses_are_used_and_not_shown() {
 }
 
 #[test]
-fn lists_come_from_a_file_a_variable_and_the_command_line() {
+fn a_list_is_read_from_a_file_a_variable_and_the_command_line() {
     let expected = vec![
         "https://a.example".to_owned(),
         "https://b.example".to_owned(),
@@ -351,7 +354,7 @@ fn lists_come_from_a_file_a_variable_and_the_command_line() {
 }
 
 #[test]
-fn limits_hold() {
+fn values_at_the_limits_are_accepted_and_values_beyond_are_refused() {
     for (key, inside, outside) in [
         ("face.detect_interval_ms", ["40", "5000"], ["39", "5001"]),
         ("face.min_face_px", ["20", "1000"], ["19", "20.5"]),
@@ -389,7 +392,7 @@ fn limits_hold() {
 }
 
 #[test]
-fn every_transcriber_can_be_chosen_and_no_other() {
+fn known_transcribers_are_accepted_and_others_are_refused() {
     use crate::speech::TranscriberChoice;
     assert_eq!(
         load("", &[], &[]).unwrap().speech.transcriber,

@@ -1,4 +1,4 @@
-//! The types of checked values.
+//! Conversion of checked TOML values to the types of the fields of `Config`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,15 +10,17 @@ use crate::address::Address;
 use crate::encode::Provider;
 use crate::speech::TranscriberChoice;
 
-/// The type of a checked value. Each implementation supports certain ranges. A key with another
-/// range is a defect of the table, and panics with the defaults.
+/// A type of a field of `Config`, converted from a value that has passed the check. Each
+/// implementation supports certain kinds of [`Range`](super::Range). A key with another kind is a
+/// defect in `keys.rs`: the conversion panics, already with the default value.
 pub(super) trait FromToml {
-    /// Whether values may hold a password.
+    /// Whether values of this type may hold a password.
     const SECRET: bool = false;
+    /// Converts a checked value; panics if the key's range permits a value of another kind.
     fn from_toml(value: &toml::Value) -> Self;
 }
 
-/// The value of the key `name`.
+/// The value of the key `name`, converted to the field's type; panics if `settings` lacks the key.
 pub(super) fn typed<T: FromToml>(settings: &[Setting], name: &str) -> T {
     let setting = settings.iter().find(|setting| setting.key == name);
     T::from_toml(&setting.expect("every key has a value").value)
@@ -50,7 +52,7 @@ impl FromToml for f64 {
     }
 }
 
-/// Milliseconds.
+/// The value is an integer number of milliseconds.
 impl FromToml for Duration {
     fn from_toml(value: &toml::Value) -> Self {
         let ms = integer(value).try_into().expect("the range fits the type");
@@ -58,7 +60,7 @@ impl FromToml for Duration {
     }
 }
 
-/// Milliseconds; zero is `None`.
+/// The value is an integer number of milliseconds; zero becomes `None`.
 impl FromToml for Option<Duration> {
     fn from_toml(value: &toml::Value) -> Self {
         Some(Duration::from_toml(value)).filter(|duration| !duration.is_zero())
@@ -91,7 +93,7 @@ impl FromToml for PathBuf {
     }
 }
 
-/// An empty text is `None`.
+/// An empty text becomes `None`.
 impl FromToml for Option<PathBuf> {
     fn from_toml(value: &toml::Value) -> Self {
         Some(text(value))
@@ -112,7 +114,8 @@ impl FromToml for TranscriberChoice {
     }
 }
 
-/// At least one loopback address; all have the same port.
+/// The result holds one address, or two for `localhost`, with the same port; see
+/// [`grammar::loopback`].
 impl FromToml for Vec<SocketAddr> {
     fn from_toml(value: &toml::Value) -> Self {
         grammar::loopback(text(value)).expect("the range is that of loopback addresses")

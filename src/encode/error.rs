@@ -1,10 +1,11 @@
-//! Errors of opening and running graphs.
+//! The error type of this module.
 
 use std::path::PathBuf;
 
 use super::Provider;
 
-/// Errors of loading ONNX Runtime, and of opening and running graphs.
+/// Errors of loading ONNX Runtime, and of opening and running a graph. The messages name the
+/// remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error(

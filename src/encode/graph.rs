@@ -1,4 +1,4 @@
-//! One opened ONNX file.
+//! A graph: one ONNX file, open in ONNX Runtime.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,25 +10,27 @@ use ort::value::{Outlet, TensorRef};
 use super::{EncodeError, GraphFiles, Precision, Provider, Runtime, Tally, provider};
 use crate::time::{monotonic_nanos, thread_cpu_nanos};
 
-/// Delay before a graph that failed to reopen is tried again.
+/// Delay in nanoseconds after a failure to reopen a graph, before the next attempt.
 const RETRY_NANOS: i64 = 30_000_000_000;
 
-/// One input of a graph: shape and values, row by row.
+/// One input of a graph: its shape, and its values in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
+    /// 32-bit floats.
     F32(&'a [usize], &'a [f32]),
-    /// An empty shape is a scalar.
+    /// 64-bit integers. An empty shape is a scalar.
     I64(&'a [usize], &'a [i64]),
 }
 
-/// One output of a graph.
+/// One output of a graph, copied. `values` are in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
+    /// Length of each axis.
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
 }
 
-/// One output of a graph, borrowed from the run's buffer.
+/// One output of a graph, borrowed from the run's buffer. `values` are in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputView<'a> {
     shape: &'a [i64],
@@ -36,11 +38,12 @@ pub struct OutputView<'a> {
 }
 
 impl OutputView<'_> {
+    /// Length of each axis.
     pub fn shape(&self) -> Vec<usize> {
         self.shape.iter().map(|d| *d as usize).collect()
     }
 
-    /// Whether the output has this shape.
+    /// Whether the lengths of the axes are `shape`.
     pub fn has_shape(&self, shape: &[usize]) -> bool {
         self.shape
             .iter()
@@ -58,29 +61,32 @@ impl From<OutputView<'_>> for Output {
     }
 }
 
-/// Reads a graph's file again and checks it.
+/// Function that reads the file of a released graph again and checks its hash.
 pub type ReadGraph = Box<dyn Fn() -> Result<Vec<u8>, EncodeError> + Send + Sync>;
 
-/// One opened ONNX file. Owned by one thread: running takes `&mut self`.
+/// One ONNX file, open in ONNX Runtime. It belongs to one thread, because a run takes `&mut self`.
 pub struct Graph {
     name: String,
-    /// `None`: released.
+    /// `None` while the graph is released.
     session: Option<Session>,
     provider: Provider,
     precision: Precision,
     tally: Arc<Tally>,
+    /// Number of inputs.
     inputs: usize,
+    /// Number of outputs.
     outputs: usize,
     takes_batches: bool,
+    /// `None`: the graph cannot be released.
     reopening: Option<Reopening>,
 }
 
-/// State for reopening a released graph.
+/// What a released graph needs to be opened again.
 struct Reopening {
     runtime: Runtime,
     threads: usize,
     read: ReadGraph,
-    /// Earliest next attempt, on the monotonic clock.
+    /// Earliest time of the next attempt, in nanoseconds of the monotonic clock.
     not_before: i64,
 }
 
@@ -91,8 +97,11 @@ impl fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// Opens `bytes` on `provider` with `threads` threads of its own (1: the caller's only). `Auto`
-    /// is the CPU here; see [`super::first_that_works`].
+    /// Opens the ONNX file `bytes` on `provider`. A run uses `threads` threads, including the
+    /// caller's. [`Provider::Auto`] means the CPU; see [`super::first_that_works`] for a choice.
+    ///
+    /// # Errors
+    /// The file or the provider cannot be used.
     pub fn open(
         runtime: &Runtime,
         name: &str,
@@ -107,7 +116,8 @@ impl Graph {
         Graph::open_for(runtime, name, files, provider, threads)
     }
 
-    /// Opens the file that fits the provider in use.
+    /// As [`Graph::open`], with the file of `files` for the provider: int8 on the CPU if there is
+    /// one, else fp32.
     pub fn open_for(
         runtime: &Runtime,
         name: &str,
@@ -136,7 +146,7 @@ impl Graph {
         })
     }
 
-    /// Enables [`Graph::release`]: `read` returns the bytes that the graph was opened from.
+    /// Enables [`Graph::release`]. `read` returns the bytes that the graph was opened from.
     pub fn reopened_by(mut self, runtime: &Runtime, threads: usize, read: ReadGraph) -> Graph {
         self.reopening = Some(Reopening {
             runtime: runtime.clone(),
@@ -147,23 +157,24 @@ impl Graph {
         self
     }
 
-    /// Frees the graph's weights. The next run opens the graph again. Without
-    /// [`Graph::reopened_by`] the graph stays open.
+    /// Closes the graph and frees its weights. The next run opens it again. Without
+    /// [`Graph::reopened_by`] the call has no effect.
     pub fn release(&mut self) {
         if self.reopening.is_some() {
             self.session = None;
         }
     }
 
-    /// Whether the graph is closed by [`Graph::release`].
+    /// Whether [`Graph::release`] has closed the graph.
     pub fn is_released(&self) -> bool {
         self.session.is_none()
     }
 
-    /// Opens a released graph again.
+    /// Opens a released graph again; no effect on an open one.
     ///
     /// # Errors
-    /// The file cannot be read, has changed, or cannot be opened.
+    /// The file cannot be read, has changed, or cannot be opened. For 30 s after a failure the next
+    /// attempt fails at once.
     pub fn reopen(&mut self) -> Result<(), EncodeError> {
         let (None, Some(reopening)) = (&self.session, &mut self.reopening) else {
             return Ok(());
@@ -187,14 +198,15 @@ impl Graph {
         Ok(())
     }
 
+    /// The name in messages and statistics.
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// The provider in use.
+    /// The execution provider of the graph, never [`Provider::Auto`].
     pub fn provider(&self) -> Provider {
         self.provider
     }
-    /// The precision in use.
+    /// The precision of the opened file.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -206,29 +218,32 @@ impl Graph {
     pub fn output_count(&self) -> usize {
         self.outputs
     }
-    /// Whether the first axis of every input and of the first output is symbolic, so that one run
-    /// takes several rows. Graphs of older bundles may have a fixed axis of 1.
+    /// Whether one run can take several rows: the first axis of every input and of the first output
+    /// is symbolic. Graphs of older bundles may have a fixed first axis of 1.
     pub fn takes_batches(&self) -> bool {
         self.takes_batches
     }
 
-    /// Treats the first axis as fixed, so that each row has a run of its own.
+    /// Makes [`Graph::takes_batches`] return false, so that each row has a run of its own.
     #[cfg(test)]
     pub fn refuse_batches(&mut self) {
         self.takes_batches = false;
     }
 
-    /// Runs the graph; inputs and outputs are in the graph's order.
+    /// Runs the graph. Inputs and outputs are in the order that the file declares. A released graph
+    /// is opened first.
     ///
     /// # Errors
-    /// The run fails, an output is not finite, or an input of an int8 graph is not finite.
+    /// A released graph cannot be opened, the run fails, an output is not finite, or an input of an
+    /// int8 graph is not finite.
     pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Output>, EncodeError> {
         self.run_with(inputs, |outputs| {
             outputs.iter().map(|view| Output::from(*view)).collect()
         })
     }
 
-    /// [`Graph::run`] without a copy: `read` borrows the outputs from the run's buffers.
+    /// As [`Graph::run`] without a copy of the outputs: `read` borrows them from the run's buffers,
+    /// and its result is returned.
     pub fn run_with<T>(
         &mut self,
         inputs: &[Input<'_>],
@@ -238,7 +253,7 @@ impl Graph {
         let not_finite = |name: &str| EncodeError::NotFinite {
             graph: name.to_owned(),
         };
-        // int8 quantisation would hide the NaN.
+        // int8 quantisation would turn a NaN into an ordinary number.
         let is_finite = |input: &Input<'_>| match input {
             Input::F32(_, values) => values.iter().all(|v| v.is_finite()),
             Input::I64(..) => true,
@@ -278,6 +293,7 @@ impl Graph {
     }
 }
 
+/// Wraps the inputs as ONNX Runtime's tensors, without a copy.
 fn bind<'a>(inputs: &[Input<'a>]) -> ort::Result<Vec<SessionInputValue<'a>>> {
     inputs
         .iter()
@@ -290,6 +306,8 @@ fn bind<'a>(inputs: &[Input<'a>]) -> ort::Result<Vec<SessionInputValue<'a>>> {
         .collect()
 }
 
+/// Whether the first axis of every input and of the first output is symbolic (ONNX Runtime:
+/// negative).
 fn takes_batches(session: &Session) -> bool {
     let first = |outlet: &Outlet| {
         outlet
@@ -303,6 +321,7 @@ fn takes_batches(session: &Session) -> bool {
         && session.outputs().first().is_some_and(is_symbolic)
 }
 
+/// The error of opening a graph; for a GPU it names the provider's requirements.
 fn provider_error(name: &str, provider: Provider, source: ort::Error) -> EncodeError {
     match provider {
         Provider::Tensorrt | Provider::Cuda => EncodeError::NoProvider {
@@ -317,6 +336,7 @@ fn provider_error(name: &str, provider: Provider, source: ort::Error) -> EncodeE
     }
 }
 
+/// Creates ONNX Runtime's session with deterministic kernels.
 fn open_on(
     runtime: &Runtime,
     bytes: &[u8],
@@ -327,7 +347,7 @@ fn open_on(
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
-        // No spinning: a daemon shares its machine.
+        // Waiting threads sleep instead of spinning, because the daemon shares its machine.
         .with_intra_op_spinning(false)?
         .with_deterministic_compute(true)?;
     let gpu = provider::gpu(provider, &runtime.folder)?;

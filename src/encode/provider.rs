@@ -1,4 +1,4 @@
-//! Execution-provider selection: NVIDIA's GPUs, if their libraries are present, or the CPU.
+//! Selection of the execution provider: NVIDIA's GPUs if their libraries are present, else the CPU.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::causes::one_line;
 
-/// Execution provider of a graph.
+/// ONNX Runtime's execution provider: the backend that computes a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// TensorRT, else CUDA, else the CPU; a provider that fails to load is a warning.
+    /// The first of TensorRT, CUDA and the CPU that works; see [`first_that_works`].
     Auto,
     Tensorrt,
     Cuda,
@@ -33,12 +33,15 @@ impl Provider {
     }
 }
 
-/// Opens with the requested provider. [`Provider::Auto`] tries TensorRT, CUDA and the CPU in this
-/// order, as far as ONNX Runtime offers them. A provider that fails is a warning if `at_fault`
-/// blames it; any other error is returned.
+/// Calls `open` with the requested provider. For [`Provider::Auto`] it tries TensorRT, CUDA and the
+/// CPU in this order, as far as ONNX Runtime offers them. If `is_provider_fault` holds for the
+/// error of a GPU, the error is logged as a warning and the next provider is tried.
+///
+/// # Errors
+/// The error of `open`, if no further provider is tried.
 pub fn first_that_works<T, E: Error + 'static>(
     requested: Provider,
-    at_fault: impl Fn(&E) -> bool,
+    is_provider_fault: impl Fn(&E) -> bool,
     mut open: impl FnMut(Provider) -> Result<T, E>,
 ) -> Result<T, E> {
     if requested != Provider::Auto {
@@ -49,7 +52,7 @@ pub fn first_that_works<T, E: Error + 'static>(
         .filter(|gpu| offered(*gpu))
     {
         match open(gpu) {
-            Err(error) if at_fault(&error) => {
+            Err(error) if is_provider_fault(&error) => {
                 tracing::warn!(
                     provider = gpu.name(),
                     error = one_line(&error),
@@ -62,9 +65,9 @@ pub fn first_that_works<T, E: Error + 'static>(
     open(Provider::Cpu)
 }
 
-/// Whether the loaded ONNX Runtime has this provider and its libraries are present. A runtime with
-/// CUDA comes with its libraries (the CPU's wheel has neither). TensorRT's libraries are a separate
-/// installation, which few machines have.
+/// Whether the loaded ONNX Runtime supports this GPU provider and its libraries are present. A
+/// runtime with CUDA is installed together with CUDA's libraries, and the CPU's wheel has neither.
+/// TensorRT's libraries are a separate installation, which few machines have.
 fn offered(gpu: Provider) -> bool {
     match gpu {
         Provider::Tensorrt => {
@@ -76,7 +79,8 @@ fn offered(gpu: Provider) -> bool {
     }
 }
 
-/// ONNX Runtime's settings for a GPU; none for the CPU.
+/// ONNX Runtime's settings of a GPU provider; empty for the CPU. `folder` may hold NVIDIA's
+/// libraries.
 ///
 /// # Errors
 /// NVIDIA's libraries in `folder` cannot be loaded.
@@ -89,7 +93,8 @@ pub(super) fn gpu(
         Provider::Cuda => {
             preload(folder)?;
             let cuda = ep::CUDA::default()
-                // No TF32: with 19 bits a float is too coarse to reproduce the exporter's outputs.
+                // TF32 is off: its floats of 19 bits are too coarse to reproduce the exporter's
+                // outputs.
                 .with_tf32(false)
                 // An exhaustive search for each new batch size would delay the first clip with it.
                 .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
@@ -102,8 +107,8 @@ pub(super) fn gpu(
     })
 }
 
-/// Loads NVIDIA's libraries from `folder`, once: ONNX Runtime refers to them without a path.
-/// Without any in `folder`, the system's are used.
+/// Loads NVIDIA's libraries from `folder`, once per process, because ONNX Runtime refers to them
+/// without a path. If `folder` has none, ONNX Runtime uses the system's.
 fn preload(folder: &Path) -> ort::Result<()> {
     static LOADED: Mutex<bool> = Mutex::new(false);
     let mut loaded = LOADED.lock().expect("preload lock");
@@ -120,7 +125,7 @@ mod tests {
     use crate::encode::Runtime;
 
     #[test]
-    fn the_requested_provider_is_opened_and_no_other() {
+    fn a_requested_provider_has_no_fallback_and_auto_ends_with_the_cpu() {
         Runtime::load().unwrap();
         let mut tried = Vec::new();
         let mut open = |provider: Provider| -> std::io::Result<()> {
@@ -133,7 +138,7 @@ mod tests {
                 .to_string(),
             "cuda"
         );
-        // The CPU comes last, after any GPUs.
+        // Any GPUs are tried before the CPU.
         assert_eq!(
             first_that_works(Provider::Auto, |_| true, &mut open)
                 .unwrap_err()
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_needs_no_libraries_and_broken_ones_are_an_error() {
+    fn the_cpu_needs_no_gpu_libraries_and_broken_ones_are_an_error() {
         Runtime::load().unwrap();
         let folder = tempfile::tempdir().unwrap();
         assert!(gpu(Provider::Cpu, folder.path()).unwrap().is_empty());

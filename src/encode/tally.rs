@@ -1,23 +1,25 @@
-//! Run statistics: number and duration of runs per graph.
+//! Run statistics: number and duration of the runs of each graph.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// The shapes of a run's inputs, in the graph's order.
+/// The shapes of all inputs of a run, in the order of the graph's inputs.
 pub type Shapes = Vec<Vec<usize>>;
 
-/// Number and duration of several runs.
+/// Number and total duration of several runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
+    /// Number of runs.
     pub count: u64,
-    /// Wall time, in nanoseconds.
+    /// Total wall time, in nanoseconds.
     pub nanos: i64,
-    /// CPU time of the calling thread (a graph's own threads are not counted).
+    /// Total CPU time of the calling thread, in nanoseconds. Threads of ONNX Runtime are not
+    /// counted.
     pub cpu_nanos: i64,
 }
 
-/// [`Runs`] in atomics: readers never block a run.
+/// The counters of [`Runs`] as atomics, so that readers never block a run.
 #[derive(Debug, Default)]
 struct Totals {
     count: AtomicU64,
@@ -47,31 +49,35 @@ impl Totals {
     }
 }
 
-/// Run statistics of a graph, dropped with the graph unless held elsewhere.
+/// Run statistics of one open graph. The runtime lists them until the graph is dropped.
 #[derive(Debug)]
 pub struct Tally {
+    /// Name of the graph.
     pub graph: String,
     total: Totals,
-    /// Sums over the runs of all graphs, closed ones included.
-    of_all: Arc<Totals>,
+    /// Sums over the runs of all graphs of the runtime, including closed ones.
+    all_graphs: Arc<Totals>,
+    /// `None` unless the runtime is traced.
     trace: Option<Trace>,
 }
 
-/// Trace for repeating a graph's runs. Separate, because a daemon needs none of it: the bytes would
-/// be held twice, and texts of new lengths keep adding shapes.
+/// The data to repeat a graph's runs in a benchmark. The daemon does not record it: the file would
+/// be held in memory twice, and texts of new lengths would keep adding shapes.
 #[derive(Debug)]
 struct Trace {
+    /// The graph's ONNX file.
     bytes: Box<[u8]>,
+    /// The runs by the shapes of their inputs.
     runs: Mutex<BTreeMap<Shapes, Runs>>,
 }
 
 impl Tally {
-    /// The runs of this graph so far.
+    /// The runs of this graph since it was opened or since [`Tally::clear`].
     pub fn total(&self) -> Runs {
         self.total.read()
     }
 
-    /// Runs by input shapes; empty unless the runtime is traced.
+    /// The runs of this graph by the shapes of their inputs; empty unless the runtime is traced.
     pub fn by_shapes(&self) -> BTreeMap<Shapes, Runs> {
         self.trace
             .as_ref()
@@ -79,12 +85,12 @@ impl Tally {
             .unwrap_or_default()
     }
 
-    /// The graph's bytes, if the runtime is traced.
+    /// The graph's ONNX file; `None` unless the runtime is traced.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.trace.as_ref().map(|trace| &*trace.bytes)
     }
 
-    /// Resets the counts.
+    /// Sets the counts of this graph to zero. The runtime's total keeps them.
     pub fn clear(&self) {
         self.total.clear();
         if let Some(trace) = &self.trace {
@@ -92,7 +98,8 @@ impl Tally {
         }
     }
 
-    /// Adds one run; `shapes` is called in a traced runtime only.
+    /// Adds one run with its wall time and CPU time in nanoseconds. `shapes` is called in a traced
+    /// runtime only.
     pub(super) fn add(&self, nanos: i64, cpu_nanos: i64, shapes: impl FnOnce() -> Shapes) {
         let run = Runs {
             count: 1,
@@ -100,7 +107,7 @@ impl Tally {
             cpu_nanos,
         };
         self.total.add(run);
-        self.of_all.add(run);
+        self.all_graphs.add(run);
         if let Some(trace) = &self.trace {
             let mut runs = trace.runs.lock().expect("trace lock");
             let entry = runs.entry(shapes()).or_default();
@@ -111,16 +118,17 @@ impl Tally {
     }
 }
 
-/// The tallies of the open graphs.
+/// The run statistics of a runtime: one [`Tally`] for each open graph, and the sums over all
+/// graphs.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     open: Mutex<Vec<Weak<Tally>>>,
-    of_all: Arc<Totals>,
+    all_graphs: Arc<Totals>,
     traced: bool,
 }
 
 impl Tallies {
-    /// Tallies that also record every run, with the bytes of its graph.
+    /// Creates statistics that also keep each graph's file and count its runs by input shapes.
     pub fn traced() -> Self {
         Tallies {
             traced: true,
@@ -128,7 +136,7 @@ impl Tallies {
         }
     }
 
-    /// Adds the tally of a newly opened graph. `bytes`: its ONNX file.
+    /// Adds the statistics of a newly opened graph, whose ONNX file is `bytes`.
     pub fn begin(&self, graph: &str, bytes: &[u8]) -> Arc<Tally> {
         let trace = self.traced.then(|| Trace {
             bytes: bytes.into(),
@@ -137,7 +145,7 @@ impl Tallies {
         let tally = Arc::new(Tally {
             graph: graph.to_owned(),
             total: Totals::default(),
-            of_all: self.of_all.clone(),
+            all_graphs: self.all_graphs.clone(),
             trace,
         });
         let mut open = self.open.lock().expect("tallies lock");
@@ -147,8 +155,8 @@ impl Tallies {
         tally
     }
 
-    /// In the order of opening.
-    pub fn of_open(&self) -> Vec<Arc<Tally>> {
+    /// The statistics of the open graphs, in the order of opening.
+    pub fn open_tallies(&self) -> Vec<Arc<Tally>> {
         self.open
             .lock()
             .expect("tallies lock")
@@ -157,9 +165,9 @@ impl Tallies {
             .collect()
     }
 
-    /// The sums over all graphs, closed ones included.
+    /// The sums over all graphs, including closed ones.
     pub fn total(&self) -> Runs {
-        self.of_all.read()
+        self.all_graphs.read()
     }
 }
 
@@ -168,14 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closed_graphs_leave_the_list_and_keep_their_runs() {
+    fn closed_graphs_leave_the_list_and_their_runs_stay_in_the_total() {
         let tallies = Tallies::default();
         for _ in 0..100 {
             tallies
                 .begin("face", b"a graph")
                 .add(5, 3, || panic!("is not called"));
         }
-        assert!(tallies.of_open().is_empty());
+        assert!(tallies.open_tallies().is_empty());
         assert!(tallies.open.lock().unwrap().len() <= 1);
         assert_eq!(
             tallies.total(),
@@ -190,7 +198,7 @@ mod tests {
         assert_eq!((head.total().count, voice.total().count), (1, 0));
         assert_eq!(
             tallies
-                .of_open()
+                .open_tallies()
                 .iter()
                 .map(|tally| tally.graph.as_str())
                 .collect::<Vec<_>>(),
@@ -200,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_knows_the_bytes_and_the_shapes() {
+    fn a_traced_tally_keeps_the_file_and_counts_runs_by_shapes() {
         let tally = Tallies::traced().begin("face", b"a graph");
         for rows in [1, 2, 1] {
             tally.add(5, 3, || vec![vec![rows, 4]]);

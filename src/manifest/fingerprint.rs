@@ -1,5 +1,5 @@
-//! Fingerprints of a manifest: of everything that determines the embeddings, and of everything that
-//! determines the scores.
+//! Two fingerprints of a manifest: one of everything that determines the embeddings, one of
+//! everything that determines the scores.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,14 @@ use super::{
 use crate::modality::Modality;
 
 impl Manifest {
-    /// SHA-256 of everything that determines the embeddings: the preprocessing version, the
-    /// canonical settings, the encoders' hashes.
+    /// SHA-256, 64 hexadecimal digits, of everything that determines the embeddings:
+    /// [`PREPROCESS_VERSION`], window, preprocessing settings and the encoders' hashes.
     ///
-    /// It covers the fp32 graphs only: an int8 graph approximates one without training, and is kept
-    /// only if its measured loss is negligible. Stores are extracted with the fp32 graphs, heads
-    /// are trained on those rows, and the same head serves either graph. An event's
-    /// `provenance.precision` names the graph in use, and each file is checked against its hash.
+    /// Only the hashes of fp32 graphs are included. An int8 graph approximates an fp32 graph
+    /// without training and is kept only if its measured loss is negligible. Stores are extracted
+    /// with the fp32 graphs, heads are trained on these rows, and the same head serves either
+    /// graph. An event's `provenance.precision` names the precision in use, and each file is
+    /// checked against its hash.
     pub fn compute_fingerprint(&self) -> String {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -30,7 +31,7 @@ impl Manifest {
             text: &'a Option<TextPreprocessing>,
             encoders: Vec<Vec<serde_json::Value>>,
         }
-        // Absent options are left out, so that older bundles keep their fingerprint.
+        // Options that an entry lacks are left out, so that older bundles keep their fingerprint.
         let canonical_entry = |entry: &EncoderEntry| {
             let mut all = vec![json!(entry.name), json!(entry.sha256)];
             all.extend(entry.rate_hz.map(|rate_hz| json!({ "rate_hz": rate_hz })));
@@ -53,13 +54,14 @@ impl Manifest {
         hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
     }
 
-    /// SHA-256 of everything that determines the scores, 64 hexadecimal digits: the inputs of
+    /// SHA-256, 64 hexadecimal digits, of everything that determines the scores: the inputs of
     /// [`Manifest::compute_fingerprint`], the int8 graphs, task, labels and head.
     ///
-    /// Events contain it. Two bundles that may give different scores for a clip have different
-    /// values, even if only their heads differ and both can use the same feature store.
+    /// Events contain this fingerprint. Bundles that may give different scores for a clip differ in
+    /// it, even if only their heads differ and they share a feature store.
     pub fn score_fingerprint(&self) -> String {
-        // A struct: its fields keep their order, whatever features serde_json is built with.
+        // A struct and not a JSON map: the order of its fields does not depend on serde_json's
+        // features.
         #[derive(Serialize)]
         struct Canonical<'a> {
             embeddings: String,
@@ -75,7 +77,8 @@ impl Manifest {
             let int8 = entry.int8.as_ref().map(|int8| int8.sha256.as_str());
             (&entry.name, entry.modality, entry.kind, int8)
         }
-        // Exhaustive, so that a new field of the head is decided upon here.
+        // The pattern names every field, so that a new field of the head must be included or left
+        // out here.
         let HeadEntry {
             file: _,
             sha256,
@@ -108,11 +111,11 @@ mod tests {
         toml::from_str(&text).unwrap()
     }
 
-    /// A change, and whether it changes the embeddings too.
+    /// (Name, change of a manifest, whether the change also affects the embeddings).
     type Change = (&'static str, fn(&mut Manifest), bool);
 
     #[test]
-    fn whatever_changes_scores_changes_their_fingerprint() {
+    fn every_change_of_scores_changes_the_score_fingerprint() {
         let changes: [Change; 10] = [
             ("head", |m| m.head.sha256 = "0".repeat(64), false),
             ("inputs", |m| m.head.inputs.reverse(), false),
@@ -156,7 +159,7 @@ mod tests {
                 "{what}: stores of the same encoders must match"
             );
         }
-        // Names of files and texts of provenance change no score.
+        // File names, the bundle's name and texts about the origin of weights do not affect scores.
         let mut renamed = default.clone();
         renamed.name = "other".into();
         renamed.head.file = "other.onnx".into();
@@ -164,9 +167,9 @@ mod tests {
         assert_eq!(renamed.score_fingerprint(), default.score_fingerprint());
     }
 
-    /// Stores and runs hold the embeddings' fingerprint, so its rule stays.
+    /// Stores and runs hold the fingerprint of the embeddings, so its computation must not change.
     #[test]
-    fn the_fingerprint_of_embeddings_keeps_its_value() {
+    fn the_embedding_fingerprint_of_the_default_bundle_does_not_change() {
         let default = default_bundle();
         assert_eq!(default.compute_fingerprint(), default.fingerprint);
     }

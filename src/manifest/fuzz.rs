@@ -1,10 +1,10 @@
-//! Fuzz target: manifests of bundles.
+//! Fuzz test of bundle manifests.
 
 use super::*;
 use crate::testing::fuzz::Target;
 use crate::testing::project;
 
-/// A manifest with the options that the default bundle leaves out.
+/// A manifest that uses the options that the default bundle leaves out.
 const OPTIONS: &str = r#"
 schema = 1
 name = "x"
@@ -46,8 +46,10 @@ abstain_threshold = 0.0
 face = 1.0
 "#;
 
+/// An accepted manifest is unchanged, with the same faults and fingerprint, after it is written and
+/// read again. An error has a text.
 fn check(input: &[u8]) {
-    // As the bundle reads it.
+    // Decoded as `Bundle` decodes it.
     let text = String::from_utf8_lossy(input);
     let manifest: Manifest = match toml::from_str(&text) {
         Ok(manifest) => manifest,
@@ -61,7 +63,7 @@ fn check(input: &[u8]) {
     assert!(faults.len() >= manifest.encoder_faults().len());
     let fingerprint = manifest.compute_fingerprint();
     assert_eq!(fingerprint.len(), 64);
-    // Written and read again, it is the same. NaN differs from itself, so the texts are compared.
+    // The texts are compared, because NaN differs from itself.
     let written = toml::to_string(&manifest).expect("a manifest is TOML");
     let again: Manifest = toml::from_str(&written).unwrap_or_else(|error| {
         panic!("{error}\n{written}");

@@ -1,54 +1,57 @@
-//! Inputs of a bundle's golden cases, generated from a seed, so that a bundle holds no person's
-//! face or voice.
+//! The golden cases of a bundle: stored outputs of its graphs for inputs that are generated from a
+//! seed. A bundle therefore holds no person's face or voice.
 //!
-//! Integer arithmetic only, up to one exact division at the end: bit-identical on every machine.
-//! Bundles hold the embeddings of these inputs, so a change here invalidates every existing bundle.
+//! The inputs are generated with integer arithmetic and one exact division at the end, so they are
+//! bit-identical on every machine. A change here invalidates every existing bundle, because bundles
+//! hold the embeddings of these inputs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clip::Crop;
 
-/// `golden.json`: the graphs' outputs at export.
+/// Content of `golden.json`: outputs of the graphs at export.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Goldens {
     pub cases: Vec<GoldenCase>,
 }
 
-/// One generated clip and the outputs of the graphs.
+/// One generated clip, and the outputs of the graphs for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenCase {
     /// Seed of the generated inputs.
     pub seed: u64,
-    /// Number of crops ([`golden_crop`], frames 0 to `face_frames - 1`); 0: no face.
+    /// Number of crops: [`golden_crop`] with frames 0 to `face_frames - 1`; 0: no face.
     pub face_frames: usize,
-    /// Number of samples ([`golden_samples`]); 0: no voice.
+    /// Number of samples of [`golden_samples`]; 0: no voice.
     pub voice_samples: usize,
     /// The transcript, verbatim; `None`: no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Embeddings by encoder, for the modalities of the case. A frame encoder's is the mean over
-    /// the frames.
+    /// Embedding by each encoder, by its name, for the modalities of the case. A `frame` encoder's
+    /// embedding is the mean over the crops.
     pub embeddings: std::collections::BTreeMap<String, Vec<f32>>,
-    /// As `embeddings`, by the int8 graphs.
+    /// Embeddings by the int8 graphs, by the encoder's name; empty if the bundle has none.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub int8: std::collections::BTreeMap<String, Vec<f32>>,
-    /// The head's logits for `embeddings`, before the temperature.
+    /// The head's logits for `embeddings`, not divided by the temperature.
     pub logits: Vec<f32>,
 }
 
-/// splitmix64 with its usual constants.
+/// The pseudo-random generator splitmix64 (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 struct SplitMix(u64);
 
 impl SplitMix {
+    /// Generators with the same seed and different `stream` give independent numbers.
     fn new(seed: u64, stream: u64) -> Self {
         let mut made = SplitMix(seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03));
         made.next();
         made
     }
 
+    /// The next pseudo-random number of 64 bits.
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -57,18 +60,19 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 
-    /// A nearly uniform number in `low..high`.
+    /// A pseudo-random number in `low..high`, nearly uniform.
     fn between(&mut self, low: i64, high: i64) -> i64 {
         low + ((self.next() >> 33) as i64) % (high - low)
     }
 }
 
-/// A generated crop of `size x size`, interleaved `channels`: smooth light and dark blobs that
-/// drift from frame to frame, and a little noise.
+/// Generates a crop of `size` x `size` pixels with interleaved `channels`: smooth light and dark
+/// blobs that drift from frame to frame, and a little noise.
 pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop {
+    /// Number of blobs.
     const BLOBS: usize = 7;
     let mut shapes = SplitMix::new(seed, 1);
-    // Positions and radii in 1/1024 of the side.
+    // Position x and y, radius (all in 1/1024 of the side) and brightness of each blob.
     let blobs: Vec<[i64; 4]> = (0..BLOBS)
         .map(|_| {
             let (x, y) = (shapes.between(100, 924), shapes.between(100, 924));
@@ -96,7 +100,8 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
                 let squared = (x - bx) * (x - bx) + (y - by) * (y - by);
                 let limit = radius * radius;
                 if squared < limit {
-                    // (1 - d²/r²)², in 1/1024.
+                    // The blob's profile (1 - d²/r²)², in 1/1024, at the distance d from its
+                    // centre.
                     let near = (limit - squared) * 1024 / limit;
                     value += height * (near * near / 1024);
                 }
@@ -113,12 +118,12 @@ pub fn golden_crop(seed: u64, frame: u32, size: usize, channels: usize) -> Crop 
     }
 }
 
-/// `n` generated samples at 16 kHz in -1..1: a gliding triangle tone with its octave under an
-/// envelope of syllables, and soft noise.
+/// Generates `n` mono samples at 16 kHz in [-1, 1): a gliding triangle tone with an overtone under
+/// an envelope of syllables, and soft noise.
 pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
     let mut shapes = SplitMix::new(seed, 2);
     let mut noise = SplitMix::new(seed, 3);
-    // Phases are 32 bits a turn: 100 to 250 Hz at 16 kHz.
+    // Phases are 32-bit fractions of a turn. The tone has 100 to 250 Hz at 16 kHz.
     let low = shapes.between(100, 180) * (1 << 32) / 16_000;
     let glide = shapes.between(40, 120);
     let syllable = shapes.between(2400, 4800);
@@ -139,7 +144,7 @@ pub fn golden_samples(seed: u64, n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A triangle wave of -32768..32767 over one turn of `phase`.
+/// A triangle wave with values -32768..=32767 over one turn (2^32) of `phase`.
 fn triangle(phase: u32) -> i64 {
     let ramp = i64::from(phase >> 15);
     if ramp < 65_536 {
@@ -154,9 +159,9 @@ mod tests {
     use super::*;
     use crate::manifest::hex_sha256;
 
-    /// Every bundle's goldens depend on these hashes.
+    /// The goldens of every bundle depend on these hashes of generated inputs.
     #[test]
-    fn inputs_never_change() {
+    fn generated_inputs_do_not_change() {
         let crop = golden_crop(1, 2, 48, 1);
         let rgb = golden_crop(3, 0, 112, 3);
         let samples: Vec<u8> = golden_samples(1, 32_000)
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn crops_have_contrast_and_move() {
+    fn generated_crops_have_contrast_and_differ_by_frame_and_seed() {
         let (first, second) = (golden_crop(5, 0, 48, 1), golden_crop(5, 1, 48, 1));
         assert_eq!(first.pixels.len(), 48 * 48);
         assert_ne!(first, second);
@@ -189,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_a_voice_sized_signal() {
+    fn generated_samples_are_in_range_and_have_the_power_of_speech() {
         let samples = golden_samples(9, 32_000);
         assert!(samples.iter().all(|s| s.abs() <= 1.0));
         let power = samples.iter().map(|s| s * s).sum::<f32>() / 32_000.0;

@@ -1,5 +1,5 @@
-//! The bundle: the only artefact that passes from the trainer to the daemon. A directory with
-//! `manifest.toml`, graphs, `golden.json` and a model card.
+//! Opens a bundle: a directory with `manifest.toml`, graphs, `golden.json` and a model card. It is
+//! the only artefact that passes from the trainer to the daemon.
 
 pub mod golden;
 mod sums;
@@ -21,7 +21,8 @@ use crate::manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::preprocess::{TextError, Tokenizer};
 
-/// Why a bundle is refused (exit code 4). Each variant has one remedy.
+/// Reason why a bundle is refused; `expressd` then exits with code 4. Each message names the
+/// remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     #[error(
@@ -113,29 +114,34 @@ pub enum BundleError {
     },
 }
 
-/// An open bundle: manifest and hashes are checked, the graphs are open, and the goldens were
-/// replayed.
+/// An open bundle. [`Bundle::open`] has checked manifest and hashes, opened the graphs and replayed
+/// the goldens.
 #[derive(Debug)]
 pub struct Bundle {
+    /// Content of `manifest.toml`.
     pub manifest: Manifest,
+    /// The encoders, in the order of the manifest.
     pub encoders: Vec<Encoder>,
-    /// `Some` if the manifest has `[text]`.
+    /// `None` if the manifest has no section `[text]`.
     pub tokenizer: Option<Tokenizer>,
-    /// The head: one embedding `[batch, dim]` per input, then the presence `[batch, inputs]`, to
-    /// logits `[batch, labels]`.
+    /// The head. Its inputs are one embedding `[batch, dim]` for each name in the manifest's
+    /// `head.inputs`, then the presence `[batch, inputs]`. Its output is logits `[batch, labels]`.
     pub head: Graph,
 }
 
-/// One encoder of a bundle, ready to run.
+/// One encoder of a bundle: its manifest entry and its graph.
 #[derive(Debug)]
 pub struct Encoder {
+    /// The encoder's entry in the manifest.
     pub entry: EncoderEntry,
+    /// The encoder's graph; a text encoder's may be released.
     pub graph: Graph,
 }
 
 impl Bundle {
-    /// Opens the bundle in `directory` without its self-test, which needs the recogniser. Hashes,
-    /// fingerprint and shapes are checked; the goldens are not replayed.
+    /// Opens the bundle in `directory`; checks hashes, fingerprint and shapes, but does not replay
+    /// the goldens, which are returned. [`Bundle::open`] does both: the replay needs the
+    /// recogniser.
     pub(crate) fn open_unverified(
         runtime: &Runtime,
         directory: &Path,
@@ -150,8 +156,8 @@ impl Bundle {
                 source,
             })
         };
-        // Every hash is checked before parsing: a flipped byte is named as such and never reaches
-        // the runtime.
+        // Every hash is checked before a file is parsed, so that a changed byte is reported as such
+        // and never reaches ONNX Runtime.
         let manifest_file = read("manifest.toml")?;
         sums::check(directory, &["manifest.toml", "golden.json"])?;
         let text = String::from_utf8_lossy(&manifest_file).into_owned();
@@ -212,7 +218,7 @@ impl Bundle {
         Ok((bundle, goldens))
     }
 
-    /// The least accelerated provider in use by any graph.
+    /// The provider in events: the CPU if any graph runs on it, else the GPU provider of the head.
     pub fn provider(&self) -> Provider {
         let mut graphs = self
             .encoders
@@ -232,7 +238,7 @@ impl Bundle {
             .map(|e| e.entry.name.as_str())
     }
 
-    /// The coarsest precision in use by any encoder.
+    /// [`Precision::Int8`] if any encoder runs in int8, else [`Precision::Fp32`].
     pub fn precision(&self) -> Precision {
         if self.int8_encoders().next().is_some() {
             Precision::Int8
@@ -242,7 +248,7 @@ impl Bundle {
     }
 }
 
-/// Reads a file of the bundle and checks its hash.
+/// Reads a file of the bundle and compares its SHA-256 with `expected`.
 fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, BundleError> {
     let at = || directory.to_owned();
     let bytes = std::fs::read(directory.join(file)).map_err(|source| BundleError::Missing {
@@ -263,7 +269,8 @@ fn checked(directory: &Path, file: &str, expected: &str) -> Result<Vec<u8>, Bund
     }
 }
 
-/// Reads the file of an encoder's graph again, while the daemon runs.
+/// Reads the file of a released encoder's graph again and compares its hash with the manifest
+/// entry's.
 fn read_again(
     directory: &Path,
     entry: &EncoderEntry,
@@ -290,15 +297,19 @@ fn read_again(
     })
 }
 
-/// The files of a manifest's encoders, read and checked against their hashes, not yet opened.
+/// The files of a manifest's encoders, read and checked against their hashes. Their graphs are not
+/// open yet.
 pub(crate) struct EncoderFiles {
-    /// The fp32 graphs, and the int8 graphs that the manifest names.
+    /// (fp32 graph, int8 graph if the manifest names one) for each encoder, in the manifest's
+    /// order.
     graphs: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// `None` if the manifest has no section `[text]`.
     tokenizer: Option<Vec<u8>>,
 }
 
 impl EncoderFiles {
-    /// Reads the files from the bundle's folder. Fails if one is missing or its hash differs.
+    /// Reads the files of the manifest's encoders from the bundle's folder. Fails if a file is
+    /// missing or its hash differs.
     pub fn read(directory: &Path, manifest: &Manifest) -> Result<EncoderFiles, BundleError> {
         let graphs = manifest.encoders.iter().map(|e| {
             let int8 = e
@@ -317,14 +328,15 @@ impl EncoderFiles {
         Ok(EncoderFiles { graphs, tokenizer })
     }
 
-    /// Drops the int8 graphs, so that the fp32 graphs run on any provider.
+    /// Drops the int8 graphs, so that the fp32 graphs run on every provider.
     #[cfg(feature = "corpus")]
     pub fn fp32(mut self) -> EncoderFiles {
         self.graphs.iter_mut().for_each(|(_, int8)| *int8 = None);
         self
     }
 
-    /// Opens every graph of [`Manifest::encoders`], and the tokenizer if there is `[text]`.
+    /// Opens the graph of every encoder, and the tokenizer if the manifest has a section `[text]`.
+    /// Fails if a graph cannot be opened or its inputs do not fit the manifest.
     pub fn open(
         self,
         runtime: &Runtime,
@@ -396,6 +408,8 @@ impl EncoderFiles {
     }
 }
 
+/// Why the daemon cannot run this encoder: its input shape or its kind does not fit its modality.
+/// `None` if it can.
 fn unsupported(entry: &EncoderEntry, manifest: &Manifest) -> Option<String> {
     let expects = |shape: &[usize]| {
         format!(

@@ -1,5 +1,5 @@
-//! `SHA256SUMS`: the hash of every file of a bundle, in the format of `sha256sum`. A check names
-//! the file with a flipped byte.
+//! Writes and checks `SHA256SUMS`: the hash of every file of a bundle, in the format of
+//! `sha256sum`. The error of a check names the changed file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,11 @@ use std::path::Path;
 use super::BundleError;
 use crate::manifest::hex_sha256;
 
-/// The name of the file in a bundle.
+/// Name of the list of hashes in a bundle.
 pub const SUMS: &str = "SHA256SUMS";
 
-/// Writes the hashes of all files in `directory`: the last step of an export.
+/// Writes SHA256SUMS with the hashes of all other files in `directory`. It is the last step of an
+/// export.
 ///
 /// # Errors
 /// A file cannot be read, or the list cannot be written.
@@ -32,14 +33,16 @@ pub fn seal(directory: &Path) -> io::Result<()> {
     fs::write(directory.join(SUMS), text)
 }
 
-/// The sentence encoder's files, made by `expressd prepare` and not kept in version control.
+/// Names of the sentence encoder's files, which `expressd prepare` generates and which are not in
+/// version control.
 pub const GENERATED: [&str; 2] = ["sentence.onnx", "tokenizer.json"];
 
-/// Checks every listed file against its hash; `required` must be among them.
+/// Checks every file that SHA256SUMS lists against its hash. The files in `required` must be
+/// listed.
 pub(crate) fn check(directory: &Path, required: &[&str]) -> Result<(), BundleError> {
     let missing = |file: &str, source: io::Error| {
         let (directory, file) = (directory.to_owned(), file.to_owned());
-        // A bundle fresh from version control, never prepared.
+        // A bundle from version control for which `expressd prepare` has not run.
         if GENERATED.contains(&file.as_str()) && source.kind() == io::ErrorKind::NotFound {
             return BundleError::Unprepared { directory, file };
         }
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_folder_passes_and_a_changed_one_names_its_file() {
+    fn a_sealed_folder_passes_and_a_changed_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), b"one").unwrap();
         fs::write(folder.path().join("b"), b"two").unwrap();
@@ -95,7 +98,7 @@ mod tests {
             check(folder.path(), &["a"]),
             Err(BundleError::WrongHash { file, .. }) if file == "b"
         ));
-        // A flipped byte in the list itself gives a missing file or a wrong hash.
+        // A changed byte in SHA256SUMS itself gives a missing file or a wrong hash.
         fs::write(
             folder.path().join(SUMS),
             fs::read_to_string(folder.path().join(SUMS))

@@ -1,4 +1,4 @@
-//! A bundle with an int8 encoder: the default one's face encoder, quantised on generated pictures.
+//! Tests with an int8 encoder: the default bundle's face encoder, quantised on generated pictures.
 
 use std::fs;
 
@@ -10,6 +10,7 @@ use crate::preprocess::normalise;
 use crate::recognize::embed;
 use crate::testing::project;
 
+/// File name of the int8 graph.
 const FILE: &str = "face.int8.onnx";
 
 fn runtime() -> Runtime {
@@ -20,6 +21,7 @@ fn read_manifest(folder: &Path) -> Manifest {
     toml::from_str(&fs::read_to_string(folder.join("manifest.toml")).unwrap()).unwrap()
 }
 
+/// Writes the manifest and then SHA256SUMS.
 fn write_manifest(folder: &Path, manifest: &Manifest) {
     fs::write(
         folder.join("manifest.toml"),
@@ -29,7 +31,7 @@ fn write_manifest(folder: &Path, manifest: &Manifest) {
     seal(folder).unwrap();
 }
 
-/// Copies the default bundle without its int8 graphs.
+/// Copies the default bundle into `folder`, without its int8 graphs.
 pub(crate) fn copy_default_bundle(folder: &Path) {
     for entry in fs::read_dir(project("models/default"))
         .unwrap()
@@ -53,7 +55,7 @@ pub(crate) fn copy_default_bundle(folder: &Path) {
     write_manifest(folder, &manifest);
 }
 
-/// Adds an int8 face encoder to that copy, as an export does.
+/// Adds an int8 face encoder to the bundle in `folder`, as an export does.
 fn add_int8_face(folder: &Path) {
     let mut manifest = read_manifest(folder);
     let face = manifest.face.clone().unwrap();
@@ -123,7 +125,7 @@ fn open(folder: &Path, provider: Provider) -> Result<Bundle, BundleError> {
 }
 
 #[test]
-fn the_cpu_runs_int8_graphs() {
+fn the_cpu_runs_the_int8_graph_with_a_similar_embedding() {
     let folder = tempfile::tempdir().unwrap();
     copy_default_bundle(folder.path());
     let mut float = open(folder.path(), Provider::Cpu).unwrap();
@@ -150,7 +152,7 @@ fn the_cpu_runs_int8_graphs() {
         / (product(&a["face"], &a["face"]) * product(&b["face"], &b["face"])).sqrt();
     assert!(a["face"] != b["face"] && alike > 0.95, "{alike}");
     assert_eq!(a["voice"], b["voice"]);
-    // `Auto` without a GPU is the CPU, too.
+    // Without a GPU, `Auto` is the CPU.
     let auto = open(folder.path(), Provider::Auto).unwrap();
     assert_eq!(
         auto.precision() == Precision::Int8,
@@ -159,7 +161,7 @@ fn the_cpu_runs_int8_graphs() {
 }
 
 #[test]
-fn an_int8_manifest_round_trips_and_its_file_is_checked_against_its_hash() {
+fn an_int8_entry_round_trips_and_its_file_and_goldens_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     copy_default_bundle(folder.path());
     let before = read_manifest(folder.path());
@@ -174,7 +176,7 @@ fn an_int8_manifest_round_trips_and_its_file_is_checked_against_its_hash() {
         after
     );
     assert_eq!(after.compute_fingerprint(), before.fingerprint);
-    // Goldens without int8 embeddings, as from an older export.
+    // Goldens without int8 embeddings, as from an older export, fail the self-test.
     let kept = fs::read(folder.path().join("golden.json")).unwrap();
     let mut goldens: Goldens = serde_json::from_slice(&kept).unwrap();
     goldens.cases.iter_mut().for_each(|case| case.int8.clear());
@@ -189,7 +191,8 @@ fn an_int8_manifest_round_trips_and_its_file_is_checked_against_its_hash() {
         Err(BundleError::SelfTest { .. })
     ));
     fs::write(folder.path().join("golden.json"), kept).unwrap();
-    // Another graph under that name, with a correct sum.
+    // Another graph with the int8 file's name: SHA256SUMS is correct, the hash in the manifest is
+    // not.
     fs::copy(folder.path().join("face.onnx"), folder.path().join(FILE)).unwrap();
     seal(folder.path()).unwrap();
     assert!(matches!(

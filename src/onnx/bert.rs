@@ -1,27 +1,33 @@
-//! BERT (Devlin et al. 2019) as a sentence encoder, node by node: layers, mean over the tokens,
-//! length 1.
+//! Builds the ONNX graph of BERT (Devlin et al. 2019) as a sentence encoder: transformer layers,
+//! then the mean over the tokens, scaled to length 1.
 //!
-//! Computes as `BertModel` of Hugging Face's transformers and the modules `Pooling` (mean of
-//! tokens) and `Normalize` of sentence-transformers, without dropout and with token type 0.
+//! The graph computes the same as `BertModel` of Hugging Face's transformers with the modules
+//! `Pooling` (mean of tokens) and `Normalize` of sentence-transformers, without dropout and with
+//! token type 0.
 
 use anyhow::{Context, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 
 use super::{Attribute, Axis, GraphBuilder};
 
-/// Parameters that the tensors' shapes do not give.
+/// Hyperparameters of a BERT network that the shapes of its weights do not determine.
 #[derive(Clone, Copy, Debug)]
 pub struct Bert {
+    /// Number of transformer layers.
     pub layers: usize,
+    /// Number of attention heads of a layer.
     pub heads: usize,
-    /// Epsilon of the layer normalisations.
+    /// Number added to the variance in the layer normalisations.
     pub epsilon: f32,
 }
 
 impl Bert {
-    /// Builds the graph: `input_ids` and `attention_mask` `[batch, tokens]` of 64-bit integers to
-    /// `embedding` `[batch, hidden]` of length 1. The rows of the position table limit the number
-    /// of tokens.
+    /// Builds the graph. Its inputs `input_ids` and `attention_mask` are `[batch, tokens]` of
+    /// 64-bit integers, its output `embedding` is `[batch, hidden]`, each row of length 1. The
+    /// position table in `weights` limits the number of tokens.
+    ///
+    /// # Errors
+    /// `weights` lacks a tensor, or a tensor has another type or shape.
     pub fn graph(self, name: &str, weights: &SafeTensors<'_>) -> anyhow::Result<GraphBuilder> {
         let mut net = Network {
             bert: self,
@@ -46,15 +52,17 @@ impl Bert {
     }
 }
 
+/// The graph under construction, with the weights that its constants come from.
 struct Network<'a> {
     bert: Bert,
+    /// Length of a token's vector; 0 until [`Network::embeddings`] has read it.
     hidden: usize,
     weights: &'a SafeTensors<'a>,
     graph: GraphBuilder,
 }
 
 impl Network<'_> {
-    /// A tensor's shape and values, row by row.
+    /// Shape and values of a weight tensor, in row-major order.
     fn read(&self, name: &str) -> anyhow::Result<(Vec<usize>, Vec<f32>)> {
         let tensor = self
             .weights
@@ -77,6 +85,7 @@ impl Network<'_> {
         ))
     }
 
+    /// Shape `[rows, columns]` and values of a two-dimensional weight tensor, in row-major order.
     fn matrix(&self, name: &str) -> anyhow::Result<([usize; 2], Vec<f32>)> {
         let (shape, values) = self.read(name)?;
         let [rows, columns] = shape[..] else {
@@ -85,11 +94,14 @@ impl Network<'_> {
         Ok(([rows, columns], values))
     }
 
+    /// Adds a weight tensor to the graph as a constant, and returns its name.
     fn vector(&mut self, name: &str) -> anyhow::Result<String> {
         let (shape, values) = self.read(name)?;
         Ok(self.graph.constant(name, &shape, &values))
     }
 
+    /// Adds the sum of word, position and token-type embeddings with its layer normalisation;
+    /// returns the name of the result, `[batch, tokens, hidden]`.
     fn embeddings(&mut self) -> anyhow::Result<String> {
         let ([words, hidden], values) = self.matrix("embeddings.word_embeddings.weight")?;
         ensure!(
@@ -101,7 +113,8 @@ impl Network<'_> {
         let table = self
             .graph
             .constant("embeddings.words", &[words, hidden], &values);
-        // Every token has type 0: its row is added to the position table once.
+        // Every token has type 0, so the embedding of this type is added to the position table
+        // once.
         let (_, types) = self.matrix("embeddings.token_type_embeddings.weight")?;
         let ([positions, width], mut values) =
             self.matrix("embeddings.position_embeddings.weight")?;
@@ -137,7 +150,8 @@ impl Network<'_> {
         self.layer_norm("embeddings.LayerNorm", &sum)
     }
 
-    /// `attention_bias` `[batch, 1, 1, tokens]`: 0 for a token, else the lowest number.
+    /// Adds the tensor `attention_bias` `[batch, 1, 1, tokens]`: 0 for a token, the lowest float
+    /// for padding. Also adds the constants that all layers share.
     fn attention_bias(&mut self) {
         self.graph.node(
             "Cast",
@@ -156,7 +170,7 @@ impl Network<'_> {
             .node("Sub", &[&one, "mask_4d"], "hidden_tokens", &[]);
         self.graph
             .node("Mul", &["hidden_tokens", &lowest], "attention_bias", &[]);
-        // Shapes and numbers shared by the layers. A 0 keeps the input's length.
+        // Constants that all layers share. A 0 in a shape keeps the length of the input's axis.
         let (heads, size) = (
             self.bert.heads as i64,
             (self.hidden / self.bert.heads) as i64,
@@ -170,8 +184,8 @@ impl Network<'_> {
             .constant("root_half", &[], &[std::f32::consts::FRAC_1_SQRT_2]);
     }
 
-    /// Adds `x W' + b`, PyTorch's `Linear`. The weight is `[out, in]` in the file and is transposed
-    /// here.
+    /// Adds `x W' + b`, PyTorch's `Linear`, and returns the output's name. The weight is `[out,
+    /// in]` in the file and is transposed here.
     fn dense(&mut self, name: &str, input: &str) -> anyhow::Result<String> {
         let ([rows, columns], values) = self.matrix(&format!("{name}.weight"))?;
         let turned: Vec<f32> = (0..columns)
@@ -189,6 +203,7 @@ impl Network<'_> {
             .node("Add", &[&product, &bias], &format!("{name}.out"), &[]))
     }
 
+    /// Adds a layer normalisation over the last axis, and returns the output's name.
     fn layer_norm(&mut self, name: &str, input: &str) -> anyhow::Result<String> {
         let (scale, bias) = (
             self.vector(&format!("{name}.weight"))?,
@@ -206,7 +221,8 @@ impl Network<'_> {
         ))
     }
 
-    /// Adds a dense layer, whose output `[batch, tokens, heads, size]` is permuted by `order`.
+    /// Adds a dense layer whose output is split into `[batch, tokens, heads, size]` and permuted by
+    /// `order`; returns the output's name.
     fn heads(&mut self, name: &str, input: &str, order: &[i64]) -> anyhow::Result<String> {
         let all = self.dense(name, input)?;
         let split = self.graph.node(
@@ -223,6 +239,8 @@ impl Network<'_> {
         ))
     }
 
+    /// Adds a transformer layer: attention and feed-forward network, each with a residual
+    /// connection and a layer normalisation. Returns the output's name.
     fn layer(&mut self, name: &str, input: &str) -> anyhow::Result<String> {
         let query = self.heads(
             &format!("{name}.attention.self.query"),
@@ -276,7 +294,8 @@ impl Network<'_> {
         self.layer_norm(&format!("{name}.output.LayerNorm"), &sum)
     }
 
-    /// Adds the exact GELU, `x (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel 2016).
+    /// Adds the exact GELU, `x (1 + erf(x / √2)) / 2` (Hendrycks and Gimpel 2016); returns the
+    /// output's name.
     fn gelu(&mut self, name: &str, input: &str) -> String {
         let scaled = self
             .graph
@@ -294,7 +313,8 @@ impl Network<'_> {
             .node("Mul", &[&product, "half"], &format!("{name}.gelu"), &[])
     }
 
-    /// Adds the mean over the tokens and a scaling to length 1.
+    /// Adds the output `embedding`: the mean over the tokens that the mask selects, scaled to
+    /// length 1.
     fn pool(&mut self, input: &str) {
         let (last, tokens) = (
             self.graph.constant_i64("last_axis", &[-1]),
@@ -342,8 +362,8 @@ pub(crate) mod tests {
     use crate::encode::{Graph, Input, Provider, Runtime};
     use crate::model::golden::golden_samples;
 
-    /// A network of one layer and two heads over ten words, with weights from a seed. Hidden size
-    /// 8, at most 16 tokens.
+    /// ONNX file of a network with one layer, two heads, hidden size 8, ten words and at most 16
+    /// tokens. Its weights are pseudo-random with fixed seeds.
     pub(crate) fn tiny_bert() -> Vec<u8> {
         let (hidden, wide) = (8, 12);
         let mut tensors = Vec::new();
@@ -397,7 +417,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn padding_changes_nothing_and_every_embedding_has_length_one() {
+    fn padding_does_not_change_embeddings_and_each_has_length_one() {
         let bytes = tiny_bert();
         assert_eq!(bytes, tiny_bert());
         let mut graph =
@@ -441,7 +461,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn weights_of_another_network_are_named() {
+    fn a_missing_tensor_is_named_in_the_error() {
         let empty = safetensors::serialize(
             Vec::<(String, safetensors::tensor::TensorView<'_>)>::new(),
             None,

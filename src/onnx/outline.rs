@@ -5,29 +5,32 @@ use prost::Message;
 use super::proto::*;
 use super::{FLOAT, INT64};
 
-/// The interface of a graph.
+/// The declared interface of an ONNX graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
-    /// Version of ONNX's operator set; `None` if the file names none.
+    /// Version of ONNX's default operator set; `None` if the file names none.
     pub opset: Option<i64>,
-    /// Inputs that are no constants.
+    /// The inputs that a caller supplies: declared inputs without a value in the file.
     pub inputs: Vec<OutlinedInput>,
 }
 
 /// One input of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlinedInput {
+    /// Name of the input.
     pub name: String,
+    /// Type of the input's elements.
     pub values: Values,
-    /// Length of each axis; `None` for a variable axis.
+    /// Length of each axis in elements; `None` for an axis of variable length.
     pub axes: Vec<Option<i64>>,
 }
 
-/// Element type of an input.
+/// Element type of a graph's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
     F32,
     I64,
+    /// Any type other than 32-bit floats and 64-bit integers.
     Other,
 }
 
@@ -57,6 +60,7 @@ impl Outline {
     }
 }
 
+/// Reads one declared input. An axis whose declared length is not positive counts as variable.
 fn outlined(input: &ValueInfoProto) -> OutlinedInput {
     let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let values = match tensor.map(|t| t.elem_type) {

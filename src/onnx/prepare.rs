@@ -1,5 +1,5 @@
-//! The sentence encoder, which a bundle names but does not contain: it is as large as the published
-//! weights, and generated from them on the target machine.
+//! `expressd prepare`: generates the sentence encoder of a bundle from the published weights. A
+//! bundle names this encoder's file but does not contain it, because it is as large as the weights.
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +20,12 @@ pub struct PrepareArgs {
     pub weights: PathBuf,
 }
 
-/// Writes the missing files of the sentence encoder, and replaces files with a wrong hash.
+/// Writes the sentence encoder's graph and tokenizer into the bundle, where they are missing or
+/// their hash differs from the manifest's.
 ///
 /// # Errors
-/// The bundle or the weights cannot be read, the weights have a wrong hash, or the graph differs
-/// from the manifest's.
+/// The bundle or the weights cannot be read, the weights have a wrong hash, or a generated file
+/// differs from the hash in the manifest.
 pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     let path = args.bundle.join("manifest.toml");
     let text = std::fs::read_to_string(&path).with_context(|| {
@@ -86,7 +87,7 @@ pub fn prepare(args: &PrepareArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file completely or not at all.
+/// Writes a temporary file and renames it, so that `path` never holds a part of `bytes`.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension("tmp");
     std::fs::write(&partial, bytes)
@@ -99,8 +100,9 @@ mod tests {
     use super::*;
     use crate::testing::project;
 
-    /// A copy of the default bundle, with the sentence encoder generated.
-    fn prepared(folder: &Path) -> PrepareArgs {
+    /// Copies the manifest of the default bundle into `folder`; returns the arguments to prepare
+    /// that bundle.
+    fn args_for(folder: &Path) -> PrepareArgs {
         std::fs::copy(
             project("models/default/manifest.toml"),
             folder.join("manifest.toml"),
@@ -113,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_are_made_wrong_ones_replaced_whole_ones_kept() {
+    fn missing_and_damaged_files_are_written_and_complete_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let args = prepared(folder.path());
+        let args = args_for(folder.path());
         prepare(&args).unwrap();
         let manifest: Manifest =
             toml::from_str(&std::fs::read_to_string(folder.path().join("manifest.toml")).unwrap())
@@ -131,7 +133,7 @@ mod tests {
             .path()
             .join(&manifest.text.as_ref().unwrap().tokenizer);
         assert!(tokenizer.is_file());
-        // A truncated file is made again; a whole one stays untouched.
+        // A truncated file is written again; a complete file is not touched.
         std::fs::write(folder.path().join(&entry.file), &made[..made.len() / 2]).unwrap();
         let before = std::fs::metadata(&tokenizer).unwrap().modified().unwrap();
         prepare(&args).unwrap();
@@ -151,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn missing_weights_are_an_error_with_its_remedy() {
+    fn missing_weights_are_an_error_that_names_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let args = PrepareArgs {
             weights: folder.path().join("nowhere"),
-            ..prepared(folder.path())
+            ..args_for(folder.path())
         };
         let error = format!("{:#}", prepare(&args).unwrap_err());
         assert!(error.contains("make setup"), "{error}");

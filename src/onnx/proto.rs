@@ -1,5 +1,5 @@
-//! The messages of `onnx.proto`, with its field numbers; fields that this project neither writes
-//! nor reads are left out.
+//! The protobuf messages of ONNX's schema `onnx.proto`, with its names and field numbers. Fields
+//! that this project neither writes nor reads are left out.
 
 use prost::Message;
 

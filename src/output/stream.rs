@@ -1,5 +1,5 @@
-//! Writing to descriptors that may be pipes, terminals or sockets. A write waits for the reader
-//! only as long as the caller permits.
+//! Writes to files, pipes, terminals and sockets. A write waits for the reader only as long as the
+//! caller permits.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
@@ -10,21 +10,23 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
-/// `PIPE_BUF`: a pipe that `poll` reports as writable takes this many bytes at once.
+/// Size of one write, in bytes (`PIPE_BUF`): a pipe that `poll` reports as writable takes this many
+/// bytes at once.
 const CHUNK: usize = 4096;
-/// Interval at which a waiting caller is asked whether to continue.
+/// Interval at which a waiting write asks its caller whether to continue.
 const POLL_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
-/// Interval of checks of a pipe without enough room.
+/// Interval at which the room in a full pipe is checked.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// Time limit of a `poll` that does not wait.
 const NO_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
 
-/// An open descriptor.
+/// An open file, pipe, terminal or socket for writing.
 #[derive(Debug)]
 pub struct Stream {
     file: File,
@@ -32,24 +34,27 @@ pub struct Stream {
     is_fifo: bool,
 }
 
-/// A write that was not completed.
+/// The error of a write that was not completed.
 #[derive(Debug)]
 pub struct PartialWrite {
-    /// Bytes that were written.
+    /// Number of bytes that were written.
     pub written: usize,
-    /// The error; of kind `TimedOut` if the caller stopped waiting.
+    /// The error. Its kind is `TimedOut` if the caller stopped waiting for the reader.
     pub cause: io::Error,
 }
 
 impl PartialWrite {
-    /// A write that failed with `cause` before its first byte.
+    /// The error of a write that failed with `cause` before its first byte.
     pub fn nothing(cause: io::Error) -> Self {
         PartialWrite { written: 0, cause }
     }
 }
 
 impl Stream {
-    /// A stream to `file`. Fails if the type of the file cannot be read.
+    /// Creates a stream to `file`.
+    ///
+    /// # Errors
+    /// The type of the file cannot be read.
     pub fn new(file: File) -> io::Result<Stream> {
         let kind = file.metadata()?.file_type();
         Ok(Stream {
@@ -59,14 +64,17 @@ impl Stream {
         })
     }
 
-    /// A stream to the open file of `fd`, which stays open.
+    /// Creates a stream to the open file of `fd`, with a descriptor of its own.
+    ///
+    /// # Errors
+    /// The descriptor cannot be duplicated, or the type of the file cannot be read.
     pub fn from_fd(fd: impl AsFd) -> io::Result<Stream> {
         let copy = File::from(fd.as_fd().try_clone_to_owned()?);
         if !fd.as_fd().is_terminal() {
             return Stream::new(copy);
         }
-        // A terminal may take a part of a line and then block. `O_NONBLOCK` on our descriptor would
-        // affect every process that shares it, so the terminal is opened again.
+        // A terminal may take a part of a line and then block. Setting `O_NONBLOCK` on the given
+        // descriptor would affect every process that shares it, so the terminal is opened again.
         let again = OpenOptions::new()
             .write(true)
             .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32)
@@ -74,12 +82,12 @@ impl Stream {
         Stream::new(again.unwrap_or(copy))
     }
 
-    /// Whether this is a regular file.
+    /// Whether the stream is a regular file.
     pub fn is_regular(&self) -> bool {
         self.is_regular
     }
 
-    /// Whether this is a pipe.
+    /// Whether the stream is a pipe or FIFO.
     pub fn is_fifo(&self) -> bool {
         self.is_fifo
     }
@@ -89,9 +97,9 @@ impl Stream {
         &self.file
     }
 
-    /// As [`Stream::write_all`], but writes into a pipe only if it has room for the whole line, so
-    /// that a stalled reader gets complete lines only. A line longer than the largest pipe that the
-    /// system permits is written in parts.
+    /// As [`Stream::write_all`], but writes to a pipe only if it has room for the whole line, so
+    /// that a stalled reader gets complete lines only. A line that is longer than the largest
+    /// permitted pipe is written in parts.
     pub fn write_line(
         &mut self,
         line: &[u8],
@@ -107,28 +115,28 @@ impl Stream {
         self.write_all(line, keeps_waiting)
     }
 
-    /// Number of unread bytes in the pipe, if known.
+    /// Number of unread bytes in the pipe; `None` if the system does not report it.
     pub fn unread(&self) -> Option<usize> {
         let waiting = rustix::io::ioctl_fionread(&self.file).ok()?;
         usize::try_from(waiting).ok()
     }
 
-    /// Whether the pipe is open for reading.
+    /// Whether any process has the pipe open for reading.
     pub fn has_reader(&self) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
         let gone = PollFlags::ERR | PollFlags::HUP;
         poll(&mut fds, Some(&NO_WAIT)).is_ok() && !fds[0].revents().intersects(gone)
     }
 
-    /// Whether the pipe takes `length` bytes at once. True where that is unknown, and without a
-    /// reader: then the write fails.
+    /// Whether the pipe takes `length` bytes at once. Also true if that is unknown, and if the pipe
+    /// has no reader, because the write then fails.
     fn has_room(&self, length: usize) -> bool {
         let has_ended = !self.has_reader();
         let (Ok(mut size), Some(waiting)) = (fcntl_getpipe_size(&self.file), self.unread()) else {
             return true;
         };
-        // A write that does not fit into the last page begins another one: half of each page may be
-        // empty.
+        // A write that does not fit into the last page begins another page, so half of each page
+        // may be empty.
         let needed = length.saturating_add(CHUNK);
         if size < needed {
             let Ok(larger) = fcntl_setpipe_size(&self.file, needed) else {
@@ -139,8 +147,11 @@ impl Stream {
         has_ended || waiting.saturating_mul(2).saturating_add(needed) <= size
     }
 
-    /// Writes all of `bytes`, and waits for the reader while `keeps_waiting` returns true. A
-    /// regular file is written in one call, if the system takes all of it.
+    /// Writes all of `bytes`; waits for the reader while `keeps_waiting` returns true. A regular
+    /// file is written in one call, if the system takes all bytes.
+    ///
+    /// # Errors
+    /// The write fails, or `keeps_waiting` returned false (`TimedOut`).
     pub fn write_all(
         &mut self,
         bytes: &[u8],
@@ -169,6 +180,8 @@ impl Stream {
         Ok(())
     }
 
+    /// Writes a part of `bytes` without waiting; returns the number of written bytes. The error is
+    /// `WouldBlock` if nothing can be written now.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_regular {
             return self.file.write(bytes);
@@ -179,15 +192,16 @@ impl Stream {
         self.file.write(&bytes[..bytes.len().min(CHUNK)])
     }
 
-    /// Waits at most `limit` until a write would not block (or would fail).
+    /// Waits at most `limit` until a write would not block (or would fail). False if it would still
+    /// block.
     fn is_writable(&self, limit: &Timespec) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::OUT)];
-        // A failed poll shows as an error of the write.
+        // If `poll` fails, the following write reports the error.
         poll(&mut fds, Some(limit)).map_or(true, |ready| ready > 0)
     }
 
-    /// Removes the last `written` bytes of a regular file. Returns false where that is not
-    /// possible: for other files, and after a later write of another process.
+    /// Removes the last `written` bytes from a regular file. Returns false if that is not possible:
+    /// for another type of file, or if another process has written since.
     pub fn undo_write(&mut self, written: usize) -> bool {
         let mut cut = || -> io::Result<bool> {
             let (end, size) = (self.file.stream_position()?, self.file.metadata()?.len());

@@ -1,4 +1,4 @@
-//! The audio front end: samples to a mel spectrogram.
+//! Converts mono samples to a mel spectrogram.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
 
-/// The mel spectrogram of torchaudio's `MelSpectrogram` with its defaults (`src/train/method.md`
-/// a.5), followed by the manifest's scale and normalisation.
+/// Computes the mel spectrogram of torchaudio's `MelSpectrogram` with its defaults
+/// (`src/train/method.md` a.5), then applies the manifest's scale and normalisation.
 pub struct LogMel {
     settings: AudioPreprocessing,
     fft: Arc<dyn RealToComplex<f32>>,
+    /// The Hann window, `n_fft` weights.
     window: Vec<f32>,
-    /// Per mel band: the first FFT bin and the weights from it on.
+    /// For each mel band: (index of the first FFT bin, weights of the bins from it on).
     filters: Vec<(usize, Vec<f32>)>,
 }
 
@@ -24,7 +25,7 @@ impl std::fmt::Debug for LogMel {
 }
 
 impl LogMel {
-    /// Plans the transform of `settings`: FFT, window and mel filters.
+    /// Plans FFT, window and mel filters for `settings`.
     pub fn new(settings: &AudioPreprocessing) -> Self {
         let n = settings.n_fft;
         let window = (0..n)
@@ -39,7 +40,7 @@ impl LogMel {
         }
     }
 
-    /// Number of frames for a window of `samples` samples: `1 + samples / hop`.
+    /// Number of frames for `samples` samples: `1 + samples / hop`.
     pub fn frames(&self, samples: usize) -> usize {
         1 + samples / self.settings.hop
     }
@@ -49,15 +50,15 @@ impl LogMel {
         self.settings.mels
     }
 
-    /// The spectrogram `[mels, frames]`, row by row, and the number of frames. Samples too few to
-    /// reflect are padded with zeros.
+    /// Computes the spectrogram of mono `samples` in [-1, 1]. Returns (values `[mels, frames]` in
+    /// row-major order, number of frames). Samples too few to reflect are padded with zeros.
     pub fn compute(&self, samples: &[f32]) -> (Vec<f32>, usize) {
         let mut out = Vec::new();
         self.compute_into(samples, &mut out);
         (out, self.frames(samples.len()))
     }
 
-    /// As [`LogMel::compute`]; appends the spectrogram to `out`.
+    /// As [`LogMel::compute`], but appends the values to `out`.
     pub fn compute_into(&self, samples: &[f32], out: &mut Vec<f32>) {
         let frames = self.frames(samples.len());
         let begin = out.len();
@@ -67,12 +68,12 @@ impl LogMel {
         self.normalise(out);
     }
 
-    /// Normalises all values of a window, the last step.
+    /// Normalises the values of a whole window; this is the last step.
     pub(super) fn normalise(&self, values: &mut [f32]) {
         normalise(values, self.settings.normalise);
     }
 
-    /// Distance between frames, in samples.
+    /// Distance from one frame to the next, in samples.
     pub(super) fn hop(&self) -> usize {
         self.settings.hop
     }
@@ -82,7 +83,7 @@ impl LogMel {
         self.settings.rate_hz
     }
 
-    /// Indices of the frames of a window of `samples` samples that do not depend on mirrored
+    /// Range of the frames of a window of `samples` samples that do not depend on reflected
     /// samples.
     pub(super) fn inner_frames(&self, samples: usize) -> Range<usize> {
         let half = self.settings.n_fft / 2;
@@ -93,8 +94,8 @@ impl LogMel {
         first..end.max(first)
     }
 
-    /// Computes `frames` of the window, scaled and not normalised, and writes them to their places
-    /// in `out`, `[mels, frames of the window]`.
+    /// Computes the frames with the indices `frames`, scaled but not normalised. Writes them to
+    /// their places in `out`, which is `[mels, frames of the whole window]`.
     pub(super) fn scaled(&self, samples: &[f32], frames: Range<usize>, out: &mut [f32]) {
         let n = self.settings.n_fft;
         let all_frames = self.frames(samples.len());
@@ -137,7 +138,8 @@ impl LogMel {
     }
 }
 
-/// `samples[i]`, mirrored at both ends without repeating the end (numpy's `reflect`).
+/// `samples[i]`, reflected at both ends without repeating the end (numpy's mode `reflect`); 0
+/// beyond the reflection.
 fn reflected(samples: &[f32], i: isize) -> f32 {
     let last = samples.len() as isize - 1;
     let i = if i < 0 {
@@ -154,6 +156,7 @@ fn reflected(samples: &[f32], i: isize) -> f32 {
         .unwrap_or(0.0)
 }
 
+/// Scales all values of a window as the manifest states.
 fn normalise(values: &mut [f32], how: AudioNormalisation) {
     match how {
         AudioNormalisation::Window => {
@@ -183,8 +186,9 @@ fn normalise(values: &mut [f32], how: AudioNormalisation) {
     }
 }
 
-/// HTK mel scale, triangles of height 1 (torchaudio's `melscale_fbanks(norm=None)`, which halves
-/// the rate by integer division).
+/// Triangular filters of height 1 on the HTK mel scale, as (index of the first FFT bin, weights)
+/// for each band. Equals torchaudio's `melscale_fbanks(norm=None)`, which halves the sample rate by
+/// integer division.
 fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
     let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
     let hz = |mel: f64| 700.0 * (10f64.powf(mel / 2595.0) - 1.0);
@@ -215,9 +219,10 @@ fn mel_filters(settings: &AudioPreprocessing) -> Vec<(usize, Vec<f32>)> {
 mod tests {
     use super::*;
 
-    /// The reference's numbers (golden `audio_frontend.json`): mel power and min-max.
+    /// The golden file `audio_frontend.json` holds mel power with min-max scaling of the paper's
+    /// reference implementation.
     #[test]
-    fn the_reference_front_end_is_matched() {
+    fn mel_spectrograms_equal_those_of_the_reference_implementation() {
         let golden = crate::testing::golden("audio_frontend.json");
         let mut compared = 0;
         for case in golden["cases"].as_array().unwrap() {
@@ -235,6 +240,7 @@ mod tests {
             .collect()
     }
 
+    /// Compares one golden case; returns 1, the number of compared cases.
     fn compare_case(case: &serde_json::Value) -> usize {
         let rate_hz = case["sample_rate"].as_u64().unwrap() as u32;
         let settings = AudioPreprocessing {

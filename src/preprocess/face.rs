@@ -1,20 +1,25 @@
-//! The face front end: aligned crops of a picture, and their normalisation.
+//! Cuts aligned crops out of a picture and normalises them.
 
 use crate::clip::{ColorMatrix, Crop, Landmarks, Picture};
 use crate::manifest::{FaceNormalisation, FacePreprocessing};
 use multiversion::multiversion;
 
-/// A similarity transform: `x' = a x - b y + tx`, `y' = b x + a y + ty`.
+/// A similarity transform (rotation, scaling, translation): `x' = a x - b y + tx`, `y' = b x + a y
+/// + ty`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
+    /// Scale times the cosine of the rotation.
     pub a: f32,
+    /// Scale times the sine of the rotation.
     pub b: f32,
+    /// Translation of x.
     pub tx: f32,
+    /// Translation of y.
     pub ty: f32,
 }
 
 impl Similarity {
-    /// The image of a point.
+    /// Transforms the point `[x, y]`.
     pub fn apply(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         [
             self.a * x - self.b * y + self.tx,
@@ -27,8 +32,8 @@ impl Similarity {
     }
 }
 
-/// The least-squares similarity that maps `from` onto `to`. `None` if all points of `from`
-/// coincide.
+/// The similarity transform that maps the points `from` to `to` with the least squared error.
+/// `None` if all points of `from` coincide.
 pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
     let mean = |points: &Landmarks| {
         let sum = points
@@ -56,8 +61,9 @@ pub fn similarity(from: &Landmarks, to: &Landmarks) -> Option<Similarity> {
     })
 }
 
-/// The aligned crop, with the landmarks at the manifest's template. Each pixel is the mean over its
-/// area; outside the picture the border repeats. `None` if the landmarks are degenerate.
+/// Cuts the crop in which `landmarks` (in pixels of the picture) lie at the template of `settings`.
+/// Each pixel is the mean over its area in the picture; outside the picture its border repeats.
+/// `None` if the landmarks are degenerate.
 pub fn align(
     picture: &Picture,
     landmarks: &Landmarks,
@@ -70,8 +76,8 @@ pub fn align(
     if !scale.is_finite() || scale <= 0.0 {
         return None;
     }
-    // As many samples a side as picture pixels under one crop pixel: an area filter with
-    // proportional cost.
+    // The number of samples along each side of a crop pixel is that of the picture pixels under it:
+    // an area filter whose cost is proportional to the area.
     let taps = (scale.ceil() as usize).clamp(1, 8);
     let mut sampler = Sampler {
         picture,
@@ -102,21 +108,25 @@ pub fn align(
     })
 }
 
-/// Computes the mean of the picture's pixels under each pixel of a row of the crop.
+/// Computes the mean of the picture's pixels under each pixel of one row of the crop.
 struct Sampler<'a> {
     picture: &'a Picture,
+    /// All planes of the picture.
     bytes: &'a [u8],
+    /// Number of samples along each side of a crop pixel.
     taps: usize,
+    /// Maps pixels of the crop to pixels of the picture.
     to_picture: Similarity,
     row: Row,
 }
 
-/// Buffers for one row of the crop, with one value per pixel.
+/// Buffers with one value for each pixel of a row of the crop.
 struct Row {
-    /// First sample of the pixel in the plane.
+    /// Position (x values, y values) of the pixel's corner in the plane.
     starts: [Vec<f32>; 2],
-    /// Index of the next byte to read.
+    /// Index in the plane's bytes of the sample to read next.
     reads: Vec<u32>,
+    /// Sum of the samples read so far.
     sums: Vec<u32>,
 }
 
@@ -131,8 +141,10 @@ impl Row {
 }
 
 impl Sampler<'_> {
+    /// Computes the means of row `y` of the crop over `plane` (0: luma, 1 and 2: chroma), one for
+    /// each pixel.
     fn means(&mut self, plane: usize, y: usize, means: &mut [f32]) {
-        // Chroma has half the luma's columns and rows.
+        // A chroma plane has half as many columns and rows as the luma plane.
         let shrink = if plane == 0 { 1.0 } else { 0.5 };
         let Similarity { a, b, .. } = self.to_picture;
         let start = |x: usize| {
@@ -150,7 +162,7 @@ impl Sampler<'_> {
             }
             return;
         }
-        // At one sample per picture pixel, interpolation changes nothing.
+        // With one sample for each picture pixel, interpolation would change nothing.
         let (width, height) = self.size(plane);
         let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
         let layout = self.picture.planes[plane];
@@ -171,8 +183,8 @@ impl Sampler<'_> {
             (bottom as usize * layout.stride + right as usize) < bytes.len(),
             "a picture shorter than its planes"
         );
-        // One sample of all pixels of the row at a time, so that places are computed by vector
-        // instructions.
+        // Each pass reads one sample of every pixel of the row, so that the indices are computed by
+        // vector instructions.
         for j in 0..self.taps {
             let v = j as f32 + 0.5;
             for i in 0..self.taps {
@@ -184,8 +196,8 @@ impl Sampler<'_> {
                     [right, bottom],
                     stride,
                 );
-                // SAFETY: `places` gives rows up to `bottom` and columns up to `right`, which were
-                // checked to lie within the bytes.
+                // SAFETY: `places` returns indices in rows up to `bottom` and columns up to
+                // `right`; the assertion above checks that these lie within the bytes.
                 sums.iter_mut().zip(&*reads).for_each(|(sum, read)| {
                     *sum += u32::from(unsafe { *bytes.get_unchecked(*read as usize) })
                 });
@@ -198,6 +210,7 @@ impl Sampler<'_> {
             .for_each(|(mean, sum)| *mean = *sum as f32 / count);
     }
 
+    /// (width, height) of a plane, in samples.
     fn size(&self, plane: usize) -> (usize, usize) {
         let Picture { width, height, .. } = *self.picture;
         if plane == 0 {
@@ -207,7 +220,8 @@ impl Sampler<'_> {
         }
     }
 
-    /// `x, y` in samples of the plane; 0 is the centre of the first.
+    /// Bilinear interpolation at (`x`, `y`), in samples of the plane. 0 is the centre of the first
+    /// sample; outside the plane its border repeats.
     fn bilinear(&self, plane: usize, x: f32, y: f32) -> f32 {
         let (w, h) = self.size(plane);
         let (x, y) = (x.clamp(0.0, (w - 1) as f32), y.clamp(0.0, (h - 1) as f32));
@@ -221,6 +235,7 @@ impl Sampler<'_> {
         top + (bottom - top) * fy
     }
 
+    /// Luma in the full range 0..=255.
     fn luma(&self, y: f32) -> u8 {
         let full = if self.picture.colorimetry.full_range {
             y
@@ -231,8 +246,9 @@ impl Sampler<'_> {
     }
 }
 
-/// Places in the plane of the samples at `offset` from each of `starts`, clamped to row `bottom`
-/// and column `right`.
+/// Writes to `reads` the index in the plane of one sample for each pixel of a row of the crop. The
+/// sample is at `offset` from the pixel's start, clamped to row `bottom` and column `right`.
+/// `offset` has for x and y: [part from moving down the pixel, part from moving along it].
 #[multiversion(targets("x86_64+avx2"))]
 fn places(
     reads: &mut [u32],
@@ -243,23 +259,24 @@ fn places(
 ) {
     let [[x_down, x_along], [y_down, y_along]] = offset;
     for ((read, x0), y0) in reads.iter_mut().zip(starts_x).zip(starts_y) {
-        // Via 32 bits, which processors convert faster.
+        // Conversion to 32-bit integers is faster than to `usize`.
         let column = within(x0 + x_down + x_along, right);
         let row = within(y0 + y_down + y_along, bottom);
         *read = (row * stride + column) as u32;
     }
 }
 
-/// The integer part of `at`, clamped to 0..=`last`, a picture's last row or column.
+/// The integer part of `at`, clamped to 0..=`last`, the index of the last row or column.
 #[inline(always)]
 fn within(at: f32, last: f32) -> i32 {
     let clamped = at.max(0.0).min(last);
-    // SAFETY: `at` is a number (`max` replaces a NaN) from 0 to a picture's side. `as` would repeat
-    // these checks, which takes four times as long as all the rest.
+    // SAFETY: `clamped` is a number (`max` replaces a NaN) from 0 to the last row or column. `as`
+    // would repeat these checks, which takes four times as long as the rest of the function.
     unsafe { clamped.to_int_unchecked() }
 }
 
-/// R, G and B of a pixel with these Y, Cb and Cr, by the picture's colorimetry.
+/// Converts one pixel from Y, Cb and Cr (each 0..=255) to R, G and B with the picture's
+/// colorimetry.
 pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
     let (y, gain) = if picture.colorimetry.full_range {
         (y, 1.0)
@@ -276,17 +293,17 @@ pub fn ycc_to_rgb(picture: &Picture, [y, cb, cr]: [f32; 3]) -> [u8; 3] {
     [r, g, b].map(|v| v.round().clamp(0.0, 255.0) as u8)
 }
 
-/// Normalises a crop to an encoder's input `[channels, size, size]`.
+/// Normalises a crop; returns an encoder's input `[channels, size, size]` in row-major order.
 pub fn normalise(crop: &Crop, how: &FaceNormalisation) -> Vec<f32> {
     let mut values = Vec::with_capacity(crop.pixels.len());
     normalise_into(crop, how, &mut values);
     values
 }
 
-/// As [`normalise`]; appends the input to `values`.
+/// As [`normalise`], but appends the input to `values`.
 pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32>) {
     let pixels = &crop.pixels[..crop.size * crop.size * crop.channels];
-    // A pixel has one of 256 levels; each level is computed once.
+    // A pixel has one of 256 levels, so each level is normalised once.
     let levels: [f32; 256] = std::array::from_fn(|level| level as f32 / 255.0);
     let plane = |channel: usize| pixels.iter().skip(channel).step_by(crop.channels);
     values.reserve(pixels.len());
@@ -298,7 +315,8 @@ pub fn normalise_into(crop: &Crop, how: &FaceNormalisation, values: &mut Vec<f32
             }
         }
         FaceNormalisation::PerCrop { floor } => {
-            // Plane by plane: the order of summation affects the last bits of the result.
+            // Sums plane by plane, because the order of summation affects the last bits of the
+            // result.
             let sum = |levels: &[f64; 256]| {
                 let planes = (0..crop.channels).flat_map(plane);
                 planes.fold(0.0, |sum, pixel| sum + levels[usize::from(*pixel)])
@@ -333,7 +351,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_similarity_is_found_again(
+        fn the_least_squares_similarity_recovers_a_known_transform(
             angle in -3.0f32..3.0,
             scale in 0.1f32..50.0,
             tx in -500.0f32..500.0,
@@ -365,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_stays_a_ramp_and_the_border_repeats() {
+    fn a_crop_of_a_ramp_is_a_ramp_and_the_border_repeats_outside() {
         let (w, h) = (200usize, 200usize);
         let mut data: Vec<u8> = (0..h).flat_map(|_| (0..w).map(|x| x as u8)).collect();
         data.extend(std::iter::repeat_n(128u8, 2 * (w / 2) * (h / 2)));
@@ -418,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_give_the_formulas_bits() {
+    fn normalisation_by_level_equals_the_formula_bit_for_bit() {
         let crop = Crop {
             size: 24,
             channels: 3,

@@ -1,4 +1,4 @@
-//! Cache of mel frames: of overlapping windows only the new frames are computed.
+//! Cache of mel frames, so that only the new frames of overlapping windows are computed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,29 +6,31 @@ use std::sync::Arc;
 use super::LogMel;
 use crate::time::MediaTime;
 
-/// Number of kept windows: two subjects may have a voice at one hop.
+/// Number of windows in the cache: in one hop at most two subjects may have a voice.
 const KEPT: usize = 2;
 
-/// The newest audio windows and their frames. A window that begins a whole number of frames later,
-/// and has the same samples in the overlap, reuses those frames. A frame depends on its samples
-/// only, until the window is normalised. The numbers equal [`LogMel::compute`]'s bit for bit.
+/// Caches the newest audio windows with their mel frames. A window reuses frames of an earlier one
+/// if it begins a whole number of frames later and its samples are the same in the overlap. A frame
+/// depends on its own samples only, until the window is normalised. The results equal
+/// [`LogMel::compute`]'s bit for bit.
 #[derive(Debug, Default)]
 pub struct MelCache {
     windows: VecDeque<Window>,
 }
 
+/// A window of mono samples from `start` on, with its mel frames.
 #[derive(Debug)]
 struct Window {
     start: MediaTime,
     samples: Arc<[f32]>,
-    /// `[mels, frames]`, not normalised.
+    /// Scaled mel frames `[mels, frames]`, not normalised.
     scaled: Vec<f32>,
 }
 
 impl MelCache {
-    /// [`LogMel::compute_into`] for a window that begins at `start`.
+    /// As [`LogMel::compute_into`], for a window of mono `samples` that begins at `start`.
     ///
-    /// `mel` must be the same at every call.
+    /// `mel` must be the same transform at every call.
     pub fn compute_into(
         &mut self,
         mel: &LogMel,
@@ -71,15 +73,17 @@ impl MelCache {
     }
 }
 
-/// The overlap of a later window with an earlier one, from the later one's beginning.
+/// The overlap of a window with an earlier one, counted from the start of the later window.
 struct Overlap {
+    /// Length of the overlap, in samples.
     samples: usize,
-    /// Frames of the earlier window before the later one begins.
+    /// Number of the earlier window's frames before the start of the later window.
     frames_before: usize,
 }
 
 impl Window {
-    /// `None` if the later window cannot reuse a frame of this one.
+    /// The overlap with a later window that begins at `start`; `None` if it cannot reuse a frame of
+    /// this window.
     fn overlap(&self, mel: &LogMel, start: MediaTime, samples: &[f32]) -> Option<Overlap> {
         let nanos = i128::from(start.nanos_since(self.start)) * i128::from(mel.rate_hz());
         let before = usize::try_from((nanos + 500_000_000).div_euclid(1_000_000_000)).ok()?;
@@ -103,6 +107,7 @@ mod tests {
     use crate::manifest::{AudioNormalisation, AudioPreprocessing, AudioScale};
     use crate::model::golden::golden_samples;
 
+    /// A transform with 24 bands and an FFT of 512 samples at 16 kHz.
     fn mel(hop: usize, scale: AudioScale, normalise: AudioNormalisation) -> LogMel {
         LogMel::new(&AudioPreprocessing {
             rate_hz: 16_000,
@@ -117,6 +122,7 @@ mod tests {
         })
     }
 
+    /// Time of a sample at 16 kHz.
     fn at(sample: usize) -> MediaTime {
         MediaTime::from_nanos(sample as i64 * 62_500)
     }
@@ -128,9 +134,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Windows of any start, length and content give the numbers of a single window.
+        /// Sequences of windows with any start, length and content give the same bits as windows
+        /// computed alone.
         #[test]
-        fn windows_have_the_numbers_of_single_ones(
+        fn cached_windows_equal_windows_computed_alone(
             windows in prop::collection::vec((0usize..12, 0usize..3, 0usize..9000, 0u8..6), 1..8),
             hop in prop::sample::select(vec![160usize, 200]),
             logarithmic in any::<bool>(),
@@ -157,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_computes_its_new_frames_alone() {
+    fn an_overlapping_window_reuses_cached_frames_and_computes_only_new_ones() {
         let mel = mel(160, AudioScale::Log, AudioNormalisation::Window);
         let sound = golden_samples(5, 64_000);
         let mut cache = MelCache::default();
@@ -165,7 +172,7 @@ mod tests {
             let samples = sound[start..start + 32_000].into();
             cache.compute_into(&mel, at(start), samples, &mut Vec::new());
             let last = cache.windows.back_mut().unwrap();
-            // A marker that only a reused frame preserves.
+            // Zeros mark the cached frames: a computed frame would not be zero.
             last.scaled.fill(0.0);
         };
         window(0);

@@ -1,5 +1,5 @@
-//! Preprocessing of a clip's evidence to the encoders' inputs, as the manifest defines. Daemon and
-//! trainer share this code.
+//! Converts the data of a clip (crops, sound, words) to the inputs of the encoders, with the
+//! settings of the manifest. Daemon and trainer share this code.
 
 mod audio;
 mod face;

@@ -1,4 +1,4 @@
-//! The text front end: an utterance to tokens.
+//! Converts a text to tokens.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use tokenizers::TruncationParams;
 
 use crate::manifest::hex_sha256;
 
-/// Failure to open a tokenizer, or to tokenise a text.
+/// Failure to open a tokenizer or to tokenise a text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     #[error("tokenizer {} cannot be read; fetch or export it again", path.display())]
@@ -34,22 +34,27 @@ pub enum TextError {
     },
 }
 
-/// The tokens of one utterance as input of a sentence encoder: `ids` and `mask` of the same length,
-/// with special tokens and without padding.
+/// The tokens of one text as inputs of a sentence encoder. `ids` and `mask` have the same length,
+/// include special tokens, and have no padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
+    /// Index of each token in the vocabulary.
     pub ids: Vec<i64>,
-    /// 1 for each token.
+    /// The attention mask: 1 for each token.
     pub mask: Vec<i64>,
 }
 
-/// A `tokenizer.json` of Hugging Face's tokenizers, with its own length limit and without padding.
+/// A tokenizer in the format `tokenizer.json` of Hugging Face's tokenizers. It limits the number of
+/// tokens and does not pad.
 #[derive(Clone, Debug)]
 pub struct Tokenizer(tokenizers::Tokenizer);
 
 impl Tokenizer {
-    /// Opens the file and checks its hash `sha256`. Of an utterance the first `max_tokens` tokens
-    /// are kept, special tokens included.
+    /// Opens the file `path` and compares its hash with `sha256` (64 hexadecimal digits). Of each
+    /// text the first `max_tokens` tokens are kept, special tokens included.
+    ///
+    /// # Errors
+    /// The file cannot be read, has another hash, or is not a tokenizer.
     pub fn open(path: &Path, sha256: &str, max_tokens: usize) -> Result<Tokenizer, TextError> {
         let bytes = std::fs::read(path).map_err(|source| TextError::Missing {
             path: path.to_owned(),
@@ -66,7 +71,7 @@ impl Tokenizer {
         Tokenizer::from_bytes(&bytes, max_tokens)
     }
 
-    /// As [`Tokenizer::open`], from the bytes of a file that is already checked.
+    /// As [`Tokenizer::open`], from the bytes of a file whose hash is already checked.
     pub fn from_bytes(bytes: &[u8], max_tokens: usize) -> Result<Tokenizer, TextError> {
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|source| TextError::BadTokenizer { source })?;
@@ -81,7 +86,7 @@ impl Tokenizer {
         Ok(Tokenizer(tokenizer))
     }
 
-    /// The tokens of `text`; `None` if the tokenizer drops all of it, such as blanks and control
+    /// Tokenises `text`. `None` if no token remains, because the tokenizer drops blanks and control
     /// characters.
     pub fn tokens(&self, text: &str) -> Result<Option<Tokens>, TextError> {
         let encoding = self

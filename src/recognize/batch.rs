@@ -1,5 +1,5 @@
-//! One encoder over several clips: select the uncached inputs, gather them, run the graph, scatter
-//! the embeddings.
+//! Runs one encoder on several clips: selects the inputs that are not cached, gathers them into
+//! batches, runs the graph, and stores the embeddings by clip.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,22 +12,22 @@ use crate::modality::Modality;
 use crate::model::Encoder;
 use crate::preprocess::{LogMel, MelCache, normalise_into};
 
-/// Largest number of rows in one run, unless a single clip has more. It bounds the memory of
-/// activations.
+/// Largest number of rows (inputs) in one run of a graph, unless a single clip has more. It bounds
+/// the memory of activations.
 const ROWS_PER_RUN: usize = 32;
 
-/// The embeddings of several clips by one encoder, `[clips, dim]`; a clip without an embedding has
-/// a row of zeros.
+/// The embeddings of several clips by one encoder.
 #[derive(Debug)]
 pub(super) struct Embedded {
     dim: usize,
+    /// `[clips, dim]`; a clip without an embedding has a row of zeros.
     pub values: Vec<f32>,
     /// Whether each clip has an embedding.
     pub is_present: Vec<bool>,
 }
 
 impl Embedded {
-    /// No embedding for any of `clips` clips.
+    /// A table for `clips` clips, none of which has an embedding yet.
     pub fn none(clips: usize, dim: usize) -> Embedded {
         Embedded {
             dim,
@@ -36,17 +36,19 @@ impl Embedded {
         }
     }
 
-    /// Sets the embedding of a clip.
+    /// Sets the embedding of the clip with the index `clip`.
     pub fn set(&mut self, clip: usize, embedding: &[f32]) {
         self.row(clip).copy_from_slice(embedding);
         self.is_present[clip] = true;
     }
 
+    /// The row of the clip with this index.
     fn row(&mut self, clip: usize) -> &mut [f32] {
         &mut self.values[clip * self.dim..(clip + 1) * self.dim]
     }
 
-    /// Keeps only the rows of `clips`, which is ascending.
+    /// Keeps only the rows of the clips with these indices, which must be ascending. `is_present`
+    /// is unchanged.
     pub fn keep(&mut self, clips: &[usize]) {
         for (to, from) in clips.iter().enumerate() {
             let from = from * self.dim..(from + 1) * self.dim;
@@ -56,21 +58,26 @@ impl Embedded {
     }
 }
 
-/// A face or voice encoder with its caches.
+/// A face or voice encoder with its preprocessing and caches.
 pub(super) struct ClipEncoder<'a> {
     pub encoder: &'a mut Encoder,
     pub manifest: &'a Manifest,
+    /// Required for voice encoders.
     pub mel: Option<&'a LogMel>,
+    /// Embeddings of this encoder by face.
     pub cache: &'a mut FaceCache,
+    /// Mel frames of the newest windows.
     pub mels: &'a mut MelCache,
-    /// Input buffer, row by row; reused between runs.
+    /// Buffer for the graph's input, one row after another; reused from run to run.
     pub input: &'a mut Vec<f32>,
 }
 
 impl ClipEncoder<'_> {
-    /// Embeds the clips that have the encoder's modality, and returns those that failed.
+    /// Embeds the clips that have the encoder's modality. Returns (index of the clip, error) for
+    /// each failure.
     ///
-    /// If a run of several clips fails, each clip runs alone: a fault stays with its clip.
+    /// If a run of several clips fails, each of these clips runs alone, so that a faulty clip does
+    /// not affect the others.
     pub fn embed(&mut self, clips: &[&Clip], embedded: &mut Embedded) -> Vec<(usize, EncodeError)> {
         let modality = self.encoder.entry.modality;
         let wanted: Vec<usize> = (0..clips.len())
@@ -94,7 +101,9 @@ impl ClipEncoder<'_> {
         }
     }
 
-    /// Embeds clips with one row per clip. Clips with rows of the same shape share a run.
+    /// Embeds the clips with the indices `wanted` by an encoder that takes one input for each clip.
+    /// `shape_of` returns (shape of a clip's input, number of its elements). Clips with inputs of
+    /// the same shape share a run.
     fn embed_windows(
         &mut self,
         clips: &[&Clip],
@@ -143,6 +152,7 @@ impl ClipEncoder<'_> {
         failed
     }
 
+    /// Appends the clip's input to the input buffer.
     fn gather_window(&mut self, clip: &Clip) {
         let entry = &self.encoder.entry;
         if entry.modality == Modality::Face {
@@ -160,14 +170,16 @@ impl ClipEncoder<'_> {
         }
     }
 
+    /// Shape of the input for one window of faces, `[frames, channels, size, size]`.
     fn window_shape(&self) -> Vec<usize> {
         let face = face_of(self.manifest);
         let frames = self.encoder.entry.input[0].max(1);
         vec![frames, face.channels, face.size, face.size]
     }
 
-    /// Embeds clips with one row per crop that is not cached. The embedding of a clip is the mean
-    /// over its crops, weighted by age.
+    /// Embeds the clips with the indices `wanted` by an encoder that takes single crops. Only crops
+    /// that are not cached run. The embedding of a clip is the mean over its crops, weighted by
+    /// age.
     fn embed_frames(
         &mut self,
         clips: &[&Clip],
@@ -179,7 +191,7 @@ impl ClipEncoder<'_> {
         }
         let mut failed = Vec::new();
         for clip in wanted {
-            // Empty after a successful batch.
+            // Nothing is left to run after a successful batch.
             let new = self.new_faces(clips[*clip], &HashSet::new());
             match self.run_faces(&new) {
                 Ok(()) => self.weighted_mean(clips[*clip], *clip, embedded),
@@ -189,8 +201,8 @@ impl ClipEncoder<'_> {
         failed
     }
 
-    /// Runs the uncached crops of several clips in few runs, each of whole clips. The caller
-    /// repeats a failed run clip by clip.
+    /// Runs the crops of several clips that are not cached, in few runs. The crops of a clip are in
+    /// the same run. Errors are ignored, because the caller repeats a failed run clip by clip.
     fn run_new_faces(&mut self, clips: &[&Clip], wanted: &[usize]) {
         let (mut planned, mut group) = (HashSet::new(), Vec::new());
         for clip in wanted {
@@ -205,7 +217,8 @@ impl ClipEncoder<'_> {
         let _ = self.run_faces(&group);
     }
 
-    /// The clip's faces at the encoder's rate that are in neither the cache nor `planned`.
+    /// The clip's faces that the encoder takes and that are in neither the cache nor `planned` (ids
+    /// of faces).
     fn new_faces<'c>(&self, clip: &'c Clip, planned: &HashSet<u64>) -> Vec<&'c Face> {
         self.encoder
             .entry
@@ -216,6 +229,7 @@ impl ClipEncoder<'_> {
             .collect()
     }
 
+    /// Embeds the crops of `faces` and adds the embeddings to the cache.
     fn run_faces(&mut self, faces: &[&Face]) -> Result<(), EncodeError> {
         if faces.is_empty() {
             return Ok(());
@@ -231,6 +245,8 @@ impl ClipEncoder<'_> {
         )
     }
 
+    /// Sets the embedding of the clip with the index `row` to the weighted mean over its cached
+    /// crops.
     fn weighted_mean(&self, clip: &Clip, row: usize, embedded: &mut Embedded) {
         let weight = |face: &Face| match self.manifest.window.half_life_ms {
             None => 1.0,
@@ -247,16 +263,19 @@ impl ClipEncoder<'_> {
     }
 }
 
+/// The clip's mono samples; empty if it has no voice.
 fn samples(clip: &Clip) -> &[f32] {
     clip.voice.as_ref().map_or(&[], |voice| &voice.samples)
 }
 
+/// The manifest's preprocessing of faces; panics if there is none.
 fn face_of(manifest: &Manifest) -> &FacePreprocessing {
     let face = manifest.face.as_ref();
     face.expect("checked when the bundle was opened")
 }
 
-/// Runs an encoder of kind `frame` on crops. `scatter` gets each crop's index and embedding.
+/// Embeds crops with an encoder of kind `frame`. `scatter` receives the index of each crop and its
+/// embedding.
 pub(super) fn run_crops(
     encoder: &mut Encoder,
     manifest: &Manifest,
@@ -280,8 +299,8 @@ pub(super) fn run_crops(
     )
 }
 
-/// Appends one row `[frames, channels, size, size]` of as many evenly spaced frames as the manifest
-/// states (`src/train/method.md` a.4).
+/// Appends one input `[frames, channels, size, size]`: as many evenly spaced crops as the encoder's
+/// manifest entry states (`src/train/method.md` a.4).
 pub(super) fn gather_frames(
     encoder: &Encoder,
     manifest: &Manifest,
@@ -298,7 +317,8 @@ pub(super) fn gather_frames(
 }
 
 /// Runs `graph` on the rows of `input`, each of shape `row`: in one run if the graph takes batches,
-/// else row by row. `scatter` gets each row's index and its first output, `dim` numbers.
+/// else row by row. `scatter` receives the index of each row and the row's part of the first
+/// output, `dim` numbers.
 pub(super) fn run_rows(
     graph: &mut Graph,
     dim: usize,
@@ -324,10 +344,11 @@ pub(super) fn run_rows(
     Ok(())
 }
 
-/// The values of the first output.
+/// The values of the first output, `[rows, dim]`.
 ///
 /// # Errors
-/// The shape of the output is not `[rows, dim]`; the error holds it.
+/// The first output has another shape, which is the error's value; it is empty if there is no
+/// output.
 pub(super) fn rows_of<'a>(
     outputs: &[OutputView<'a>],
     rows: usize,
@@ -353,7 +374,7 @@ pub(super) fn wrong_output(
     }
 }
 
-/// The weighted mean of vectors; zeros if there are none.
+/// The mean of (weight, vector) pairs, each vector of length `dim`; zeros if there are none.
 pub(super) fn mean<'a>(dim: usize, vectors: impl Iterator<Item = (f64, &'a [f32])>) -> Vec<f32> {
     let (mut sum, mut all) = (vec![0.0f64; dim], 0.0);
     for (weight, vector) in vectors {

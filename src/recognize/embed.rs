@@ -1,4 +1,4 @@
-//! Embeddings without a cache: for the self-test and the trainer.
+//! Computes embeddings without a cache, for the self-test and the trainer.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use crate::modality::Modality;
 use crate::model::{Bundle, Encoder};
 use crate::preprocess::LogMel;
 
-/// Embeddings of crops, samples and text without a cache, for the self-test and the trainer.
+/// Computes the embeddings of one clip's crops, sound and text, without a cache.
 ///
-/// `samples` are mono at the manifest's rate. Encoders without input are left out.
+/// `samples` are mono at the manifest's rate. An encoder without input is missing from the result,
+/// which is by encoder name. A `frame` encoder's embedding is the unweighted mean over `crops`.
 ///
 /// # Errors
 /// The tokenizer or a graph fails.
@@ -54,7 +55,7 @@ pub fn embed(
     Ok(embeddings)
 }
 
-/// One embedding per crop.
+/// The embedding of each crop by a `frame` encoder, in the order of `crops`.
 pub(crate) fn frame_embeddings(
     encoder: &mut Encoder,
     manifest: &Manifest,
@@ -68,6 +69,7 @@ pub(crate) fn frame_embeddings(
     Ok(embeddings)
 }
 
+/// The embedding of all crops together, by an encoder that takes several frames.
 fn window_embedding(
     encoder: &mut Encoder,
     manifest: &Manifest,
@@ -81,6 +83,7 @@ fn window_embedding(
     one_row(encoder, &[&[frames], &crop[..]].concat(), &input)
 }
 
+/// The embedding of mono samples at the manifest's rate.
 fn voice_embedding(
     encoder: &mut Encoder,
     mel: Option<&LogMel>,
@@ -91,6 +94,7 @@ fn voice_embedding(
     one_row(encoder, &[1, mel.mels(), frames], &values)
 }
 
+/// Runs an encoder on one input of shape `shape` (without the batch axis); returns its embedding.
 fn one_row(
     encoder: &mut Encoder,
     shape: &[usize],

@@ -1,4 +1,5 @@
-//! The head: embeddings of several clips → logits → scores, confidence, abstention.
+//! Runs the head: embeddings of several clips become logits, then scores, confidence and
+//! abstention.
 
 use super::Embeddings;
 use super::batch::{Embedded, rows_of, wrong_output};
@@ -8,7 +9,8 @@ use crate::manifest::{Manifest, Task};
 use crate::modality::{PerModality, Presence};
 use crate::model::Bundle;
 
-/// The head's logits, one per label. Absent embeddings are zeros with presence 0.
+/// Runs the head on the embeddings of one clip; returns one logit for each label. An absent
+/// embedding is passed as zeros with presence 0.
 ///
 /// # Errors
 /// The graph fails, or the shape of its output is not `[1, labels]`.
@@ -31,18 +33,19 @@ pub fn head_logits(bundle: &mut Bundle, embeddings: &Embeddings) -> Result<Vec<f
     Ok(logits)
 }
 
-/// The head's inputs for several rows.
+/// The head's inputs for several clips, one row a clip.
 struct HeadInputs<'a> {
-    /// Per entry of the manifest's `head.inputs`: length of a row, and all rows.
+    /// For each entry of the manifest's `head.inputs`: (length of a row, values `[rows, length]`).
     embeddings: Vec<(usize, &'a [f32])>,
-    /// `[rows, inputs]`.
+    /// `[rows, inputs]`: 1 if the clip has an embedding by the encoder of this input, else 0.
     presence: Vec<f32>,
+    /// Number of labels.
     labels: usize,
 }
 
 impl<'a> HeadInputs<'a> {
-    /// The inputs for `clips`. `embedded` is indexed like the manifest's encoders, and holds the
-    /// rows of `clips` only.
+    /// Collects the inputs for the clips with the indices `clips`. `embedded` is in the order of
+    /// the manifest's encoders; its `values` hold the rows of `clips` only.
     fn new(manifest: &Manifest, embedded: &'a [Embedded], clips: &[usize]) -> HeadInputs<'a> {
         let named = |name: &String| manifest.encoders.iter().position(|e| e.name == *name);
         let places: Vec<Option<usize>> = manifest.head.inputs.iter().map(named).collect();
@@ -66,7 +69,7 @@ impl<'a> HeadInputs<'a> {
         }
     }
 
-    /// Runs the head. `scatter` receives the index and the logits of each row.
+    /// Runs the head on these rows. `scatter` receives the index and the logits of each row.
     fn run(
         &self,
         head: &mut Graph,
@@ -101,9 +104,9 @@ impl<'a> HeadInputs<'a> {
     }
 }
 
-/// The logits of each clip; `None` without evidence (`used`) or if the head fails.
+/// The logits of each clip; `None` if it has no embedding (`used` is empty) or the head fails.
 ///
-/// One run for all clips if the head takes batches. If that run fails, each clip runs alone.
+/// All clips share one run if the head takes batches. If that run fails, each clip runs alone.
 pub(super) fn logits_of(
     bundle: &mut Bundle,
     mut embedded: Vec<Embedded>,
@@ -135,8 +138,8 @@ pub(super) fn logits_of(
     logits
 }
 
-/// Scores, top label, confidence and abstention from logits (`None`: no evidence, or logits that
-/// are not finite).
+/// Computes scores, top label, confidence and abstention from logits. `logits` is `None` if there
+/// is no evidence or the head failed: then all scores are equal and the recognition abstains.
 pub(super) fn recognition(
     manifest: &Manifest,
     logits: Option<&[f32]>,
@@ -165,6 +168,7 @@ pub(super) fn recognition(
     }
 }
 
+/// Softmax of `logits / temperature`.
 fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits

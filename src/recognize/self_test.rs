@@ -1,4 +1,5 @@
-//! Opening a bundle with its golden self-test: the graphs must reproduce the exporter's outputs.
+//! Opens a bundle with its self-test: the graphs must reproduce the outputs that the exporter
+//! stored (the goldens).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,25 +10,25 @@ use crate::encode::{Provider, Runtime, first_that_works};
 use crate::model::golden::{Goldens, golden_crop, golden_samples};
 use crate::model::{Bundle, BundleError};
 
-/// Largest permitted difference from the exporter's numbers, on values of order 1. Float kernels
-/// differ between machines and providers by some 1e-5; a wrong weight or preprocessing differs by
-/// far more.
+/// Largest permitted absolute difference from the exporter's numbers, which are of order 1. Float
+/// kernels differ between machines and providers by some 1e-5; a wrong weight or preprocessing
+/// differs by far more.
 const PERMITTED: f32 = 2e-3;
 
-/// The same for int8 graphs. Their sums are exact on every processor, but a value between two steps
-/// is rounded by the last bit of the preprocessing. Inputs off by a share of 1e-6 changed no
-/// embedding of the default face encoder. Off by 1e-5 they changed one of 40 by up to 0.014; its
-/// float graph is 0.08 away.
+/// Largest permitted absolute difference for int8 graphs. Their sums are exact on every processor,
+/// but the last bit of the preprocessing decides how a value between two steps is rounded. Relative
+/// errors of 1e-6 in the input changed no embedding of the default face encoder. Errors of 1e-5
+/// changed one embedding of 40 by up to 0.014; the float graph's differs by 0.08.
 const PERMITTED_INT8: f32 = 4e-2;
 
 impl Bundle {
     /// Opens the bundle in `directory` and replays its golden cases on the opened graphs.
     ///
-    /// With [`Provider::Auto`], an execution provider that fails the self-test is skipped like one
-    /// that cannot open the graphs.
+    /// With [`Provider::Auto`], an execution provider that fails the self-test is skipped, like one
+    /// that cannot open the graphs. Each graph gets `threads` threads.
     ///
     /// # Errors
-    /// A [`BundleError`] if hashes, fingerprint, shapes or goldens do not match.
+    /// A file is missing, or hashes, fingerprint, shapes or goldens do not match.
     pub fn open(
         runtime: &Runtime,
         directory: &Path,
@@ -49,7 +50,7 @@ impl Bundle {
     }
 }
 
-/// Runs every case; the first deviation refuses the bundle.
+/// Runs every golden case; fails at the first output that differs by more than is permitted.
 fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<(), BundleError> {
     if goldens.cases.is_empty() {
         return Err(BundleError::Unsupported {
@@ -115,7 +116,8 @@ fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<()
                 )?;
             }
         }
-        // The head gets the fp32 embeddings: one expected answer serves either precision.
+        // The head gets the stored fp32 embeddings, because the stored logits were computed from
+        // them.
         embeddings.extend(
             int8_encoders
                 .iter()

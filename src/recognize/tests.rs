@@ -1,5 +1,5 @@
 mod batch;
-// Needs the trainer's loaders.
+// The module reads FER2013 with the trainer's loaders.
 #[cfg(feature = "corpus")]
 mod temporal;
 #[cfg(feature = "sentence")]
@@ -20,6 +20,8 @@ fn recognizer() -> Recognizer {
     Recognizer::new(Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap())
 }
 
+/// A clip of 2 s with the modalities of `presence`: five faces with ids from `first_id`, 2 s of
+/// sound, a text.
 pub(super) fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -> Clip {
     let face = recognizer.bundle().manifest.face.as_ref().unwrap();
     let at = |n: u32| MediaTime::from_millis(i64::from(n) * 100);
@@ -77,7 +79,7 @@ pub(super) fn clip(recognizer: &Recognizer, presence: Presence, first_id: u64) -
 }
 
 #[test]
-fn every_subset_of_modalities_is_answered_or_abstained_from() {
+fn every_subset_of_modalities_gives_scores_and_no_evidence_abstains() {
     let mut recognizer = recognizer();
     for presence in Presence::subsets().chain([Presence::default()]) {
         let clip = clip(&recognizer, presence, 0);
@@ -100,7 +102,7 @@ fn every_subset_of_modalities_is_answered_or_abstained_from() {
 }
 
 #[test]
-fn cached_faces_give_the_same_answer_and_are_encoded_once() {
+fn cached_faces_give_the_same_recognition_and_are_encoded_once() {
     let mut recognizer = recognizer();
     let clip = clip(
         &recognizer,
@@ -121,7 +123,7 @@ fn cached_faces_give_the_same_answer_and_are_encoded_once() {
 }
 
 #[test]
-fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
+fn an_encoder_with_its_own_rate_gets_the_first_face_of_each_slot() {
     let mut recognizer = recognizer();
     let presence = Presence {
         face: true,
@@ -131,8 +133,8 @@ fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
         clip(&recognizer, presence, 0),
         clip(&recognizer, presence, 50),
     );
-    // Faces every 100 ms from 0 to 400 ms. At 4 Hz the slots' first are those at 0 and 300 ms
-    // (slots begin at 0, 250, 500 ms).
+    // The faces are at 0, 100, … 400 ms. At 4 Hz the slots begin at 0 and 250 ms, so their first
+    // faces are those at 0 and 300 ms.
     two.faces = [0, 3].map(|i| two.faces[i].clone()).to_vec();
     let expected = recognizer.recognize(&two);
     assert_ne!(recognizer.recognize(&all).scores, expected.scores);
@@ -150,7 +152,7 @@ fn an_encoder_with_a_rate_of_its_own_sees_the_first_face_of_each_slot() {
 }
 
 #[test]
-fn an_encoder_with_a_normalisation_of_its_own_takes_that() {
+fn an_encoders_own_normalisation_replaces_that_of_the_manifest() {
     let (mut shared, mut own) = (recognizer(), recognizer());
     let clip = clip(
         &shared,

@@ -1,4 +1,5 @@
-//! The text modality: each text is encoded once, live on the [text thread](super::text_thread).
+//! The text modality: caches the embeddings of texts, and requests new ones from the [text
+//! thread](super::text_thread) when live.
 
 use super::Recognizer;
 use super::text_embedding::{text_embedding, tokens_of};
@@ -6,10 +7,11 @@ use super::text_thread::TextStatus;
 use crate::clip::Clip;
 use crate::encode::EncodeError;
 
-/// Number of texts whose embeddings are kept: a text stays in the window for several hops.
+/// Largest number of texts whose embeddings are cached. A text stays in the window for several
+/// hops.
 const KEPT_UTTERANCES: usize = 16;
 
-/// Outcome of encoding an utterance.
+/// Outcome of encoding a clip's text.
 pub(super) enum TextOutcome {
     /// The embedding; `None` if the text has no token.
     Ready(Option<Vec<f32>>),
@@ -17,11 +19,13 @@ pub(super) enum TextOutcome {
     Late,
 }
 
-/// Per text encoder: its name, and its index with the state of the embedding.
+/// For each text encoder: (name, (index of the encoder in the text thread, state of the
+/// embedding)).
 pub(super) type RequestedTexts = Vec<(String, (usize, TextStatus))>;
 
 impl Recognizer {
-    /// The embedding of the clip's text by encoder `index`; `None` if the text has no token.
+    /// The embedding of the clip's text by the encoder `bundle.encoders[index]`, from the cache or
+    /// encoded on the calling thread. `None` if the text has no token.
     pub(super) fn encode_text(
         &mut self,
         index: usize,
@@ -40,6 +44,8 @@ impl Recognizer {
         Ok(embedding)
     }
 
+    /// The cached embedding of a text by the encoder `index`. The outer `None` means that it is not
+    /// cached, the inner `None` that the text has no token.
     fn cached_text(&self, index: usize, text: &str) -> Option<Option<Vec<f32>>> {
         self.utterances
             .iter()
@@ -47,6 +53,8 @@ impl Recognizer {
             .map(|(.., embedding)| embedding.clone())
     }
 
+    /// Caches an embedding (`None`: the text has no token), and evicts the oldest if the cache is
+    /// full.
     fn cache_text(&mut self, index: usize, text: String, embedding: Option<Vec<f32>>) {
         if self.utterances.len() == KEPT_UTTERANCES {
             self.utterances.pop_front();
@@ -54,8 +62,10 @@ impl Recognizer {
         self.utterances.push_back((index, text, embedding));
     }
 
-    /// Requests the text of the first clip that is not cached; the thread encodes one text at a
-    /// time. `None` for the clips after it: not requested yet.
+    /// Requests the texts of `clips` in order, until a request keeps the text thread busy: it
+    /// encodes one text at a time. The result has an entry for each clip, `None` for the clips that
+    /// follow and are not requested yet. `deadline` returns the deadline of the clip with an index,
+    /// on the monotonic clock in nanoseconds.
     pub(super) fn request_first_text(
         &mut self,
         clips: &[&Clip],
@@ -75,7 +85,9 @@ impl Recognizer {
         requested
     }
 
-    /// Requests the embeddings of the clip's text from the text thread, one per encoder.
+    /// Requests the embedding of the clip's text from the text thread, for each text encoder.
+    /// `deadline` is on the monotonic clock in nanoseconds. The result is empty without a text or a
+    /// text thread.
     pub(super) fn request_text(&mut self, clip: &Clip, deadline: i64) -> RequestedTexts {
         let Ok(text) = &clip.text else {
             return Vec::new();
@@ -84,7 +96,7 @@ impl Recognizer {
             return Vec::new();
         };
         for answer in thread.answers() {
-            // A failed request is repeated, so errors are not cached.
+            // An error is not cached, so that the request is repeated.
             if let Ok(embedding) = answer.embedding {
                 self.cache_text(answer.encoder, answer.text, Some(embedding));
             }
@@ -105,9 +117,9 @@ impl Recognizer {
         all
     }
 
-    /// The embedding of a requested text. Waits for the text thread, at most until `deadline`;
-    /// [`TextOutcome::Late`] if it is not ready. Fails if the text has no tokens or the encoder
-    /// fails.
+    /// Returns the embedding of a requested text. Waits for the text thread, at most until
+    /// `deadline` (monotonic clock, nanoseconds); [`TextOutcome::Late`] if the embedding is not
+    /// ready by then. Fails if the tokenizer or the encoder fails.
     pub(super) fn await_text(
         &mut self,
         (encoder, status): (usize, TextStatus),

@@ -1,16 +1,19 @@
-//! The embedding of one text: tokens, then one run of the graph.
+//! Computes the embedding of one text: tokens, then one run of the graph.
 
 use super::batch::{rows_of, wrong_output};
 use crate::encode::{EncodeError, Input};
 use crate::model::Encoder;
 use crate::preprocess::{TextError, Tokenizer, Tokens};
 
-/// The embedding of an utterance, unpadded: `dim` numbers.
+/// Computes the embedding of `text` by a text encoder: `dim` numbers.
 ///
-/// `None` if `text` has no token: it is blank, or the tokenizer drops all of it.
+/// Returns `None` if `text` has no token: it is blank, or the tokenizer drops all of it.
 ///
 /// # Errors
 /// The tokenizer or the graph fails.
+///
+/// # Panics
+/// `tokenizer` is `None`.
 pub fn text_embedding(
     encoder: &mut Encoder,
     tokenizer: Option<&Tokenizer>,
@@ -25,7 +28,7 @@ pub fn text_embedding(
         .transpose()
 }
 
-/// The tokens of a text; `None` if it has none.
+/// The tokens of a text; `None` if it has none. Panics if `tokenizer` is `None`.
 pub(super) fn tokens_of(
     tokenizer: Option<&Tokenizer>,
     text: &str,
@@ -34,7 +37,7 @@ pub(super) fn tokens_of(
     tokenizer.tokens(text)
 }
 
-/// Runs a text encoder on one row of tokens. Returns `[dim]`.
+/// Runs a text encoder on the tokens of one text; returns the embedding, `dim` numbers.
 pub(super) fn token_embedding(
     encoder: &mut Encoder,
     tokens: &Tokens,

@@ -1,17 +1,18 @@
-//! Fuzz targets: parsers under mutated files of the repository.
+//! Fuzz tests of parsers with mutated files of the repository.
 //!
-//! A [`Target`] mutates its seeds and gives each mutation to a check, which panics where the parser
-//! breaks its promise. As a test, a target runs a fixed number of cases from a fixed start: the
-//! same cases in every run. `make fuzz` sets these variables:
+//! A [`Target`] mutates its valid inputs (seeds) and passes each mutation to a check, which panics
+//! if the parser misbehaves. As a unit test, a target runs a fixed number of cases from a fixed
+//! random seed: the same cases in every run. `make fuzz` sets these variables:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `EXPRESSD_FUZZ_SECONDS` | time for each target, with other cases in every run |
-//! | `EXPRESSD_FUZZ_INPUTS` | folder for the current input: after an abort it has the cause |
+//! | `EXPRESSD_FUZZ_INPUTS` | folder for a file with the current input, the cause of an abort |
 //! | `EXPRESSD_FUZZ_REPLAY` | a file to check instead, without mutations |
 //!
-//! A failed case is reduced to the fewest mutations that fail, and they are printed. The mutations
-//! know the parts of each format (words, numbers, lines), but not the coverage of the code.
+//! A failed case is reduced to the fewest mutations that still fail, and these are printed. The
+//! mutations use the parts of each format (words, numbers, lines), but not the coverage of the
+//! code.
 
 mod allocations;
 mod mutation;
@@ -27,19 +28,20 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use crate::time::monotonic_nanos;
 use mutation::{Dictionary, Mutations};
 
-/// Memory that a check may use beyond a multiple of its input. A length that a file merely states
-/// is usually far above it.
-const BYTES: usize = 32 << 20;
+/// Memory in bytes that a check may use in addition to [`BYTES_PER_INPUT_BYTE`]. An allocation of a
+/// length that a damaged file states is usually far larger.
+const BASE_BYTES: usize = 32 << 20;
+/// Memory in bytes that a check may use for each byte of its input.
 const BYTES_PER_INPUT_BYTE: usize = 256;
 
-/// An input file for a parser that takes a path. It is in memory, because a disk would take most of
-/// the time.
+/// A file with the current input, for a parser that takes a path.
 pub struct InputFile {
     file: File,
     path: PathBuf,
 }
 
 impl InputFile {
+    /// Creates a file in memory, because writing to a disk would take most of the time.
     pub fn in_memory() -> InputFile {
         let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC);
         let file = File::from(file.expect("a file in memory"));
@@ -47,33 +49,35 @@ impl InputFile {
         InputFile { file, path }
     }
 
-    /// A file on disk, at `path`.
+    /// Creates a file on disk at `path`.
     fn at(path: PathBuf) -> InputFile {
         let file = File::create(&path).expect("the folder of inputs");
         InputFile { file, path }
     }
 
-    /// Replaces the content, and returns the path.
+    /// Replaces the content of the file; returns its path.
     pub fn write(&self, content: &[u8]) -> &Path {
-        // A file that is truncated to nothing first would be synchronised with the disk.
+        // The file is truncated after the write: some file systems synchronise a file with the disk
+        // when it is truncated to nothing first.
         self.file.write_all_at(content, 0).expect("room");
         self.file.set_len(content.len() as u64).expect("room");
         &self.path
     }
 }
 
-/// A parser under test.
+/// A fuzz test of one parser: seeds, dictionary and number of cases.
 pub struct Target {
     name: &'static str,
     seeds: Vec<Vec<u8>>,
     words: Vec<Vec<u8>>,
     is_text: bool,
+    /// Number of cases as a unit test.
     cases: u32,
 }
 
 impl Target {
-    /// A target for a binary format, with `cases` cases when run as a test. `name`: the name of its
-    /// input file.
+    /// A target for a binary format, with `cases` cases when run as a unit test. `name` is the name
+    /// of the file with its current input.
     pub fn bytes(name: &'static str, cases: u32) -> Target {
         Target {
             name,
@@ -84,7 +88,7 @@ impl Target {
         }
     }
 
-    /// A target for a text format: words and lines are mutated more often than bytes.
+    /// A target for a text format, whose mutations change words and lines more often than bytes.
     pub fn text(name: &'static str, cases: u32) -> Target {
         Target {
             is_text: true,
@@ -92,22 +96,23 @@ impl Target {
         }
     }
 
-    /// Adds valid inputs, which are mutated.
+    /// Adds valid inputs to mutate.
     pub fn seeds(mut self, seeds: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Target {
         self.seeds.extend(seeds.into_iter().map(Into::into));
         self
     }
 
-    /// Adds words of the format to the dictionary, in addition to those of the seeds.
+    /// Adds words of the format to the dictionary, which already has those of the seeds.
     pub fn words(mut self, words: &[&str]) -> Target {
         self.words.extend(words.iter().map(|word| (*word).into()));
         self
     }
 
-    /// Checks the seeds, then mutations of them.
+    /// Passes the seeds and then mutations of them to `check`.
     ///
     /// # Panics
-    /// An input fails `check`, or `check` uses more memory than its input justifies.
+    /// `check` panics for an input, or uses more memory than is permitted for an input of its
+    /// length.
     pub fn run(self, check: impl Fn(&[u8])) {
         if let Some(file) = std::env::var_os("EXPRESSD_FUZZ_REPLAY") {
             let input = std::fs::read(file).expect("the input");
@@ -139,20 +144,21 @@ impl Target {
             cases += u64::from(self.cases);
         }
         if let Some(file) = input_file {
-            // Nothing failed.
+            // No case failed, so the last input is of no interest.
             let _ = std::fs::remove_file(file.path);
         }
         eprintln!("{}: {cases} cases", self.name);
     }
 }
 
-/// `EXPRESSD_FUZZ_SECONDS`.
+/// Value of `EXPRESSD_FUZZ_SECONDS`; `None` if it is not set.
 fn seconds() -> Option<Duration> {
     let text = std::env::var("EXPRESSD_FUZZ_SECONDS").ok()?;
     Some(Duration::from_secs(text.parse().expect("whole seconds")))
 }
 
-/// Checks `cases` mutations, which follow from `number`. Each is written to `input_file` first.
+/// Checks `cases` mutations, which are determined by the random seed `number`. Each is written to
+/// `input_file` before its check.
 fn explore(
     name: &str,
     mutations: &Mutations,
@@ -194,12 +200,12 @@ fn explore(
     }
 }
 
-/// Runs the check on `input`.
+/// Runs the check on `input` and measures its memory.
 ///
 /// # Errors
-/// The check used too much memory.
+/// The check used more memory than is permitted for an input of this length.
 fn measured(check: &impl Fn(&[u8]), input: &[u8]) -> Result<(), String> {
-    let permitted = BYTES + BYTES_PER_INPUT_BYTE * input.len();
+    let permitted = BASE_BYTES + BYTES_PER_INPUT_BYTE * input.len();
     let peak = allocations::peak(|| check(input));
     if peak > permitted {
         return Err(format!(
@@ -216,6 +222,7 @@ mod tests {
 
     use super::*;
 
+    /// Runs a target whose check must fail; returns the message.
     fn failure(check: impl Fn(&[u8])) -> String {
         let target = Target::text("itself", 500).seeds(["a = 1\nb = 2\n"]);
         let target = AssertUnwindSafe(|| target.run(check));
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_found_and_reduced() {
+    fn a_panic_is_found_and_reduced_to_few_mutations() {
         let found = failure(|input| assert!(!input.contains(&b'-'), "a sign"));
         assert!(found.contains("a sign"), "{found}");
         let mutation = found.lines().nth(1).expect("the mutation");

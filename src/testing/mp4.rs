@@ -1,10 +1,11 @@
-//! Modification of the tables of MP4 files.
+//! Modifies the tables of MP4 files for tests.
 
+/// The big-endian 32-bit integer at the offset `at`.
 fn be32(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
 }
 
-/// The boxes of `bytes` as ranges. The tests' files have no sizes of 64 bits.
+/// Ranges of the consecutive boxes in `bytes`. 64-bit sizes are not supported.
 fn boxes(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -17,13 +18,15 @@ fn boxes(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     found
 }
 
+/// A box of type `kind` around `content`.
 fn wrap(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32 + 8).to_be_bytes()[..], kind, content].concat()
 }
 
-/// Replaces the edit lists of `film` by `lists`, one for each track; an empty list is left out. The
-/// index moves behind the media, and the film gets the length of the longest list. An edit is its
-/// duration in the film's time scale and its media time in the track's; -1 presents nothing.
+/// Replaces the edit lists of the MP4 file `film` by `lists`, one for each track; an empty list is
+/// left out. The index (`moov`) moves behind the media, and the film gets the length of the longest
+/// list. An edit is (duration in the film's time scale, media time in the track's time scale); a
+/// media time of -1 presents nothing.
 ///
 /// # Panics
 /// `film` is not an MP4 file with an index.
@@ -51,6 +54,7 @@ pub fn with_edits(film: &[u8], lists: &[&[(u32, i32)]]) -> Vec<u8> {
     film
 }
 
+/// Replaces the edit list of one track box (`trak`).
 fn with_list(track: &[u8], list: &[(u32, i32)]) -> Vec<u8> {
     let mut content = Vec::new();
     for range in boxes(&track[8..]) {
@@ -76,7 +80,8 @@ fn with_list(track: &[u8], list: &[(u32, i32)]) -> Vec<u8> {
     wrap(b"trak", &content)
 }
 
-/// Overwrites `bytes` at offset `at` behind the head of the `nth` box of type `kind`.
+/// Overwrites the `nth` (from 0) box of type `kind` with `bytes`, from offset `at` after the box's
+/// type.
 ///
 /// # Panics
 /// There is no such box.

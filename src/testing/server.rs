@@ -1,4 +1,5 @@
-//! A server without a daemon, and a client's handshake: for tests and for the fan-out benchmark.
+//! The state of a server without a daemon, and a client's WebSocket handshake, for tests and for
+//! the fan-out benchmark.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,8 +15,8 @@ use crate::labels::LABELS;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::time::{Clock, MediaTime, SystemClock};
 
-/// An `expression` event as the default bundle gives it: about a kilobyte on the wire. `number`
-/// counts the events from 0.
+/// An `expression` event like those with the default bundle, about a kilobyte as JSON. `number`
+/// counts the events from 0 and determines times and subject.
 pub fn sample_expression(number: usize) -> Event {
     let end = MediaTime::from_millis(2000 + 33 * number as i64);
     let scores = LABELS
@@ -77,10 +78,12 @@ pub fn sample_expression(number: usize) -> Event {
     }))
 }
 
-/// The state of a server without a daemon. Transcripts are refused.
+/// The state of a server without a daemon: a fixed bundle, sources that are off. Transcripts are
+/// refused.
 pub struct BareState {
     clock: SystemClock,
     metrics: Metrics,
+    /// The answer of `/readyz`, which a test may change.
     pub readiness: std::sync::Mutex<Readiness>,
 }
 
@@ -149,10 +152,11 @@ impl ServerState for BareState {
     }
 }
 
-/// Performs a WebSocket handshake and reads `hello`. Events follow on the returned socket.
+/// Connects, performs a WebSocket handshake and reads the first frame, `hello`. The events follow
+/// on the returned socket.
 ///
 /// # Errors
-/// The connection fails, or the server refuses the handshake: then its status line.
+/// The connection fails, or the server refuses the handshake; the error then has its status line.
 pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
@@ -187,8 +191,8 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Length in bytes of the server's frame at the beginning of `bytes`, and whether it is text.
-/// `None` until the frame is complete.
+/// For the server's WebSocket frame at the beginning of `bytes`: (length of the frame in bytes,
+/// whether it is a text frame). `None` until the frame is complete.
 pub fn whole_frame(bytes: &[u8]) -> Option<(usize, bool)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let length = match second {

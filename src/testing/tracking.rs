@@ -1,4 +1,4 @@
-//! Figures of multiple-object tracking against known truth.
+//! Metrics of multiple-object tracking against ground truth.
 //!
 //! | figures | definition |
 //! |---|---|
@@ -6,14 +6,14 @@
 //! | IDF1, IDP, IDR | identity metrics (Ristani et al. 2016) |
 //! | HOTA, DetA, AssA, LocA | higher order tracking accuracy (Luiten et al. 2021) |
 //!
-//! Where the papers leave a choice it is that of TrackEval, the code of HOTA's authors:
+//! Where the papers leave a choice, the metrics follow TrackEval, the code of HOTA's authors:
 //! `tests/golden/make_tracking_metrics.py` computes a random sequence with TrackEval and
-//! py-motmetrics, and a test compares all figures. Similarity is the intersection over union
-//! (IoU); CLEAR MOT and the identity metrics need at least [`MATCHED`]. MOTP is the mean IoU of the
+//! py-motmetrics, and a test compares all metrics. Similarity is the intersection over union (IoU);
+//! CLEAR MOT and the identity metrics need at least [`MATCHED`]. MOTP is the mean IoU of the
 //! matches, so that more is better.
 //!
-//! A truth that the tracker need not find, such as an occluded face, is
-//! [`AnnotatedFrame::ignored`]. As in the MOT Challenge, neither the box nor a track on it counts.
+//! Boxes that the tracker need not find, such as an occluded face, are [`AnnotatedFrame::ignored`].
+//! As in the MOT Challenge, neither such a box nor a track on it counts.
 
 mod assignment;
 mod clear;
@@ -27,68 +27,91 @@ use serde::{Deserialize, Serialize};
 use crate::clip::Rect;
 use assignment::best_pairs;
 
-/// Lowest IoU of a match of CLEAR MOT and of the identity metrics.
+/// Lowest IoU of a match in CLEAR MOT and in the identity metrics.
 pub const MATCHED: f64 = 0.5;
-/// Tolerance of comparisons of an IoU with a threshold.
+/// Tolerance in comparisons of an IoU with a threshold.
 const EPSILON: f64 = f64::EPSILON;
 
-/// A box with an identity: a person of the truth, or a track.
+/// A box with an identity: a true person, or a track.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabelledBox {
+    /// Identity, unique in its frame and list.
     pub id: u32,
+    /// Position in pixels.
     pub rect: Rect,
 }
 
-/// The truth of one frame, and the tracker's output. An id occurs at most once in each list.
+/// The true boxes of one frame, and the tracker's output. An id occurs at most once in each list.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnnotatedFrame {
+    /// Boxes of persons that the tracker should find.
     pub truth: Vec<LabelledBox>,
-    /// True boxes that do not count, found or not.
+    /// True boxes that do not count, whether the tracker finds them or not.
     pub ignored: Vec<Rect>,
+    /// Boxes of the tracker's output.
     pub tracked: Vec<LabelledBox>,
 }
 
-/// Frames of one or more recordings, in order.
+/// The frames of one or more recordings, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
     frames: Vec<IndexedFrame>,
+    /// Index of each true person, by (recording, id).
     truths: BTreeMap<(usize, u32), usize>,
+    /// Index of each track, by (recording, id).
     tracks: BTreeMap<(usize, u32), usize>,
+    /// Number of recordings.
     recordings: usize,
 }
 
-/// Boxes of one frame by index of their truth and track, and the IoU of each pair.
+/// The boxes of one frame, and the IoU of each pair of true box and track.
 #[derive(Clone, Debug, Default)]
 struct IndexedFrame {
+    /// Indices of the true persons in the frame.
     truths: Vec<usize>,
+    /// Indices of the tracks in the frame.
     tracks: Vec<usize>,
     /// `[truth][track]`, in the order of `truths` and `tracks`.
     iou: Vec<Vec<f64>>,
 }
 
-/// All figures of a sequence. Shares are 0..1, except MOTA, which is at most 1.
+/// All metrics of a sequence; see the module for their definitions. Shares are in [0, 1], except
+/// MOTA, which is at most 1 and may be negative.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figures {
-    /// Boxes of the truth.
+    /// Number of true boxes.
     pub boxes: usize,
+    /// Number of true boxes without a match.
     pub misses: usize,
+    /// Number of the tracker's boxes without a match.
     pub false_positives: usize,
+    /// Number of identity switches (CLEAR MOT).
     pub switches: usize,
+    /// Number of fragmentations (CLEAR MOT).
     pub fragmentations: usize,
+    /// Multiple-object tracking accuracy.
     pub mota: f64,
+    /// Multiple-object tracking precision: mean IoU of the matches.
     pub motp: f64,
+    /// F1 score of the identities.
     pub idf1: f64,
+    /// Precision of the identities.
     pub idp: f64,
+    /// Recall of the identities.
     pub idr: f64,
+    /// Higher-order tracking accuracy.
     pub hota: f64,
+    /// Detection accuracy of HOTA.
     pub det_a: f64,
+    /// Association accuracy of HOTA.
     pub ass_a: f64,
+    /// Localisation accuracy of HOTA.
     pub loc_a: f64,
 }
 
 impl Sequence {
-    /// Appends a recording. Its ids are unrelated to those of other recordings.
+    /// Appends the frames of a recording. Its ids are unrelated to those of other recordings.
     pub fn append(&mut self, frames: &[AnnotatedFrame]) {
         let recording = self.recordings;
         self.recordings += 1;
@@ -109,8 +132,10 @@ impl Sequence {
         }
     }
 
+    /// Computes all metrics of the sequence.
+    ///
     /// # Panics
-    /// There is no truth.
+    /// The sequence has no true box.
     pub fn figures(&self) -> Figures {
         let clear = clear::clear(self);
         assert!(clear.boxes > 0, "figures need a truth");
@@ -134,7 +159,7 @@ impl Sequence {
         }
     }
 
-    /// Number of boxes of each truth, and of each track.
+    /// [Number of boxes of each true person, number of boxes of each track], by index.
     fn lengths(&self) -> [Vec<usize>; 2] {
         let mut lengths = [vec![0; self.truths.len()], vec![0; self.tracks.len()]];
         for frame in &self.frames {
@@ -146,7 +171,7 @@ impl Sequence {
 }
 
 impl Figures {
-    /// Shares with three decimals.
+    /// The metrics with shares rounded to three decimals.
     pub fn rounded(self) -> Figures {
         let three = |share: f64| (share * 1000.0).round() / 1000.0;
         Figures {
@@ -165,7 +190,7 @@ impl Figures {
 }
 
 impl AnnotatedFrame {
-    /// The tracks without those on ignored boxes.
+    /// The tracks, except those that are matched to an ignored box.
     fn counted_tracks(&self) -> Vec<LabelledBox> {
         let all = self.truth.iter().map(|b| &b.rect).chain(&self.ignored);
         let iou = overlaps(all, &self.tracked);
@@ -185,18 +210,19 @@ impl AnnotatedFrame {
     }
 }
 
-/// The IoU if it reaches the threshold, else 0: no match.
+/// The IoU if it is at least `threshold`, else 0.
 fn at_least(iou: f64, threshold: f64) -> f64 {
     if iou >= threshold - EPSILON { iou } else { 0.0 }
 }
 
+/// The IoU of each pair, `[truth][track]`.
 fn overlaps<'a>(truth: impl Iterator<Item = &'a Rect>, tracked: &[LabelledBox]) -> Vec<Vec<f64>> {
     truth
         .map(|rect| tracked.iter().map(|b| iou(rect, &b.rect)).collect())
         .collect()
 }
 
-/// [`Rect::iou`] in double precision, as the reference computes it.
+/// Intersection over union as [`Rect::iou`], but in double precision as in TrackEval.
 fn iou(a: &Rect, b: &Rect) -> f64 {
     let [ax, ay, aw, ah] = [a.x, a.y, a.w, a.h].map(f64::from);
     let [bx, by, bw, bh] = [b.x, b.y, b.w, b.h].map(f64::from);
@@ -206,7 +232,7 @@ fn iou(a: &Rect, b: &Rect) -> f64 {
     if union > 0.0 { w * h / union } else { 0.0 }
 }
 
-/// `part / whole`, and 1 for an empty whole: there was nothing to do, and nothing wrong was done.
+/// `part / whole`; 1 if `whole` is 0, because then no error is possible.
 fn share(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 1.0 }
 }

@@ -41,7 +41,7 @@ def arguments():
 
 
 def date_of(bundle):
-    """The date of the last commit of the manifest, or of the file."""
+    """Date of the bundle's last commit, or of its manifest file: YYYY-MM-DD."""
     log = ["git", "-C", bundle, "log", "-1", "--format=%cs", "--", "manifest.toml"]
     date = subprocess.run(log, capture_output=True, text=True).stdout.strip()
     changed = os.path.getmtime(os.path.join(bundle, "manifest.toml"))
@@ -49,9 +49,10 @@ def date_of(bundle):
 
 
 def described(bundle, fer, fer_float, face_api, face_api_aligned):
-    """Each network, with what is known of it beside the figures."""
+    """(network, facts for the table) for each compared network."""
     fer_facts = {
-        # By the training script of `face_classification`, where the network comes from.
+        # Stated by the training script of `face_classification`, the project that the network comes
+        # from.
         "training": "FER2013's Training, its own labels; epoch selected on the rest, PublicTest "
         "included",
         "code_licence": "MIT",
@@ -88,14 +89,14 @@ def described(bundle, fer, fer_float, face_api, face_api_aligned):
 
 
 def time_in_turns(networks, pictures):
-    """For each network: median milliseconds, and the median over rounds of its ratio to the first
-    network's."""
+    """For each network: median milliseconds of a call, and the ratio to the first network's time
+    (median, least and greatest over the rounds). The networks take turns."""
     rounds = [[] for _ in networks]
     for number in range(ROUNDS + 1):
         begin = number * CALLS % len(pictures)
         for network, of_network in zip(networks, rounds):
             of_network.append(statistics.median(network.times(pictures[begin : begin + CALLS])))
-    # The first round warms up.
+    # The first round is a warm-up.
     rounds = [of_network[1:] for of_network in rounds]
     return [
         {
@@ -158,7 +159,7 @@ def main():
     if os.path.abspath(sys.executable) != python:
         environment.make(given.environments)
         os.execv(python, [python, *sys.argv])
-    # One core for this process and for node.
+    # This process and node run on one core.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     report, table = measure(given)
     print(table)
@@ -169,7 +170,7 @@ def main():
 
 
 if __name__ == "__main__":
-    # Before the imports: ONNX Runtime would send telemetry.
+    # The variable is set before the imports, because ONNX Runtime would send telemetry.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

@@ -1,4 +1,5 @@
-//! Programs that cargo does not start find their files in the project and beside themselves.
+//! Tests that a program that cargo has not started finds its files, in the project or in an
+//! installation.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -6,8 +7,9 @@ use std::process::Command;
 
 use crate::harness::{demo, events, project, stderr};
 
-/// Runs `program` from an empty folder on the demonstration, without cargo's variables.
-fn replays_the_demonstration(program: &Path) {
+/// Runs `program` on the demonstration recording, from an empty folder and without cargo's
+/// environment variables; expects events.
+fn check_replay_of_demonstration(program: &Path) {
     let elsewhere = tempfile::tempdir().unwrap();
     let output = Command::new(program)
         .args(["replay", "--jsonl", "-"])
@@ -25,6 +27,7 @@ fn replays_the_demonstration(program: &Path) {
     assert!(expressions > 0, "{printed}");
 }
 
+/// Copies the program `expressd` to the path `to`.
 fn copy_program(to: &Path) {
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_expressd"), to).unwrap();
@@ -38,10 +41,10 @@ fn a_program_in_its_target_folder_finds_the_project() {
     }
     let program = folder.path().join("target/release/expressd");
     copy_program(&program);
-    replays_the_demonstration(&program);
+    check_replay_of_demonstration(&program);
 }
 
-/// The layout of `make install`.
+/// The folder has the layout of `make install`.
 #[test]
 fn an_installed_program_finds_its_files() {
     let prefix = tempfile::tempdir().unwrap();
@@ -59,5 +62,5 @@ fn an_installed_program_finds_its_files() {
             }
         }
     }
-    replays_the_demonstration(&program);
+    check_replay_of_demonstration(&program);
 }

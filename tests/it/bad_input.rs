@@ -1,4 +1,4 @@
-//! Bad input: its message and exit code, and no loss of other data.
+//! Tests of bad input: its message, its exit code, and that no other data are lost.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::path::Path;
 use crate::generate::{AAC, Sound, generate, tone};
 use crate::harness::{command, demo, events, expressd, material, of_type, project, replay, stderr};
 
-fn fails(args: &[&str], code: i32, parts: &[&str]) {
+/// Runs `expressd ARGS`; expects the exit code `code` and that standard error contains each of
+/// `parts`.
+fn expect_failure(args: &[&str], code: i32, parts: &[&str]) {
     let output = expressd(args);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
@@ -17,7 +19,7 @@ fn fails(args: &[&str], code: i32, parts: &[&str]) {
 }
 
 #[test]
-fn files_that_are_no_recordings() {
+fn files_that_are_not_recordings_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
@@ -25,7 +27,7 @@ fn files_that_are_no_recordings() {
         path.to_str().unwrap().to_owned()
     };
     let empty = file("empty.mp4", b"");
-    fails(
+    expect_failure(
         &["replay", &empty, "--jsonl", "-"],
         1,
         &["empty.mp4", "empty"],
@@ -36,13 +38,13 @@ fn files_that_are_no_recordings() {
             .repeat(50)
             .as_slice(),
     );
-    fails(&["replay", &text, "--jsonl", "-"], 1, &["text.mp4"]);
-    fails(
+    expect_failure(&["replay", &text, "--jsonl", "-"], 1, &["text.mp4"]);
+    expect_failure(
         &["replay", "no_such_file.mp4", "--jsonl", "-"],
         3,
         &["no_such_file.mp4"],
     );
-    fails(
+    expect_failure(
         &[
             "run",
             "--replay",
@@ -55,7 +57,7 @@ fn files_that_are_no_recordings() {
     );
 }
 
-/// Runs on ONNX Runtime's CPU build, so the result is the same on machines with a GPU.
+/// The test uses ONNX Runtime's CPU build, so that the result is the same on machines with a GPU.
 #[test]
 fn an_unusable_gpu_is_an_error_if_requested_and_not_in_auto() {
     let demo = demo();
@@ -118,13 +120,14 @@ fn a_truncated_recording_gives_its_events_and_then_exit_1() {
     );
 }
 
-/// Whether the index precedes the media, so that half a file can be played.
+/// Whether the index of an MP4 file precedes its media, so that half the file can be played.
 fn is_fast_start(path: &Path) -> bool {
     let bytes = fs::read(path).unwrap();
     let find = |name: &[u8]| bytes.windows(4).position(|w| w == name);
     matches!((find(b"moov"), find(b"mdat")), (Some(moov), Some(mdat)) if moov < mdat)
 }
 
+/// Expects that a truncated recording gives events, a message and exit code 1.
 fn check_cut(file: &Path) {
     let (code, events, stderr) = replay(file, &[]);
     assert_eq!(code, Some(1), "{}: {stderr}", file.display());
@@ -144,7 +147,7 @@ fn a_configuration_with_five_faults_names_all_five() {
         \"abacus\"\nbudget_ms = 5\n[serve]\nlisten = \"0.0.0.0:8765\"\nport = 1\n";
     fs::write(&path, five).unwrap();
     for verb in ["check", "run"] {
-        fails(
+        expect_failure(
             &[verb, "--config", path.to_str().unwrap()],
             2,
             &[
@@ -189,7 +192,7 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
         bytes[at] ^= 0x01;
         fs::write(bundle.join(file), bytes).unwrap();
         let says = if file == "SHA256SUMS" { "bundle" } else { file };
-        fails(
+        expect_failure(
             &[
                 "replay",
                 demo().to_str().unwrap(),
@@ -202,7 +205,7 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
             &[says],
         );
     }
-    fails(
+    expect_failure(
         &[
             "replay",
             demo().to_str().unwrap(),
@@ -217,10 +220,10 @@ fn a_bundle_with_one_flipped_byte_is_refused_by_name() {
 }
 
 #[test]
-fn a_taken_port_and_a_device_that_does_not_exist() {
+fn a_taken_port_an_absent_device_and_a_public_address_are_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    fails(
+    expect_failure(
         &[
             "run",
             "--replay",
@@ -231,7 +234,7 @@ fn a_taken_port_and_a_device_that_does_not_exist() {
         1,
         &[&address],
     );
-    fails(
+    expect_failure(
         &[
             "run",
             "--listen",
@@ -244,7 +247,7 @@ fn a_taken_port_and_a_device_that_does_not_exist() {
         3,
         &["/dev/video99"],
     );
-    fails(
+    expect_failure(
         &[
             "run",
             "--listen",
@@ -257,7 +260,7 @@ fn a_taken_port_and_a_device_that_does_not_exist() {
         3,
         &["no such microphone"],
     );
-    fails(&["run", "--listen", "0.0.0.0:8765"], 2, &["0.0.0.0:8765"]);
+    expect_failure(&["run", "--listen", "0.0.0.0:8765"], 2, &["0.0.0.0:8765"]);
 }
 
 #[test]
@@ -268,10 +271,10 @@ fn a_full_disk_is_reported_once_and_the_recording_is_played() {
     };
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("/dev/full"), "{text}");
-    // A live daemon goes on serving, and its exit code reports the loss.
+    // A live daemon continues to serve, and its exit code reports the loss.
     let folder = tempfile::tempdir().unwrap();
     let short = short_recording(folder.path());
-    fails(
+    expect_failure(
         &[
             "run",
             "--replay",
@@ -286,7 +289,7 @@ fn a_full_disk_is_reported_once_and_the_recording_is_played() {
     );
 }
 
-/// Two seconds of a tone.
+/// Creates a recording with two seconds of a tone; returns its path.
 fn short_recording(folder: &Path) -> String {
     let path = folder.join("short.mp4");
     let samples = tone(44_100, 700.0, 2.0);
@@ -326,7 +329,7 @@ fn other_files_in_a_folder_of_recordings_are_skipped() {
         errors.contains("1 of 2 files are not recordings"),
         "{errors}"
     );
-    // The folder now holds the events of the first run.
+    // The folder now also contains the events of the first run.
     let (second, errors) = replay();
     assert!(
         errors.contains("2 of 3 files are not recordings"),
@@ -345,12 +348,12 @@ fn a_wrong_command_overwrites_neither_recording_nor_events() {
         .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     std::fs::copy(demo(), &recording).unwrap();
     let bytes = std::fs::read(&recording).unwrap();
-    fails(
+    expect_failure(
         &["replay", &recording, "--jsonl", &recording],
         2,
         &["is the recording itself"],
     );
-    fails(
+    expect_failure(
         &[
             "run",
             "--replay",
@@ -368,12 +371,12 @@ fn a_wrong_command_overwrites_neither_recording_nor_events() {
         "the recording is as it was"
     );
     std::fs::write(&events, "what an earlier run found\n").unwrap();
-    fails(
+    expect_failure(
         &["replay", "no/such/file.mp4", "--jsonl", &events],
         3,
         &["no/such/file.mp4"],
     );
-    fails(
+    expect_failure(
         &[
             "replay",
             &recording,
@@ -390,7 +393,7 @@ fn a_wrong_command_overwrites_neither_recording_nor_events() {
         "what an earlier run found\n"
     );
     let new = folder.path().join("new.jsonl");
-    fails(
+    expect_failure(
         &[
             "replay",
             "no/such/file.mp4",
@@ -401,7 +404,7 @@ fn a_wrong_command_overwrites_neither_recording_nor_events() {
         &["no/such/file.mp4"],
     );
     assert!(!new.exists(), "an empty file is no record of anything");
-    fails(
+    expect_failure(
         &[
             "run",
             "--replay",
@@ -429,14 +432,14 @@ fn contradicting_sources_are_refused_by_check_and_by_run() {
             format!("audio.source={audio}"),
         ];
         for verb in ["check", "run"] {
-            fails(
+            expect_failure(
                 &[verb, "--set", &sources[0], "--set", &sources[1]],
                 2,
                 &[says],
             );
         }
     }
-    fails(
+    expect_failure(
         &["check", "--set", "serve.allow_origins=*"],
         2,
         &["serve.allow_origins", "https://lab.example"],

@@ -1,5 +1,5 @@
-//! Network cameras over RTSP and GStreamer bins: late and silent tracks, slow rates, wrong
-//! passwords.
+//! Tests of network cameras over RTSP and of GStreamer bins: late and silent tracks, slow rates,
+//! wrong passwords.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use crate::harness::eventually;
 use crate::live_source::{FIRST_FRAME, LiveSource};
 use crate::rtsp::{Camera, Server, free_port};
 
+/// Address of the RTSP server's stream.
 fn camera(port: u16) -> String {
     format!("rtsp://127.0.0.1:{port}/camera")
 }
@@ -53,7 +54,7 @@ fn bins_with_late_pads_deliver_frames() {
 }
 
 #[test]
-fn a_stalled_track_is_lost_alone_and_recovers() {
+fn a_stalled_track_is_lost_without_the_other_and_recovers() {
     let port = free_port();
     let (is_mute, is_dark) = (
         Arc::new(AtomicBool::new(false)),
@@ -72,7 +73,7 @@ fn a_stalled_track_is_lost_alone_and_recovers() {
 
     is_mute.store(true, Ordering::Relaxed);
     source.wait_for_sound(SourceState::Lost, Duration::from_secs(8));
-    let reason = source.board.audio.status().reason.unwrap();
+    let reason = source.health.audio.status().reason.unwrap();
     assert!(reason.contains("no sound for"), "{reason}");
     let before = source.count();
     source.wait_for_frames(before + 50, Duration::from_secs(10));
@@ -80,7 +81,7 @@ fn a_stalled_track_is_lost_alone_and_recovers() {
     is_mute.store(false, Ordering::Relaxed);
     source.wait_for_sound(SourceState::Delivering, Duration::from_secs(5));
 
-    // The other way round.
+    // Now the video stalls and the audio continues.
     is_dark.store(true, Ordering::Relaxed);
     eventually("the loss of the pictures", Duration::from_secs(8), || {
         source.losses() == 1
@@ -94,7 +95,7 @@ fn a_stalled_track_is_lost_alone_and_recovers() {
     eventually("sound goes on", Duration::from_secs(8), || {
         source.samples() > before + 16_000
     });
-    assert_eq!(source.board.audio.status().state, SourceState::Delivering);
+    assert_eq!(source.health.audio.status().state, SourceState::Delivering);
     is_dark.store(false, Ordering::Relaxed);
     let before = source.count();
     source.wait_for_frames(before + 10, Duration::from_secs(8));
@@ -191,7 +192,7 @@ fn undecodable_audio_does_not_end_the_video() {
     source.wait_for_sound(SourceState::Lost, FIRST_FRAME);
     source.wait_for_frames(60, FIRST_FRAME * 2);
     assert_eq!((source.losses(), source.reconnects()), (0, 0));
-    let reason = source.board.audio.status().reason.unwrap();
+    let reason = source.health.audio.status().reason.unwrap();
     assert!(reason.contains("not installed"), "{reason}");
     // With audio.source = none the track is not decoded.
     let source = LiveSource::open(bin, "none");

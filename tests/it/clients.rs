@@ -1,4 +1,4 @@
-//! A third-party client, Python's `websockets`, against the real server.
+//! Tests of the server with a third-party client, Python's `websockets`.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::project;
 use expressd::testing::server::{BareState, sample_expression};
 
+/// Starts a server without a daemon on a free port; returns it with its event ring.
 fn serve() -> (Server, Arc<Ring>) {
     let settings = ServeSettings {
         listen: vec![([127, 0, 0, 1], 0).into()],
@@ -21,7 +22,8 @@ fn serve() -> (Server, Arc<Ring>) {
     )
 }
 
-/// Runs the script while events flow.
+/// Runs `tests/clients/python/SCRIPT` while an event is published every 10 ms; `more` are its
+/// further arguments. Panics if it fails.
 fn run(script: &str, server: &Server, ring: &Ring, more: &[&str]) -> Output {
     let mut command = Command::new("python3");
     // Set-up unpacks `websockets` into this folder.

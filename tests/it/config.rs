@@ -1,4 +1,4 @@
-//! `config/expressd.toml` documents the defaults.
+//! Tests that `config/expressd.toml` documents the configuration and its defaults.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use expressd::config::{CliOverrides, Config, KEYS, Origin, document};
 
 use crate::harness::{expressd, stderr};
 
+/// Path of the documented configuration.
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/expressd.toml");
 
 #[test]
@@ -36,7 +37,7 @@ fn the_documented_configuration_is_the_default_one() {
     }
 }
 
-/// A comment precedes each key and names the limits that the check enforces.
+/// A comment must precede each key and name the limits that the check enforces.
 #[test]
 fn every_key_is_described_with_its_limits() {
     let text = std::fs::read_to_string(DOCUMENTED).unwrap();
@@ -55,7 +56,7 @@ fn every_key_is_described_with_its_limits() {
                 .find(|key| key.name == name)
                 .unwrap_or_else(|| panic!("{name} is no key"));
             assert!(!comment.is_empty(), "{name} is not described");
-            // Numbers and quoted names, but neither addresses nor examples.
+            // Only ranges of numbers are compared with the comment.
             let permitted = key.permitted();
             if permitted.starts_with(|c: char| c.is_ascii_digit()) {
                 for number in permitted
@@ -113,7 +114,8 @@ fn check_prints_the_documented_and_the_effective_configuration() {
     assert!(!text.contains("xyzzy"), "{text}");
 }
 
-/// Help passes the password filter on output, so none of its words may look like a password.
+/// Help passes the filter that removes passwords from output, so none of its words may look like a
+/// password.
 #[test]
 fn help_is_complete_on_standard_output() {
     let output = expressd(&["run", "--help"]);

@@ -1,5 +1,5 @@
-//! Containers with unusual tables: edit lists, wrong durations, tags after the media, tracks
-//! without a decoder, still images.
+//! Tests of containers with unusual tables: edit lists, wrong durations, tags after the media,
+//! tracks without a decoder, still images.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,19 @@ use crate::decoder::ffmpeg;
 use crate::harness::{command, demo, expressd, of_type, replay, stderr};
 use crate::playback::{DecodedRecording, play};
 
+/// Writes a file; returns its path.
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     path
 }
 
+/// The bytes of the demonstration recording.
 fn film() -> Vec<u8> {
     std::fs::read(demo()).unwrap()
 }
 
+/// Plays a recording, which must not fail.
 fn play_whole(path: &Path) -> DecodedRecording {
     let decoded = play(path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"));
     if let Err(error) = &decoded.outcome {
@@ -28,13 +31,13 @@ fn play_whole(path: &Path) -> DecodedRecording {
     decoded
 }
 
-/// Milliseconds of every frame.
+/// Time of each frame, in milliseconds.
 fn millis(decoded: &DecodedRecording) -> Vec<i64> {
     let nanos = decoded.frame_times.iter().map(|time| time.nanos());
     nanos.map(|nanos| (nanos + 500_000) / 1_000_000).collect()
 }
 
-/// RMS of the difference of two signals, relative to the first.
+/// Root mean square of the difference of two signals, divided by that of the first.
 fn difference(one: &[f32], other: &[f32]) -> f64 {
     let energy = |values: &mut dyn Iterator<Item = f32>| {
         values.map(|value| f64::from(value).powi(2)).sum::<f64>()
@@ -45,10 +48,10 @@ fn difference(one: &[f32], other: &[f32]) -> f64 {
 }
 
 #[test]
-fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
+fn every_part_of_an_edit_list_is_played_at_its_presentation_time() {
     let folder = tempfile::tempdir().unwrap();
     let whole = play_whole(&demo());
-    // One empty second, then 3 s from 2 s on, then 5 s from 8 s on.
+    // The edit lists: one empty second, then 3 s from 2 s on, then 5 s from 8 s on.
     let video: &[(u32, i32)] = &[(1000, -1), (3000, 25_600), (5000, 102_400)];
     let audio: &[(u32, i32)] = &[(1000, -1), (3000, 96_312), (5000, 384_312)];
     let edited = write(
@@ -72,7 +75,7 @@ fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
         decoded.samples.len()
     );
     assert!((decoded.block_times[0].secs_f64() - 1.0).abs() < 0.001);
-    // The samples equal those of the whole recording, displaced by at most one sample.
+    // The samples equal those of the whole recording, shifted by at most a few samples.
     for (at, from) in [(4_000, 36_000), (60_000, 140_000)] {
         let part = &decoded.samples[at..at + 32_000];
         let nearest = (from - 3..from + 4)
@@ -83,7 +86,7 @@ fn every_part_of_an_edit_list_is_played_where_it_is_presented() {
 }
 
 #[test]
-fn a_long_delay_and_a_long_film_lose_no_track() {
+fn long_delays_and_wrong_durations_lose_no_track() {
     let folder = tempfile::tempdir().unwrap();
     let whole = play_whole(&demo());
     for delay in [20_000u32, 3_600_000] {
@@ -102,7 +105,7 @@ fn a_long_delay_and_a_long_film_lose_no_track() {
             "{delay} ms"
         );
     }
-    // The durations of the movie header and of a track are wrong.
+    // The stated durations of the film and of a track are wrong.
     for (kind, at, ticks) in [
         (b"mvhd", 16, 19_680 * 9),
         (b"mvhd", 16, 1000),
@@ -135,7 +138,7 @@ fn edits_out_of_order_are_refused_with_their_reason() {
 }
 
 #[test]
-fn bytes_after_the_media_are_no_truncation() {
+fn bytes_after_the_media_are_not_reported_as_truncation() {
     let folder = tempfile::tempdir().unwrap();
     let whole = play_whole(&demo());
     let mut tagged = film();
@@ -223,7 +226,7 @@ fn a_track_without_a_decoder_is_reported_after_the_others_are_played() {
     assert!(errors.contains("unknown.mp4: played 19."), "{errors}");
 }
 
-/// A JPEG of the demonstration with the orientation tag of an upright phone.
+/// A JPEG picture of the demonstration gets the orientation tag of a phone in upright position.
 #[test]
 fn a_photo_is_rotated_by_its_orientation_and_a_truncated_one_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
@@ -284,7 +287,7 @@ fn a_pipe_is_played_like_a_file() {
 }
 
 #[test]
-fn files_of_a_folder_are_recognised_by_content_and_end_with_a_line() {
+fn recordings_in_a_folder_are_recognised_by_content_and_summarised() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     std::fs::copy(demo(), path.join("GOPR0001.LRV")).unwrap();
@@ -324,9 +327,9 @@ fn files_of_a_folder_are_recognised_by_content_and_end_with_a_line() {
     }
 }
 
-/// These containers have no tables of their tracks; the demuxer reports the tracks.
+/// The containers in this test have no tables of their tracks, so the demuxer reports the tracks.
 #[test]
-fn a_track_without_a_decoder_is_reported_without_tables() {
+fn a_track_without_a_decoder_is_reported_in_containers_without_tables() {
     const PICTURES: &str =
         "theoradec,avdec_theora,mpeg2dec,avdec_mpeg2video,avdec_mpegvideo,avdec_flv,avdec_wmv2";
     const SOUND: &str = "vorbisdec,ivorbisdec,avdec_vorbis,mpg123audiodec,avdec_mp2float,avdec_mp3,\

@@ -1,4 +1,5 @@
-//! `expressd run` from outside: socket, health, systemd's notify socket, signals.
+//! Tests of `expressd run` as a process: its socket, health pages, systemd's notify socket,
+//! signals.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -12,12 +13,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Daemon, demo, eventually, get};
 
-/// Connects and reads frames until `enough` returns true or the time is up. Returns all frames, and
-/// the close code if one was received.
+/// Connects a WebSocket client and reads frames until `is_enough` returns true or the time is up.
+/// Returns (all frames, close code if one was received).
 pub fn listen(
     address: &str,
     timeout: Duration,
-    mut enough: impl FnMut(&[Value]) -> bool,
+    mut is_enough: impl FnMut(&[Value]) -> bool,
 ) -> (Vec<Value>, Option<u16>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -38,7 +39,7 @@ pub fn listen(
                 Ok(_) => {}
                 Err(_) => break,
             }
-            if enough(&frames) {
+            if is_enough(&frames) {
                 let _ = socket.send(Message::Close(None)).await;
                 break;
             }
@@ -162,8 +163,8 @@ fn sigint_is_treated_as_sigterm() {
     assert_eq!(daemon.wait(Duration::from_secs(2)).code(), Some(0));
 }
 
-/// After the last event of an unlooped recording the daemon ends by itself. That a hanging stage
-/// stops the watchdog is tested in `src/notify.rs`.
+/// The daemon ends by itself after the last event of a recording without `--loop`. `src/notify.rs`
+/// tests that a stalled stage prevents feeds of the watchdog.
 #[test]
 fn an_unlooped_recording_ends_the_daemon() {
     let mut daemon = Daemon::start(&["--replay", demo().to_str().unwrap()]);

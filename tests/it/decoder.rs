@@ -1,4 +1,4 @@
-//! Decoder processes: a crash ends one recording, and no process remains.
+//! Tests of decoder processes: a crash of one ends only its recording, and no process remains.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::harness::{
     Daemon, command, demo, events, eventually, expressd, get, of_type, stderr, wait,
 };
 
-/// `ffmpeg ARGS` in `folder`.
+/// Runs `ffmpeg ARGS` in `folder`; panics if it fails.
 pub fn ffmpeg(folder: &Path, args: &[&str]) {
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-nostdin"])
@@ -21,7 +21,7 @@ pub fn ffmpeg(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
 }
 
-/// Decoder processes of the process `parent`.
+/// The decoder processes that the process `parent` has started.
 fn decoders(parent: u32) -> Vec<Pid> {
     let children = std::fs::read_dir(format!("/proc/{parent}/task"))
         .into_iter()
@@ -36,12 +36,13 @@ fn decoders(parent: u32) -> Vec<Pid> {
         .collect()
 }
 
+/// Whether the process with this id is a decoder process.
 fn is_decoder(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
         .is_ok_and(|line| line.contains("decoder-process"))
 }
 
-/// Waits for a decoder process of `parent`.
+/// Waits until `parent` has a decoder process; returns it.
 fn decoder(parent: u32) -> Pid {
     let mut found = None;
     eventually("a decoder process", Duration::from_secs(60), || {
@@ -51,7 +52,7 @@ fn decoder(parent: u32) -> Pid {
     found.expect("found")
 }
 
-/// Processor time of a process, in the system's ticks.
+/// CPU time of a process, in clock ticks of the system.
 fn cpu_ticks(process: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
     let stat = stat.unwrap_or_default();
@@ -60,12 +61,12 @@ fn cpu_ticks(process: Pid) -> u64 {
         .split_whitespace()
         .map(|field| field.parse().unwrap_or(0))
         .collect();
-    // utime and stime, proc(5).
+    // The fields utime and stime, see proc(5).
     fields.get(11).unwrap_or(&0) + fields.get(12).unwrap_or(&0)
 }
 
-/// Ends a process as its own segmentation fault would. Rust's stack-overflow handler ignores the
-/// first signal from outside, because it expects the fault to recur.
+/// Sends SIGSEGV to a process until it ends, as after a segmentation fault. Rust's handler for
+/// stack overflows ignores the first signal, because it expects a real fault to recur.
 fn crash(process: Pid) {
     eventually("the crash", Duration::from_secs(10), || {
         kill_process(process, Signal::SEGV).is_err()
@@ -73,7 +74,8 @@ fn crash(process: Pid) {
     });
 }
 
-/// A recording in a pixel format that GStreamer 1.22 cannot name, which crashes the decoder.
+/// Creates a recording in a pixel format that GStreamer 1.22 cannot name, which crashes the
+/// decoder.
 fn unnamed_format(folder: &Path) -> PathBuf {
     let demo = demo();
     let demo = demo.to_str().unwrap();
@@ -87,7 +89,7 @@ fn unnamed_format(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn an_undecodable_recording_ends_alone() {
+fn an_undecodable_recording_does_not_affect_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let broken = unnamed_format(folder.path());
     let clip = ["-i", demo().to_str().unwrap(), "-t", "2", "-c", "copy"].map(str::to_owned);
@@ -95,7 +97,7 @@ fn an_undecodable_recording_ends_alone() {
         let args: Vec<&str> = clip.iter().map(String::as_str).chain([name]).collect();
         ffmpeg(folder.path(), &args);
     }
-    // The crash depends on timing, hence several runs.
+    // Whether the decoder crashes depends on timing, hence several runs.
     for _ in 0..4 {
         let output = expressd(&["replay", broken.to_str().unwrap(), "--jsonl", "-"]);
         let printed = stderr(&output);
@@ -136,7 +138,7 @@ fn a_decoder_crash_is_an_error_after_the_decoded_events() {
     .unwrap();
     let (mut out, mut lines) = (child.stdout.take().unwrap(), Vec::new());
     let mut printed = child.stderr.take().unwrap();
-    // Some seconds are decoded at this point.
+    // When the decoder has used 30 ticks, some seconds of the recording are decoded.
     let process = decoder(child.id());
     eventually("work of the decoder", Duration::from_secs(60), || {
         cpu_ticks(process) >= 30
@@ -171,7 +173,7 @@ fn a_live_recording_recovers_after_a_decoder_crash() {
     let address = daemon.address.clone();
     let delivering = || state(&address).0 == "delivering";
     eventually("pictures", Duration::from_secs(60), delivering);
-    // One process may be idle: it only inspected the recording's tracks.
+    // One of the processes may be idle: it has only read the list of the recording's tracks.
     let first = decoders(daemon.id());
     for process in &first {
         // Decoders ignore signals to the process group; the daemon handles them.
@@ -190,7 +192,7 @@ fn a_live_recording_recovers_after_a_decoder_crash() {
 }
 
 #[test]
-fn the_verb_of_decoder_processes_is_not_a_public_command() {
+fn the_command_of_decoder_processes_is_internal() {
     let output = command(&["decoder-process"])
         .stdin(Stdio::null())
         .output()

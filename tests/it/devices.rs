@@ -1,7 +1,8 @@
-//! The real microphone path: the monitor of a sound server's null sink is the default microphone.
+//! Tests of real capture devices: a microphone (the monitor of a sound server's null sink), the
+//! test picture, and devices that are absent.
 //!
-//! The process's environment selects the sound server, so the test runs itself again as a child
-//! process with its own environment.
+//! The environment of the process selects the sound server. So the test of the microphone runs
+//! itself again as a child process with another environment.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +19,7 @@ use expressd::time::{Clock, SystemClock, monotonic_nanos};
 
 use crate::harness::{expressd, stderr};
 
-/// Set in the child: the folder of its sound server.
+/// Environment variable that is set in the child process: the folder of its sound server.
 const FOLDER: &str = "EXPRESSD_TEST_SOUND";
 
 #[test]
@@ -60,6 +61,7 @@ fn a_microphone_delivers_is_lost_and_recovers() {
 pub struct ChildProcess(Child);
 
 impl ChildProcess {
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, signal).expect("it runs");
@@ -73,6 +75,8 @@ impl Drop for ChildProcess {
     }
 }
 
+/// Starts a PulseAudio server with its socket in `folder`; its null sink "mic" is the default
+/// microphone.
 pub fn sound_server(folder: &Path) -> ChildProcess {
     let child = Command::new("pulseaudio")
         .args([
@@ -104,7 +108,7 @@ pub fn sound_server(folder: &Path) -> ChildProcess {
     ChildProcess(child)
 }
 
-/// A tone of 1 kHz with amplitude 0.5 as a WAV file.
+/// Writes a 1 kHz tone with amplitude 0.5 as a WAV file.
 fn tone(path: &Path, seconds: u32) {
     let samples: Vec<u8> = (0..44_100 * seconds)
         .flat_map(|n| {
@@ -123,21 +127,22 @@ fn tone(path: &Path, seconds: u32) {
     std::fs::write(path, wav).unwrap();
 }
 
-fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
+/// Waits until the audio is in `state`; returns the elapsed seconds. Panics after `limit_seconds`.
+fn wait_for(health: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
-    while board.audio.status().state != state {
+    while health.audio.status().state != state {
         assert!(
             seconds() < limit_seconds,
             "not {state:?} within {limit_seconds} s but {:?}",
-            board.audio.status()
+            health.audio.status()
         );
-        board.wait_for_change(board.changes(), Duration::from_millis(20));
+        health.wait_for_change(health.changes(), Duration::from_millis(20));
     }
     seconds()
 }
 
-/// Blocks that arrive within `seconds`.
+/// Receives audio blocks for `seconds` seconds.
 fn receive_blocks(lane: &LaneReceiver<AudioBlock>, seconds: f64) -> Vec<AudioBlock> {
     let (begun, mut blocks) = (monotonic_nanos(), Vec::new());
     while ((monotonic_nanos() - begun) as f64) < seconds * 1e9 {
@@ -148,7 +153,7 @@ fn receive_blocks(lane: &LaneReceiver<AudioBlock>, seconds: f64) -> Vec<AudioBlo
     blocks
 }
 
-/// Share of the energy at 1 kHz, and the root mean square.
+/// (Share of the energy at 1 kHz, root mean square) of samples at 16 kHz.
 fn at_one_kilohertz(samples: &[f32]) -> (f64, f64) {
     let (mut re, mut im, mut energy) = (0.0, 0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
@@ -166,6 +171,8 @@ fn at_one_kilohertz(samples: &[f32]) -> (f64, f64) {
     )
 }
 
+/// The test in the child process: the microphone delivers a tone, is lost with its server, and
+/// recovers.
 fn deliver_lose_and_recover(folder: &Path) {
     let server = sound_server(folder);
     let listed = devices();
@@ -176,7 +183,7 @@ fn deliver_lose_and_recover(folder: &Path) {
         "{listed:?}"
     );
 
-    let (clock, board) = (
+    let (clock, health) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
     );
@@ -189,10 +196,10 @@ fn deliver_lose_and_recover(folder: &Path) {
             frames: None,
             audio: Some(audio),
         },
-        board.clone(),
+        health.clone(),
     )
     .unwrap();
-    let opened = wait_for(&board, SourceState::Delivering, 3.0);
+    let opened = wait_for(&health, SourceState::Delivering, 3.0);
 
     let wav = folder.join("tone.wav");
     tone(&wav, 6);
@@ -224,10 +231,10 @@ fn deliver_lose_and_recover(folder: &Path) {
     assert!((0.0..1000.0).contains(&latency_ms), "{latency_ms} ms");
 
     drop(server);
-    let noticed = wait_for(&board, SourceState::Lost, 2.0);
+    let noticed = wait_for(&health, SourceState::Lost, 2.0);
     std::thread::sleep(Duration::from_secs(3));
     let server = sound_server(folder);
-    let healed = wait_for(&board, SourceState::Delivering, 3.0);
+    let healed = wait_for(&health, SourceState::Delivering, 3.0);
     let begun = monotonic_nanos();
     capture.stop();
     let stopped = (monotonic_nanos() - begun) as f64 * 1e-9;
@@ -242,7 +249,7 @@ fn deliver_lose_and_recover(folder: &Path) {
 }
 
 #[test]
-fn absent_devices_are_named() {
+fn absent_devices_files_and_elements_have_their_own_errors() {
     let outputs = || Outputs {
         frames: None,
         audio: None,
@@ -281,8 +288,8 @@ fn absent_devices_are_named() {
 }
 
 #[test]
-fn the_test_pattern_is_stamped_at_its_creation() {
-    let (clock, board) = (
+fn frames_of_the_test_picture_are_stamped_when_they_are_created() {
+    let (clock, health) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
     );
@@ -295,7 +302,7 @@ fn the_test_pattern_is_stamped_at_its_creation() {
             frames: Some(frames),
             audio: None,
         },
-        board,
+        health,
     )
     .unwrap();
     let (mut ages, mut times) = (Vec::new(), Vec::new());
@@ -314,7 +321,7 @@ fn the_test_pattern_is_stamped_at_its_creation() {
     assert!((step_ms - 33.33).abs() < 5.0, "{step_ms} ms a frame");
 }
 
-/// Without a sound card, ALSA itself writes to standard error.
+/// Without a sound card ALSA itself writes to standard error, which must not be visible.
 #[test]
 fn doctor_and_devices_print_no_library_messages() {
     let none = ["--set", "video.source=none", "--set", "audio.source=none"];

@@ -1,4 +1,4 @@
-//! Face tracking on real recordings, against counts by hand.
+//! Tests of face tracking on real recordings, compared with counts by hand.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use expressd::time::{MediaTime, monotonic_nanos};
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFrameExt;
 
-/// Calls `each` with every frame of a file, in order, with packed planes.
+/// Decodes a file and calls `each` with every frame, in order. The planes have no padding.
 fn decode(path: &Path, mut each: impl FnMut(VideoFrame)) {
     gstreamer::init().unwrap();
     let uri = gstreamer::glib::filename_to_uri(path.canonicalize().unwrap(), None).unwrap();
@@ -71,37 +71,43 @@ fn decode(path: &Path, mut each: impl FnMut(VideoFrame)) {
     pipeline.set_state(gstreamer::State::Null).unwrap();
 }
 
-/// A subject's first and last time, in seconds, and its frames.
+/// When and how a subject was visible; times are in seconds.
 #[derive(Clone, Copy, Debug)]
 struct Presence {
+    /// Time of the first frame.
     from: f64,
+    /// Time of the last frame.
     to: f64,
     frames: u32,
-    /// Frames with a quality that the default bundle accepts.
+    /// Number of frames with a quality that the default bundle accepts.
     usable: u32,
-    /// Longer side of its largest box, in pixels.
+    /// Longer side of the subject's largest box, in pixels.
     side: f32,
 }
 
-/// The default bundle's `min_quality`.
+/// Lowest quality that the default bundle accepts, its `min_quality`.
 const MIN_QUALITY: f32 = 0.15;
 
-/// Totals of the face stage over a file.
+/// Totals of face detection and tracking over a file; times are in milliseconds.
 #[derive(Debug, Default)]
 struct TrackedFile {
     frames: u32,
     frames_with_face: u32,
+    /// Largest number of faces in one frame.
     most_at_once: usize,
     subjects: BTreeMap<SubjectId, Presence>,
     quality_sum: f64,
     faces: u32,
     detections: u32,
+    /// Time of detection.
     detect_ms: f64,
+    /// Time of tracking.
     advance_ms: f64,
+    /// Time of the tracker's network.
     graph_ms: f64,
 }
 
-/// A detector with the graphs in `detected_by`, and the face stage beside it.
+/// Opens a detector with the graphs in the folder `detected_by`, and the face stage.
 fn open(runtime: &Runtime, detected_by: &str) -> (Detector, FaceStage) {
     let models = project(detected_by);
     let settings = DetectorSettings::default();
@@ -112,6 +118,7 @@ fn open(runtime: &Runtime, detected_by: &str) -> (Detector, FaceStage) {
     (detector, stage)
 }
 
+/// Detects and tracks the faces of a file.
 fn track(path: &Path) -> TrackedFile {
     let runtime = Runtime::load().unwrap();
     let (mut detector, mut stage) = open(&runtime, "models/yunet");
@@ -193,6 +200,7 @@ fn track(path: &Path) -> TrackedFile {
     tracked
 }
 
+/// The media files in a folder of the material, sorted; `None` if there is no material.
 fn files(folder: &str) -> Option<Vec<std::path::PathBuf>> {
     let mut files: Vec<_> = std::fs::read_dir(material(folder)?)
         .unwrap()
@@ -224,7 +232,7 @@ fn one_speaker_is_one_subject_on_every_frame() {
 }
 
 #[test]
-fn odd_recordings_and_pictures_without_faces() {
+fn unusual_recordings_have_the_expected_number_of_subjects() {
     for (file, subjects, least_share) in [
         ("av/odd/face_then_none_hevc.mov", 1, 30),
         ("av/odd/mpeg1_mp2.mpg", 1, 98),
@@ -244,9 +252,9 @@ fn odd_recordings_and_pictures_without_faces() {
     }
 }
 
-/// By hand: two men side by side in one shot, both always visible.
+/// Counted by hand: two men side by side in one shot, both always visible.
 #[test]
-fn an_interview_has_two() {
+fn two_people_side_by_side_are_two_subjects() {
     let Some(file) = material("av/several_people/interview_two_speakers.mp4") else {
         return;
     };
@@ -260,14 +268,14 @@ fn an_interview_has_two() {
     );
 }
 
-/// By hand: six people in one shot. A boy, a girl, an old woman, an old man and a bearded man are
-/// present from the start. The bearded man is occluded at times; the old woman ducks behind the
-/// girl at 18 s. A young woman's face is visible for a second or two after 13 s.
+/// Counted by hand: six people in one shot. A boy, a girl, an old woman, an old man and a bearded
+/// man are present from the start. The bearded man is occluded at times; the old woman ducks behind
+/// the girl at 18 s. A young woman's face is visible for a second or two after 13 s.
 ///
 /// Known defect: in the last second the girl turns away, cheek to cheek with the old woman, and
 /// her id passes to the old woman.
 #[test]
-fn a_dinner_table_has_six() {
+fn six_people_at_a_table_are_six_subjects() {
     let Some(file) = material("av/several_people/dinner_silent.mp4") else {
         return;
     };
@@ -286,12 +294,13 @@ fn a_dinner_table_has_six() {
     );
 }
 
-/// By hand: four shots. First a singer and a pianist. Then a man in profile, near and blurred,
-/// before an audience out of focus; of the audience, a man with his hand at the chin and a woman in
-/// profile are found (with MTCNN at most one subject was expected). Then the singer alone. Last an
-/// audience, dark and in profile, with four faces of usable size. A scene cut ends every track.
+/// Counted by hand: four shots. First a singer and a pianist. Then a man in profile, near and
+/// blurred, in front of an audience out of focus. In this audience a man with his hand at the chin
+/// and a woman in profile are found (with MTCNN at most one subject was expected). Then the singer
+/// alone. Last an audience, dark and in profile, with four faces of usable size. A scene cut ends
+/// every track.
 #[test]
-fn a_stage_scene_has_four_shots() {
+fn a_scene_cut_ends_every_subject() {
     let Some(file) = material("av/several_people/hamilton.mp4") else {
         return;
     };
@@ -334,7 +343,7 @@ fn a_stage_scene_has_four_shots() {
     );
 }
 
-/// A still picture with even sides, as I420.
+/// Reads a still picture with even sides as I420.
 fn still(path: &Path) -> Picture {
     let png = image::open(path).unwrap().to_rgb8();
     let (w, h) = (png.width() as usize, png.height() as usize);
@@ -361,9 +370,10 @@ fn still(path: &Path) -> Picture {
     Picture::from_i420(w, h, colorimetry, data)
 }
 
-/// By hand: a boy at the left of the table is in profile. MTCNN's last network rejects his face.
+/// Counted by hand: a boy at the left of the table is in profile. MTCNN's last network rejects his
+/// face.
 #[test]
-fn profile_faces_are_tracked_and_not_classified() {
+fn profile_faces_are_tracked_with_a_quality_too_low_for_use() {
     let Some(file) = material("detector/dinner_silent_400.png") else {
         return;
     };
@@ -402,7 +412,8 @@ fn profile_faces_are_tracked_and_not_classified() {
     }
 }
 
-/// Recordings with the number of visible faces on each frame, counted by hand, up to a second.
+/// (Recording or folder, number of visible faces in each frame, counted by hand, time in seconds up
+/// to which the number holds).
 const PEOPLE: [(&str, usize, f64); 7] = [
     ("av/talking", 1, f64::MAX),
     ("av/mead", 1, f64::MAX),
@@ -413,7 +424,7 @@ const PEOPLE: [(&str, usize, f64); 7] = [
     ("av/several_people/dinner_silent.mp4", 5, 13.0),
 ];
 
-/// Both detectors on every tenth frame of recordings with a known number of people.
+/// Runs both detectors on every tenth frame of recordings with a known number of people.
 #[test]
 fn yunet_finds_no_fewer_people_than_mtcnn() {
     let runtime = Runtime::load().unwrap();

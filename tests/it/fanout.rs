@@ -1,5 +1,5 @@
-//! One stalled client among many: the other clients lose nothing and are not delayed, and memory
-//! does not grow.
+//! Tests that one client that never reads neither delays nor loses events for the other clients,
+//! and that memory does not grow.
 
 use std::process::Command;
 
@@ -10,6 +10,7 @@ mod fan_out;
 
 use fan_out::fan_out;
 
+/// Environment variable that is set in the child process, which measures.
 const IN_CHILD: &str = "EXPRESSD_TEST_FAN_OUT";
 
 #[test]
@@ -19,7 +20,7 @@ fn fan_out_is_not_much_slower_than_a_bare_writer() {
         println!("\nREPORT {}", serde_json::to_string(&report).expect("JSON"));
         return;
     }
-    // In its own process, so that the memory of other tests is not measured.
+    // The measurement runs in its own process, so that the memory of other tests is not included.
     let this = std::env::current_exe().expect("this test's binary");
     let name = "fanout::fan_out_is_not_much_slower_than_a_bare_writer";
     let output = Command::new(this)
@@ -41,8 +42,8 @@ fn fan_out_is_not_much_slower_than_a_bare_writer() {
     let report: Value = serde_json::from_str(report).expect("JSON");
     let p50 = |side: &str| report[side]["p50_ms"].as_f64().expect("a time");
     assert_eq!(report["server"]["rounds"], 120);
-    // The goal is a ratio of 2 between the 99th percentiles on an idle machine
-    // (`expressd bench --clients 100`). On a busy machine only medians, measured side by side, are
+    // The goal, a ratio of 2 between the 99th percentiles, applies to an idle machine (`expressd
+    // bench --clients 100`). On a busy machine only medians that are measured side by side are
     // stable.
     assert!(p50("server") <= 2.0 * p50("bare") + 0.2, "{report}");
     assert!(p50("stalled") <= 1.5 * p50("server") + 0.2, "{report}");

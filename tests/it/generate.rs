@@ -1,4 +1,4 @@
-//! Small media files with known content, made by GStreamer.
+//! Creates small media files with known content by GStreamer.
 
 use std::path::Path;
 
@@ -6,29 +6,31 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
-/// GStreamer's encoder for the sound of MP4 files.
+/// GStreamer's encoder for AAC, the sound of MP4 files.
 pub const AAC: &str = "avenc_aac ! aacparse";
+/// GStreamer's encoder for H.264 with a key frame every ten frames.
 pub const H264: &str = "x264enc speed-preset=ultrafast key-int-max=10";
 
-/// A video track: size, GStreamer's encoder, and for each frame its stamp (ms) and the luma of its
-/// left and right half.
+/// A video track: size in pixels, GStreamer's encoder, and for each frame (time in ms, luma of
+/// [left half, right half]).
 pub struct Pictures<'a> {
     pub size: (usize, usize),
     pub encoder: &'a str,
     pub frames: Vec<(u64, [u8; 2])>,
 }
 
-/// An audio track: mono or stereo, 16 bit.
+/// An audio track, mono or stereo, encoded from 16-bit samples.
 pub struct Sound<'a> {
     pub rate_hz: u32,
     pub channels: usize,
     pub encoder: &'a str,
-    /// Mono samples, written to every channel.
+    /// Samples in [-1, 1], written to every channel.
     pub samples: Vec<f32>,
     pub begins_ms: u64,
 }
 
-/// Writes `path` with `muxer` (its properties included).
+/// Writes the media file `path`. `muxer` is a GStreamer element with its properties; a track of
+/// `None` is left out.
 pub fn generate(path: &Path, muxer: &str, pictures: Option<Pictures>, sound: Option<Sound>) {
     gst::init().unwrap();
     let mut description = format!(
@@ -140,7 +142,7 @@ pub fn generate(path: &Path, muxer: &str, pictures: Option<Pictures>, sound: Opt
     }
 }
 
-/// `seconds` of a tone.
+/// Samples of a sine tone with amplitude 0.5, `seconds` long.
 pub fn tone(rate_hz: u32, frequency_hz: f64, seconds: f64) -> Vec<f32> {
     (0..(f64::from(rate_hz) * seconds) as usize)
         .map(|n| {
@@ -150,16 +152,17 @@ pub fn tone(rate_hz: u32, frequency_hz: f64, seconds: f64) -> Vec<f32> {
         .collect()
 }
 
-/// `count` frames at 25 Hz: stamps (ms) and luma of both halves.
-pub fn steady(count: u64, luma: impl Fn(u64) -> u8) -> Vec<(u64, [u8; 2])> {
+/// `count` frames at 25 Hz as (time in ms, luma of both halves); `luma` gives the luma of each
+/// frame.
+pub fn frames_at_25_hz(count: u64, luma: impl Fn(u64) -> u8) -> Vec<(u64, [u8; 2])> {
     (0..count).map(|n| (n * 40, [luma(n); 2])).collect()
 }
 
-/// `count` grey frames at 25 Hz, each brighter than the one before.
+/// A video track of `count` grey frames at 25 Hz, each brighter than the one before.
 pub fn grey(size: (usize, usize), encoder: &str, count: u64) -> Pictures<'_> {
     Pictures {
         size,
         encoder,
-        frames: steady(count, |n| 60 + n as u8),
+        frames: frames_at_25_hz(count, |n| 60 + n as u8),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the real binary on its command line.
+//! Helpers that run the program `expressd` and talk to it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,19 @@ use serde_json::Value;
 
 pub use expressd::testing::{material, project};
 
-/// The project's own demonstration recording.
+/// Path of the project's demonstration recording.
 pub fn demo() -> PathBuf {
     let path = project("config/demo/demo.mp4");
     assert!(path.is_file(), "{} is part of the project", path.display());
     path
 }
 
-/// `expressd ARGS`, run to its end.
+/// Runs `expressd ARGS` to its end.
 pub fn expressd(args: &[&str]) -> Output {
     command(args).output().expect("the daemon's binary runs")
 }
 
+/// The command `expressd ARGS`, in the project's folder.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_expressd"));
     command
@@ -36,7 +37,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs `expressd replay FILE --jsonl - MORE`; returns exit code, events and standard error.
+/// Runs `expressd replay FILE --jsonl - MORE`; returns (exit code, events, standard error).
 pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
     let mut args = vec![
         "replay",
@@ -53,7 +54,7 @@ pub fn replay(file: &Path, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
     )
 }
 
-/// Parses JSON Lines; panics at a line that is not JSON.
+/// Parses JSON Lines to one value a line; panics at a line that is not JSON.
 pub fn events(lines: &[u8]) -> Vec<Value> {
     lines
         .split(|b| *b == b'\n')
@@ -65,15 +66,17 @@ pub fn events(lines: &[u8]) -> Vec<Value> {
         .collect()
 }
 
+/// The events whose `type` is `kind`.
 pub fn of_type<'a>(events: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     events.iter().filter(move |e| e["type"] == kind)
 }
 
-/// A running daemon; killed when dropped.
+/// A running daemon process, which is killed when dropped.
 pub struct Daemon {
     child: Child,
-    /// `127.0.0.1:port`
+    /// Address of its socket, `127.0.0.1:port`.
     pub address: String,
+    /// Lines of its standard output and standard error.
     lines: Receiver<String>,
 }
 
@@ -83,6 +86,7 @@ impl Daemon {
         Daemon::start_with(args, |_| {})
     }
 
+    /// As [`Daemon::start`], with changes to the command by `adjust`.
     pub fn start_with(args: &[&str], adjust: impl FnOnce(&mut Command)) -> Daemon {
         let mut all = vec!["run", "--listen", "127.0.0.1:0"];
         all.extend(args);
@@ -125,7 +129,7 @@ impl Daemon {
         daemon
     }
 
-    /// The next line of output that contains `part`.
+    /// Waits for a line of output that contains `part`, and returns it; panics after `timeout`.
     pub fn wait_for_line(&mut self, part: &str, timeout: Duration) -> String {
         let (until, mut seen) = (Instant::now() + timeout, Vec::new());
         loop {
@@ -146,7 +150,7 @@ impl Daemon {
         }
     }
 
-    /// All lines since the last one that was waited for.
+    /// The lines of output since the last call of this function or of [`Daemon::wait_for_line`].
     pub fn lines_so_far(&mut self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
@@ -156,17 +160,19 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the daemon is there");
     }
 
+    /// Waits for the end of the process; panics after `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
         wait(&mut self.child, timeout)
     }
 }
 
-/// Waits for a child's end; panics after `timeout`.
+/// Waits for the end of a child process; panics after `timeout`.
 pub fn wait(child: &mut Child, timeout: Duration) -> ExitStatus {
     let until = Instant::now() + timeout;
     loop {
@@ -185,7 +191,8 @@ impl Drop for Daemon {
     }
 }
 
-/// Polls `probe` until it holds, and returns the time that took. The condition must persist.
+/// Calls `probe` repeatedly until it returns true; returns the elapsed time. Panics after `timeout`
+/// with the text `what`. The condition must not become false again.
 pub fn eventually(what: &str, timeout: Duration, mut probe: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !probe() {
@@ -198,7 +205,7 @@ pub fn eventually(what: &str, timeout: Duration, mut probe: impl FnMut() -> bool
     started.elapsed()
 }
 
-/// `GET path` at `address`: status code and body.
+/// Sends `GET path` to `address`; returns (status code, body).
 pub fn get(address: &str, path: &str) -> (u16, String) {
     use std::io::Write;
     let mut stream = std::net::TcpStream::connect(address).expect("the daemon listens");

@@ -1,4 +1,5 @@
-//! A live source that is opened as in the daemon; its frames and samples are counted.
+//! A live source for tests, which is opened as in the daemon and whose frames and samples are
+//! counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,29 +15,35 @@ use gstreamer::prelude::*;
 
 use crate::harness::eventually;
 
-/// Time limit for the first frame. An idle machine takes up to 2 s; other tests run in parallel.
+/// Time limit for the first frame. An idle machine needs up to 2 s, and other tests run in
+/// parallel.
 pub const FIRST_FRAME: Duration = Duration::from_secs(6);
 
-/// A frame's capture time, width and height.
+/// (Capture time, width, height) of a frame; the size is in pixels.
 pub type FrameStamp = (MediaTime, usize, usize);
 
-/// A live source that is drained on threads of its own, with its counts.
+/// A live source whose frames and samples are received by threads of its own and counted.
 pub struct LiveSource {
-    pub board: Arc<SourceHealth>,
+    /// State and counters of its video and audio.
+    pub health: Arc<SourceHealth>,
     pub clock: Arc<SystemClock>,
     capture: Option<LiveCapture>,
+    /// The received frames.
     pictures: Arc<Mutex<Vec<FrameStamp>>>,
+    /// Number of received samples.
     samples: Arc<AtomicUsize>,
-    /// Number of losses of the video.
+    /// Number of times that the video was lost.
     losses: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+    /// Threads that receive frames and samples and count losses.
     threads: Vec<JoinHandle<()>>,
 }
 
 impl LiveSource {
+    /// Opens the sources, given as in `video.source` and `audio.source`.
     pub fn open(video: &str, audio: &str) -> Self {
         let clock = Arc::new(SystemClock::new());
-        let board = Arc::new(SourceHealth::default());
+        let health = Arc::new(SourceHealth::default());
         let (frames, frames_out) = lane("frames", 4, WhenFull::DropOldest);
         let (sound, sound_out) = lane("audio", 8, WhenFull::DropOldest);
         let audio: AudioSpec = audio.parse().unwrap();
@@ -45,11 +52,11 @@ impl LiveSource {
             audio: (audio != AudioSpec::None).then_some(sound),
         };
         let video: VideoSpec = video.parse().unwrap();
-        let capture = open_live(&video, &audio, clock.clone(), outputs, board.clone()).unwrap();
+        let capture = open_live(&video, &audio, clock.clone(), outputs, health.clone()).unwrap();
         let pictures = Arc::new(Mutex::new(Vec::new()));
         let (samples, losses, stop) = (Arc::default(), Arc::default(), Arc::default());
         let mut source = LiveSource {
-            board,
+            health,
             clock,
             capture: Some(capture),
             pictures,
@@ -72,13 +79,13 @@ impl LiveSource {
                 samples.fetch_add(block.samples.len(), Ordering::Relaxed);
             }
         });
-        let (board, losses) = (source.board.clone(), source.losses.clone());
+        let (health, losses) = (source.health.clone(), source.losses.clone());
         let stop = source.stop.clone();
         source.spawn(move || {
             let (mut changes, mut was_lost) = (0, false);
             while !stop.load(Ordering::Relaxed) {
-                changes = board.wait_for_change(changes, Duration::from_millis(20));
-                let is_lost = board.video.status().state == SourceState::Lost;
+                changes = health.wait_for_change(changes, Duration::from_millis(20));
+                let is_lost = health.video.status().state == SourceState::Lost;
                 if is_lost && !was_lost {
                     losses.fetch_add(1, Ordering::Relaxed);
                 }
@@ -93,10 +100,12 @@ impl LiveSource {
         self.threads.push(thread.spawn(body).unwrap());
     }
 
+    /// Number of frames received so far.
     pub fn count(&self) -> usize {
         self.pictures.lock().unwrap().len()
     }
 
+    /// Number of samples received so far.
     pub fn samples(&self) -> usize {
         self.samples.load(Ordering::Relaxed)
     }
@@ -105,35 +114,40 @@ impl LiveSource {
         self.pictures.lock().unwrap().clone()
     }
 
+    /// Number of times that the video was lost.
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
     }
 
+    /// Number of times that the video was opened again.
     pub fn reconnects(&self) -> u64 {
-        let counters = &self.board.video.counters;
+        let counters = &self.health.video.counters;
         counters.reconnects.load(Ordering::Relaxed)
     }
 
+    /// Why the video is lost; empty if it is not.
     pub fn reason(&self) -> String {
-        self.board.video.status().reason.unwrap_or_default()
+        self.health.video.status().reason.unwrap_or_default()
     }
 
-    /// Waits for `count` frames; returns the time that took.
+    /// Waits until `count` frames have been received; returns the elapsed time. Panics after
+    /// `limit`.
     pub fn wait_for_frames(&self, count: usize, limit: Duration) -> Duration {
         eventually(
-            &format!("{count} pictures, {:?}", self.board.video.status()),
+            &format!("{count} pictures, {:?}", self.health.video.status()),
             limit,
             || self.count() >= count,
         )
     }
 
+    /// Waits until the audio is in `state`; panics after `limit`.
     pub fn wait_for_sound(&self, state: SourceState, limit: Duration) {
         eventually(&format!("sound is {state:?}"), limit, || {
-            self.board.audio.status().state == state
+            self.health.audio.status().state == state
         });
     }
 
-    /// Ends capture; returns the time that took.
+    /// Stops the capture; returns the elapsed time.
     pub fn stop(&mut self) -> Duration {
         let begun = Instant::now();
         if let Some(capture) = self.capture.take() {
@@ -154,7 +168,7 @@ impl Drop for LiveSource {
     }
 }
 
-/// A JPEG of a test picture.
+/// A test picture of this size as a JPEG file.
 pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     encoded(&format!(
         "videotestsrc num-buffers=1 pattern=ball ! video/x-raw,width={width},height={height} ! \
@@ -162,7 +176,7 @@ pub fn jpeg(width: u32, height: u32) -> Vec<u8> {
     ))
 }
 
-/// The output of a pipeline's last element as one buffer.
+/// Runs a GStreamer pipeline to its end; returns all bytes of its last element.
 pub fn encoded(description: &str) -> Vec<u8> {
     gst::init().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();

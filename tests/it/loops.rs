@@ -1,4 +1,4 @@
-//! Recordings in a loop, as if live.
+//! Tests of recordings that play in a loop, as if live.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use expressd::event::SourceState;
 use expressd::lane::{Received, WhenFull, lane};
 use expressd::time::{Clock, MediaTime, SystemClock};
 
-/// A file of 15 pictures and 0.6 s of sound.
+/// Creates a recording with 15 pictures and 0.6 s of sound.
 fn generate_short(path: &Path) {
     generate(
         path,
@@ -33,7 +33,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("loop.mp4");
     generate_short(&path);
-    let (clock, board, stop) = (
+    let (clock, health, stop) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
         Arc::new(AtomicBool::new(false)),
@@ -41,7 +41,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
     let (frames, out) = lane("frames", 4, WhenFull::DropOldest);
     let (audio, _audio_out) = lane("audio", 4, WhenFull::DropOldest);
     let playing = {
-        let (clock, board, stop) = (clock.clone(), board.clone(), stop.clone());
+        let (clock, health, stop) = (clock.clone(), health.clone(), stop.clone());
         let recording = Recording::open(&path).unwrap();
         std::thread::Builder::new()
             .name("playing".into())
@@ -55,7 +55,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
                         frames: Some(frames),
                         audio: Some(audio),
                     },
-                    board,
+                    health,
                     stop,
                 )
             })
@@ -66,7 +66,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
         let Received::Item(frame) = out.recv(Some(Duration::from_secs(10))) else {
             panic!("no frame")
         };
-        let origin = board.video.status().origin_ns.unwrap();
+        let origin = health.video.status().origin_ns.unwrap();
         let age_ms = clock.now().millis_since(frame.time);
         assert!(
             frame.time > last && (0.0..300.0).contains(&age_ms),
@@ -84,7 +84,7 @@ fn a_looped_replay_reports_the_origin_of_each_pass() {
         origins.windows(2).all(|w| w[1].millis_since(w[0]) >= 590.0),
         "{origins:?}"
     );
-    assert_eq!(board.video.status().state, SourceState::Off);
+    assert_eq!(health.video.status().state, SourceState::Off);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_looped_file_that_vanishes_loses_both_tracks_until_its_return() {
     let folder = tempfile::tempdir().unwrap();
     let [path, elsewhere] = ["loop.mp4", "elsewhere.mp4"].map(|name| folder.path().join(name));
     generate_short(&path);
-    let (clock, board) = (
+    let (clock, health) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
     );
@@ -107,11 +107,11 @@ fn a_looped_file_that_vanishes_loses_both_tracks_until_its_return() {
             frames: Some(frames),
             audio: Some(audio),
         },
-        board.clone(),
+        health.clone(),
     )
     .unwrap();
     let both = |state: SourceState| {
-        board.video.status().state == state && board.audio.status().state == state
+        health.video.status().state == state && health.audio.status().state == state
     };
     eventually("pictures and sound", Duration::from_secs(10), || {
         both(SourceState::Delivering)
@@ -120,7 +120,7 @@ fn a_looped_file_that_vanishes_loses_both_tracks_until_its_return() {
     eventually("the loss of both", Duration::from_secs(10), || {
         both(SourceState::Lost)
     });
-    assert!(board.audio.status().reason.unwrap().contains("loop.mp4"));
+    assert!(health.audio.status().reason.unwrap().contains("loop.mp4"));
     std::fs::rename(&elsewhere, &path).unwrap();
     eventually("the return of both", Duration::from_secs(10), || {
         both(SourceState::Delivering)

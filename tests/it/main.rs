@@ -1,4 +1,4 @@
-//! One integration binary: linking is slow.
+//! All integration tests, in one binary, because linking is slow.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests measure and wait on the machine's time"

@@ -1,4 +1,5 @@
-//! Outputs of events: standard output, files on full disks, FIFOs and pipes without a reader.
+//! Tests of the outputs of events: standard output, files on full disks, FIFOs and pipes that
+//! nothing reads.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,8 +14,9 @@ use serde_json::Value;
 
 use crate::harness::{Daemon, command, demo, events, eventually, expressd, get, stderr, wait};
 
+/// Time limit for an expected condition.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time limit of a stop while an output stalls.
+/// Time limit for the end of the daemon while an output stalls.
 const STOP: Duration = Duration::from_secs(5);
 
 /// A child process that is killed when dropped, so that a failed test leaves no process.
@@ -25,7 +27,7 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    /// Returns the exit code and the unread part of standard error.
+    /// Waits for the end of the process; returns (exit code, unread part of standard error).
     fn end(&mut self) -> (Option<i32>, String) {
         let code = wait(&mut self.0, STOP).code();
         let mut stderr = String::new();
@@ -47,10 +49,12 @@ fn run(command: &mut Command) -> Running {
     Running(command.spawn().unwrap())
 }
 
+/// Arguments that play the demonstration in a loop.
 fn looped() -> [&'static str; 3] {
     ["--replay", "config/demo/demo.mp4", "--loop"]
 }
 
+/// Creates a FIFO in `folder`.
 fn fifo(folder: &Path) -> PathBuf {
     let path = folder.join("events");
     let made = Command::new("mkfifo").arg(&path).status();
@@ -58,7 +62,7 @@ fn fifo(folder: &Path) -> PathBuf {
     path
 }
 
-/// Opens a FIFO for reading without waiting for its writer. It holds one page.
+/// Opens a FIFO for reading without waiting for a writer, and reduces its capacity to 4096 bytes.
 fn reader_of(path: &Path) -> File {
     let reader = OpenOptions::new()
         .read(true)
@@ -69,7 +73,7 @@ fn reader_of(path: &Path) -> File {
     reader
 }
 
-/// Waits until a pipe is full: two successive looks find the same number of bytes.
+/// Waits until a pipe is full: two checks, one second apart, find the same number of unread bytes.
 fn wait_until_full(reader: impl AsFd) {
     let mut before = 0;
     eventually("a full pipe", PATIENCE, || {
@@ -81,7 +85,7 @@ fn wait_until_full(reader: impl AsFd) {
     });
 }
 
-/// Every line is JSON, and a `dropped` accounts for each missing `seq`.
+/// Checks that `seq` has no gap, except those that a `dropped` line accounts for.
 fn assert_complete(lines: &[Value]) {
     let mut next = None;
     for line in lines {
@@ -96,23 +100,25 @@ fn assert_complete(lines: &[Value]) {
     }
 }
 
+/// The events in the file, whose last line must be complete.
 fn lines_of(path: &Path) -> Vec<Value> {
     assert!(ends_whole(path), "half a line");
     events(&fs::read(path).unwrap())
 }
 
+/// Whether the last line of the file is complete.
 fn ends_whole(path: &Path) -> bool {
     fs::read(path).unwrap().ends_with(b"\n")
 }
 
-/// The complete lines of a file that is being written.
+/// The events in the complete lines of a file that is being written.
 fn lines_so_far(path: &Path) -> Vec<Value> {
     let text = fs::read(path).unwrap();
     let end = text.iter().rposition(|byte| *byte == b'\n');
     events(&text[..end.unwrap_or(0)])
 }
 
-/// Events of the JSON Lines that `/metrics` counts as lost.
+/// Number of events for the JSON Lines output that `/metrics` counts as lost.
 fn lost(address: &str) -> u64 {
     let (_, metrics) = get(address, "/metrics");
     let counted = metrics
@@ -133,7 +139,7 @@ fn standard_output_holds_events_and_nothing_else() {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
         );
-        // The signal ends the daemon, not the reader's exit.
+        // The daemon must end by the signal and not because its reader is gone.
         let mut lines = BufReader::new(daemon.0.stdout.take().unwrap()).lines();
         let first: Vec<Value> = (0..5)
             .map(|_| serde_json::from_str(&lines.next().unwrap().unwrap()).expect("JSON"))
@@ -165,7 +171,7 @@ fn a_fifo_without_a_reader_delays_neither_start_nor_stop() {
     assert_eq!(code, Some(1), "events are missing");
     daemon.wait_for_line("events are missing in", STOP);
 
-    // A late reader gets whole lines.
+    // A reader that opens the FIFO later gets complete lines.
     let mut daemon = Daemon::start(&with);
     eventually("ready", PATIENCE, || {
         get(&daemon.address, "/readyz").0 == 200
@@ -223,18 +229,19 @@ fn unread_standard_output_and_log_do_not_delay_the_stop() {
         daemon.signal(Signal::TERM);
         let (code, _) = daemon.end();
         drop((out, err));
-        // Either events are missing, or only lines of the log.
+        // The exit code is 1 if events are lost, and 0 if only lines of the log are.
         let expected = i32::from(!is_log);
         assert_eq!(code, Some(expected), "{output:?}");
     }
 }
 
-/// A loopback address that is free at the time of the call.
+/// A loopback address with a port that is free at the time of the call.
 fn free_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
+/// Whether a daemon at `address` listens and is ready.
 fn is_ready(address: &str) -> bool {
     std::net::TcpStream::connect(address).is_ok() && get(address, "/readyz").0 == 200
 }
@@ -263,7 +270,7 @@ fn a_stopped_terminal_does_not_delay_the_stop() {
         let n = terminal.read(&mut shown).unwrap();
         seen += &String::from_utf8_lossy(&shown[..n]);
     }
-    // Ctrl-S.
+    // Ctrl-S stops the terminal's output.
     io::Write::write_all(&mut terminal, &[0x13]).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     daemon.signal(Signal::TERM);
@@ -291,6 +298,7 @@ fn an_unread_notify_socket_does_not_delay_the_stop() {
     assert_eq!(daemon.wait(STOP).code(), Some(0));
 }
 
+/// Limits the size of the files that the daemon may write; `None` removes the limit.
 fn limit_files(daemon: &Running, bytes: Option<u64>) {
     let limit = Rlimit {
         current: bytes,
@@ -311,7 +319,7 @@ fn a_disk_that_fills_and_gets_room_again_has_whole_lines_and_counts_losses() {
         .stderr(Stdio::piped()));
     eventually("ready", PATIENCE, || is_ready(&port));
     let size = || fs::metadata(&path).unwrap().len();
-    // Not enough room for a whole line.
+    // The limit leaves too little room for a whole line.
     limit_files(&daemon, Some(size() + 100));
     eventually("lost lines", PATIENCE, || lost(&port) >= 3);
     eventually("a whole last line", PATIENCE, || ends_whole(&path));
@@ -338,7 +346,7 @@ fn a_disk_that_fills_and_gets_room_again_has_whole_lines_and_counts_losses() {
 fn a_replay_to_a_filling_disk_ends_with_a_whole_line_and_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
-    // The disk vanishes with its mount namespace, so its content is copied first.
+    // The disk disappears with its mount namespace, so its content is copied first.
     let script = "mount -t tmpfs -o size=8k tmpfs \"$1\"; \"$0\" replay \"$2\" \
         --jsonl \"$1/events.jsonl\"; code=$?; cp \"$1/events.jsonl\" \"$3\"; exit $code";
     let disk = folder.path().join("disk");
@@ -357,7 +365,7 @@ fn a_replay_to_a_filling_disk_ends_with_a_whole_line_and_an_error() {
     assert_eq!(lines, events(&all.stdout)[..lines.len()]);
 }
 
-/// Whether this process ignores the signal; its children inherit that.
+/// Whether this process ignores the signal, which its children inherit.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -375,7 +383,7 @@ fn a_replay_into_a_fifo_waits_for_its_reader_and_ends_by_a_signal() {
             .stderr(Stdio::null()))
     };
     for signal in [Signal::TERM, Signal::INT] {
-        // Background jobs of a shell ignore SIGINT, and children inherit that.
+        // A shell's background jobs ignore SIGINT, and children inherit that.
         if is_ignored(signal) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Plays a recording and collects its frames and samples.
+//! Plays a recording for a test and collects its frames and samples.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,29 +10,36 @@ use expressd::lane::{LaneReceiver, Received, WhenFull, lane};
 use expressd::time::{MediaTime, monotonic_nanos};
 use sha2::{Digest, Sha256};
 
-/// Frames and samples of a recording.
+/// The decoded frames and samples of a recording.
 pub struct DecodedRecording {
+    /// The result of the playback, which may fail after some frames.
     pub outcome: Result<Played, CaptureError>,
+    /// Time of each frame.
     pub frame_times: Vec<MediaTime>,
+    /// (Width, height) of each frame, in pixels.
     pub sizes: Vec<(usize, usize)>,
-    /// Mean luma of every frame.
+    /// Mean luma of each frame, in 0..=255.
     pub lumas: Vec<f64>,
+    /// Time of each audio block.
     pub block_times: Vec<MediaTime>,
+    /// All samples: mono, 16 kHz.
     pub samples: Vec<f32>,
-    /// SHA-256 of all rows and stamps of the video, and of all samples and stamps of the audio.
+    /// SHA-256 of [all rows and times of the video, all samples and times of the audio].
     pub digest: [Vec<u8>; 2],
+    /// Duration of opening and playback.
     pub wall_seconds: f64,
 }
 
-/// Plays `path` and drains each lane on its own thread.
+/// Plays the recording `path` and receives its frames and samples on threads of their own.
 pub fn play(path: &Path, pace: Pace) -> Result<DecodedRecording, CaptureError> {
     play_with(path, pace, Arc::default(), Arc::default())
 }
 
+/// As [`play`], with the state of the source in `health` and a switch that stops the playback.
 pub fn play_with(
     path: &Path,
     pace: Pace,
-    board: Arc<SourceHealth>,
+    health: Arc<SourceHealth>,
     stop: Arc<AtomicBool>,
 ) -> Result<DecodedRecording, CaptureError> {
     let begun = monotonic_nanos();
@@ -53,7 +60,7 @@ pub fn play_with(
             frames: Some(frames),
             audio: Some(audio),
         },
-        board,
+        health,
         stop,
     );
     let (frame_times, sizes, lumas, video_digest) = video.join().unwrap();
@@ -71,8 +78,10 @@ pub fn play_with(
     })
 }
 
+/// (Times, sizes, mean lumas, SHA-256) of the frames.
 type DecodedVideo = (Vec<MediaTime>, Vec<(usize, usize)>, Vec<f64>, Vec<u8>);
 
+/// Receives all frames.
 fn drain_frames(lane: &LaneReceiver<VideoFrame>) -> DecodedVideo {
     let (mut times, mut sizes, mut lumas, mut hash) =
         (Vec::new(), Vec::new(), Vec::new(), Sha256::new());
@@ -101,6 +110,7 @@ fn drain_frames(lane: &LaneReceiver<VideoFrame>) -> DecodedVideo {
     (times, sizes, lumas, hash.finalize().to_vec())
 }
 
+/// Receives all audio blocks; returns (times, samples, SHA-256).
 fn drain_audio(lane: &LaneReceiver<AudioBlock>) -> (Vec<MediaTime>, Vec<f32>, Vec<u8>) {
     let (mut times, mut samples, mut hash) = (Vec::new(), Vec::new(), Sha256::new());
     while let Received::Item(block) = lane.recv(None) {

@@ -1,4 +1,5 @@
-//! The daemon opens no unrequested connection or file, and logs no spoken word or secret.
+//! Tests that the daemon opens no unrequested connection or file, and logs no spoken word and no
+//! password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ mod addresses;
 mod log;
 mod traffic;
 
+/// Time limit for the start of the daemon.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A daemon with its complete output in one file.
+/// A daemon that writes its complete output to one file, at the lowest log level.
 struct LoggedDaemon {
     child: Child,
     output: PathBuf,
@@ -24,6 +26,7 @@ struct LoggedDaemon {
 }
 
 impl LoggedDaemon {
+    /// Starts the daemon; `rust_log` is the value of RUST_LOG, `None`: not set.
     fn start(args: &[&str], rust_log: Option<&str>) -> LoggedDaemon {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("output");
@@ -57,6 +60,7 @@ impl LoggedDaemon {
         daemon
     }
 
+    /// The output so far.
     fn text(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap()).into_owned()
     }

@@ -1,4 +1,5 @@
-//! Links, commands and keys in the README exist; its client runs as printed.
+//! Tests that links, commands, keys and figures in the README and its guides are right, and that
+//! its client runs as printed.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,6 +21,7 @@ const GUIDES: [&str; 4] = [
     "tests/bench/README.md",
 ];
 
+/// Reads a text file of the project.
 fn read(path: &str) -> String {
     std::fs::read_to_string(project(path)).unwrap()
 }
@@ -28,7 +30,7 @@ fn readme() -> String {
     read("README.md")
 }
 
-/// Every part of `text` between `open` and `close`.
+/// Each part of `text` between `open` and the next `close`.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     text.split(open)
         .skip(1)
@@ -56,7 +58,8 @@ fn links_commands_and_keys_of_the_guides_exist() {
     }
 }
 
-/// The value of the model card's row `name`, in the column `column`.
+/// The first word of the cell in the model card's row `name` and the column whose heading begins
+/// with `column`.
 fn card_value(card: &str, name: &str, column: &str) -> String {
     let cells = |line: &str| {
         let cells = line.trim_matches('|').split('|');
@@ -78,7 +81,7 @@ fn card_value(card: &str, name: &str, column: &str) -> String {
 }
 
 #[test]
-fn the_guides_have_the_model_cards_figures() {
+fn figures_in_the_guides_equal_those_of_the_model_card() {
     let card = read("models/default/MODEL_CARD.md");
     let faces = "face encoder: FER2013 PublicTest (deduplicated), majority label";
     let figures = [
@@ -115,6 +118,7 @@ fn the_comparison_with_other_packages_is_the_same_everywhere() {
     }
 }
 
+/// Checks that the links, make targets and configuration keys in a guide exist.
 fn check_guide(guide: &str) {
     let text = read(guide);
     let folder = Path::new(guide).parent().unwrap();

@@ -1,15 +1,16 @@
-//! Decoding of recordings: real and generated, whole and damaged.
+//! Tests of the decoding of recordings: real and generated, whole and damaged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::generate::{AAC, H264, Pictures, Sound, generate, grey, steady, tone};
+use crate::generate::{AAC, H264, Pictures, Sound, frames_at_25_hz, generate, grey, tone};
 use crate::playback::{DecodedRecording, play};
 use expressd::capture::{CaptureError, Outputs, Pace, Recording};
 use expressd::lane::{Received, WhenFull, lane};
 use expressd::testing::material;
 use expressd::time::MediaTime;
 
+/// Adds all MP4, MPEG and MOV files in `folder` and its subfolders to `found`.
 fn media_files(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -29,7 +30,7 @@ fn media_files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn every_recording_of_the_material_decodes_whole() {
+fn every_recording_of_the_material_is_decoded_completely() {
     let Some(folder) = material("av") else { return };
     let mut files = Vec::new();
     media_files(&folder, &mut files);
@@ -77,7 +78,7 @@ fn every_recording_of_the_material_decodes_whole() {
             path.display()
         );
     }
-    // Nine have no sound track, a few have a silent one.
+    // Nine recordings have no sound track, a few have a silent one.
     assert!(
         loud >= files.len() - 12,
         "{loud} of {} have sound",
@@ -86,7 +87,7 @@ fn every_recording_of_the_material_decodes_whole() {
 }
 
 #[test]
-fn audio_only_at_every_rate_keeps_its_pitch_and_length() {
+fn sound_of_every_rate_keeps_its_pitch_and_length() {
     let folder = tempfile::tempdir().unwrap();
     for (index, (rate_hz, channels, encoder, muxer)) in [
         (8_000, 1, "identity", "wavenc"),
@@ -187,7 +188,8 @@ fn a_rotated_recording_is_decoded_upright() {
         }),
         None,
     );
-    // As written by an upright phone: the track header's matrix is a quarter turn clockwise.
+    // The track header gets the matrix that a phone in upright position writes: a quarter turn
+    // clockwise.
     let mut bytes = std::fs::read(&path).unwrap();
     let matrix = bytes.windows(4).position(|w| w == b"tkhd").unwrap() + 4 + 40;
     for (at, value) in [(0, 0), (4, 1), (12, -1), (16, 0)] {
@@ -212,7 +214,7 @@ fn a_rotated_recording_is_decoded_upright() {
     };
     let picture = &frame.picture;
     assert_eq!((picture.width, picture.height), (64, 128));
-    // The left half is now on top.
+    // The left half of the stored picture is the upper half of the upright one.
     assert!(
         picture.luma_row(8)[32] > 180 && picture.luma_row(120)[32] < 50,
         "{} {}",
@@ -230,7 +232,7 @@ fn a_flash_and_a_beep_stay_synchronous() {
         ("c.avi", "avimux", "jpegenc", "identity"),
     ] {
         let path = folder.path().join(name);
-        let frames = steady(75, |n| if (30..35).contains(&n) { 235 } else { 16 });
+        let frames = frames_at_25_hz(75, |n| if (30..35).contains(&n) { 235 } else { 16 });
         let samples = tone(44_100, 1000.0, 3.0)
             .iter()
             .enumerate()
@@ -340,7 +342,7 @@ fn bad_files_are_refused_with_their_reason() {
         println!("{error}");
         assert!(matches!(error, CaptureError::Unreadable { .. }), "{error}");
     }
-    // The index at the end of the file is missing.
+    // Without the index at the end of the file nothing can be decoded.
     let whole = folder.path().join("whole.mp4");
     generate(&whole, "mp4mux", Some(grey((160, 120), H264, 50)), None);
     let bytes = std::fs::read(&whole).unwrap();
@@ -349,8 +351,9 @@ fn bad_files_are_refused_with_their_reason() {
     assert!(matches!(error, CaptureError::Unreadable { .. }), "{error}");
 }
 
-/// Plays the first `share` of a file, which must end with [`CaptureError::Cut`].
-fn cut(path: &Path, share: f64) -> DecodedRecording {
+/// Plays the first `share` (in [0, 1]) of a file's bytes, which must end with
+/// [`CaptureError::Cut`].
+fn play_cut(path: &Path, share: f64) -> DecodedRecording {
     let bytes = std::fs::read(path).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let short = folder.path().join(path.file_name().unwrap());
@@ -388,7 +391,7 @@ fn a_truncated_recording_is_decoded_to_its_end_and_then_reported() {
             Some(grey((160, 120), video, 100)),
             sound(encoder),
         );
-        let decoded = cut(&path, 0.6);
+        let decoded = play_cut(&path, 0.6);
         assert!(
             (30..90).contains(&decoded.frame_times.len()),
             "{name}: {} frames",
@@ -405,7 +408,7 @@ fn a_truncated_recording_is_decoded_to_its_end_and_then_reported() {
         .filter_map(|p| material(p))
     {
         assert!(
-            cut(&path, 0.55).frame_times.len() > 20,
+            play_cut(&path, 0.55).frame_times.len() > 20,
             "{}",
             path.display()
         );
@@ -413,7 +416,7 @@ fn a_truncated_recording_is_decoded_to_its_end_and_then_reported() {
     if let Some(path) = material("speech/ravdess/Actor_01")
         .and_then(|folder| std::fs::read_dir(folder).unwrap().next())
     {
-        let decoded = cut(&path.unwrap().path(), 0.5);
+        let decoded = play_cut(&path.unwrap().path(), 0.5);
         assert!(decoded.frame_times.is_empty() && decoded.samples.len() > 8_000);
     }
 }

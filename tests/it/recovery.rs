@@ -1,5 +1,5 @@
-//! A source that is lost while the daemon runs: `/readyz` and `status` report the loss within two
-//! seconds and the recovery within three.
+//! Tests of a source that is lost while the daemon runs: `/readyz` and `status` report the loss
+//! within two seconds and the recovery within three.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,13 +15,17 @@ use crate::rtsp::{Server, free_port};
 use expressd::capture::{DeviceKind, devices};
 use expressd::testing::did_not_run;
 
+/// Time limit for the report of a loss.
 const NOTICED: Duration = Duration::from_secs(2);
+/// Time limit for the recovery.
 const RECOVERED: Duration = Duration::from_secs(3);
 
+/// Whether `/readyz` answers 200.
 fn ready(daemon: &Daemon) -> bool {
     get(&daemon.address, "/readyz").0 == 200
 }
 
+/// State of the source ("video" or "audio") in `/v1/status`.
 fn state(daemon: &Daemon, source: &str) -> String {
     let status: Value = serde_json::from_str(&get(&daemon.address, "/v1/status").1).unwrap();
     status["status"]["sources"][source]["state"]
@@ -34,7 +38,7 @@ fn state(daemon: &Daemon, source: &str) -> String {
 fn a_network_camera_is_lost_and_recovers() {
     let port = free_port();
     let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
-    // An unreachable camera does not end the daemon, but it is not ready.
+    // With an unreachable camera the daemon runs but is not ready.
     let daemon = Daemon::start(&["--set", &source, "--set", "audio.source=none"]);
     let (code, reasons) = get(&daemon.address, "/readyz");
     assert_eq!(code, 503, "{reasons}");
@@ -73,7 +77,7 @@ fn a_network_camera_is_lost_and_recovers() {
     drop(server);
 }
 
-/// As in a service that starts before the USB bus has enumerated its cameras.
+/// A service may start before the USB bus has enumerated its cameras.
 #[test]
 fn without_a_camera_the_daemon_waits_unless_a_demonstration_is_requested() {
     if devices()
@@ -101,7 +105,7 @@ fn without_a_camera_the_daemon_waits_unless_a_demonstration_is_requested() {
     assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
 }
 
-/// Connects the command to the sound server of `folder`.
+/// Sets the environment of the command so that it uses the sound server in `folder`.
 fn use_sound_server(command: &mut Command, folder: &Path) {
     let socket = format!("unix:{}/pulse/native", folder.display());
     command
@@ -112,7 +116,7 @@ fn use_sound_server(command: &mut Command, folder: &Path) {
 
 #[test]
 fn a_microphone_that_appears_after_the_start_is_used() {
-    // Without a sound server, a sound card is the default.
+    // If there is a sound card, it is the default microphone without a sound server.
     if std::fs::read_dir("/dev/snd")
         .into_iter()
         .flatten()
@@ -198,7 +202,7 @@ fn a_microphone_gives_speech_is_lost_and_recovers() {
 }
 
 #[test]
-fn a_hanging_sound_server_is_a_loss_and_does_not_delay_the_stop() {
+fn a_hanging_sound_server_is_reported_as_lost_and_does_not_delay_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let server = sound_server(folder.path());
     let arguments = [
@@ -215,14 +219,14 @@ fn a_hanging_sound_server_is_a_loss_and_does_not_delay_the_stop() {
     eventually("the loss", Duration::from_secs(5), || {
         state(&daemon, "audio") == "lost"
     });
-    // At this point the next attempt waits for the server's answer.
+    // After a second, the next attempt to open waits for the server's answer.
     std::thread::sleep(Duration::from_secs(1));
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.wait(Duration::from_secs(5)).code(), Some(0));
     server.signal(rustix::process::Signal::CONT);
 }
 
-/// Writes the sound track of a recording as a WAV file.
+/// Writes the sound track of `recording` to the WAV file `wav`.
 fn voice_of(recording: &Path, wav: &Path) {
     use gstreamer as gst;
     use gstreamer::prelude::*;
@@ -243,7 +247,7 @@ fn voice_of(recording: &Path, wav: &Path) {
     assert!(matches!(message.unwrap().view(), gst::MessageView::Eos(_)));
 }
 
-/// Number of connections to `port` on this machine; both ends count.
+/// Number of TCP connections to `port` on this machine; both ends of a connection count.
 fn connections(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{port:04X}");
@@ -254,9 +258,9 @@ fn connections(port: u16) -> usize {
     table.lines().skip(1).filter(established).count()
 }
 
-/// The network camera stands for any device: its connection shows whether capture is open.
+/// The network camera represents any device: its connection shows whether the capture is open.
 #[test]
-fn a_pause_closes_the_camera_and_the_session_goes_on() {
+fn a_pause_closes_the_camera_and_the_session_continues() {
     let port = free_port();
     let _server = Server::start(port);
     let source = format!("video.source=uri:rtsp://127.0.0.1:{port}/camera");
@@ -289,7 +293,7 @@ fn a_pause_closes_the_camera_and_the_session_goes_on() {
     let (code, reasons) = get(&daemon.address, "/readyz");
     assert_eq!(code, 503, "{reasons}");
     assert!(reasons.contains("paused"), "{reasons}");
-    // A second signal changes nothing.
+    // A second SIGUSR1 has no effect.
     daemon.signal(Signal::USR1);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(connections(port), 0);

@@ -1,4 +1,5 @@
-//! `expressd replay`: recordings through every stage, with real people if the material is present.
+//! Tests of `expressd replay`: recordings pass through every stage, with real people if the
+//! material is present.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +8,8 @@ use serde_json::Value;
 
 use crate::harness::{demo, events, expressd, material, of_type, replay};
 
-/// The contract of `src/event/protocol.md` for offline lines, which holds for every recording.
+/// Checks the rules of `src/event/protocol.md` for the offline form of events, which hold for every
+/// recording.
 fn check_contract(events: &[Value], end_ns: i64) {
     let mut alive = BTreeSet::new();
     for (index, event) in events.iter().enumerate() {
@@ -37,7 +39,7 @@ fn check_contract(events: &[Value], end_ns: i64) {
     assert!(alive.is_empty(), "still there at the end: {alive:?}");
 }
 
-/// The types that the protocol's document has in the offline form.
+/// The event types that the protocol's document permits in the offline form.
 fn offline_types() -> Vec<&'static str> {
     let text = include_str!("../../src/event/protocol.md");
     let (_, list) = text.split_once("*offline form*: only ").unwrap();
@@ -45,6 +47,7 @@ fn offline_types() -> Vec<&'static str> {
     list.split('`').skip(1).step_by(2).collect()
 }
 
+/// Checks the fields of an `expression` event in the offline form.
 fn check_expression(event: &Value, end_ns: i64) {
     let (start, end) = (
         event["start_ns"].as_i64().unwrap(),
@@ -67,9 +70,11 @@ fn check_expression(event: &Value, end_ns: i64) {
     }
 }
 
-/// Tolerance at the recording's end, in nanoseconds: more than one frame after its latest stamp.
+/// Tolerance in nanoseconds for times after the recording's end: an event may end one frame after
+/// the last frame's time.
 const SLACK_NS: i64 = 100_000_000;
 
+/// Duration of a recording by its container, in nanoseconds.
 fn duration_ns(file: &Path) -> i64 {
     let recording = expressd::capture::Recording::open(file).unwrap();
     recording
@@ -114,7 +119,7 @@ fn two_runs_and_two_paces_give_the_same_bytes() {
 }
 
 #[test]
-fn every_talking_face_of_the_material_yields_subjects_and_expressions() {
+fn every_talking_face_of_the_material_gives_subjects_and_expressions() {
     let Some(folder) = material("av/talking") else {
         return;
     };
@@ -146,7 +151,7 @@ fn every_talking_face_of_the_material_yields_subjects_and_expressions() {
 }
 
 #[test]
-fn audio_only_yields_a_voice_and_video_only_yields_faces() {
+fn sound_alone_gives_a_voice_and_video_alone_gives_faces() {
     let Some(sound) = material("speech/ravdess/Actor_18/03-01-05-02-01-01-18.flac") else {
         return;
     };
@@ -169,8 +174,8 @@ fn audio_only_yields_a_voice_and_video_only_yields_faces() {
     assert_eq!(of_type(&events, "speech").count(), 0);
 }
 
-/// Acted clips with face and voice, absent from the pictures of the training data: the clip's mean
-/// scores against the acted label.
+/// Compares the mean scores of acted clips, with face and voice, with the acted emotion. The
+/// training data have no pictures of this actor.
 #[test]
 fn the_top_label_follows_the_acted_emotion() {
     let Some(folder) = material("av/ravdess_actor01") else {

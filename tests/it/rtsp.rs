@@ -1,4 +1,4 @@
-//! The camera path against a real RTSP server that is stopped and restarted.
+//! Tests the capture of a network camera, a real RTSP server that is stopped and restarted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +15,18 @@ use gstreamer::prelude::*;
 use gstreamer_rtsp_server as rtsp_server;
 use gstreamer_rtsp_server::prelude::*;
 
-/// The stream that the server has at `/camera`.
+/// Settings of the stream that the RTSP server offers at `/camera`.
 pub struct Camera {
+    /// GStreamer description of the stream.
     pub launch: &'static str,
-    /// Payloaders that send nothing while the switch is on.
+    /// (Name of a payloader, switch): the payloader sends nothing while the switch is true.
     pub drops: Vec<(&'static str, Arc<AtomicBool>)>,
-    /// The required user name and password.
+    /// The required (user name, password); `None`: no login.
     pub login: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Camera {
-    /// Video and audio.
+    /// A moving ball, 320 × 240 at 25 frames a second, and a 440 Hz tone.
     fn default() -> Self {
         Camera {
             launch: "( videotestsrc is-live=true pattern=ball ! \
@@ -40,6 +41,7 @@ impl Default for Camera {
 }
 
 impl Camera {
+    /// The server's media factory for this stream.
     fn factory(self, server: &rtsp_server::RTSPServer) -> rtsp_server::RTSPMediaFactory {
         let factory = rtsp_server::RTSPMediaFactory::new();
         factory.set_launch(self.launch);
@@ -78,19 +80,20 @@ impl Camera {
     }
 }
 
-/// A port without a listener.
+/// A TCP port on which nothing listens.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// A server with its own thread and main loop. Dropping it closes its connections.
+/// An RTSP server on its own thread. Dropping it closes its connections.
 pub struct Server {
     main_loop: glib::MainLoop,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Server {
+    /// Starts a server with the default stream.
     pub fn start(port: u16) -> Self {
         Server::with(port, Camera::default())
     }
@@ -134,21 +137,23 @@ impl Drop for Server {
     }
 }
 
-/// Waits until the video is in `state`; returns the seconds that took.
-fn wait_for(board: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
+/// Waits until the video source is in `state`; returns the elapsed seconds. Panics after
+/// `limit_seconds`.
+fn wait_for(health: &SourceHealth, state: SourceState, limit_seconds: f64) -> f64 {
     let begun = monotonic_nanos();
     let seconds = || (monotonic_nanos() - begun) as f64 * 1e-9;
-    while board.video.status().state != state {
+    while health.video.status().state != state {
         assert!(
             seconds() < limit_seconds,
             "not {state:?} within {limit_seconds} s but {:?}",
-            board.video.status()
+            health.video.status()
         );
-        board.wait_for_change(board.changes(), Duration::from_millis(20));
+        health.wait_for_change(health.changes(), Duration::from_millis(20));
     }
     seconds()
 }
 
+/// Starts a thread that collects all items of a lane until it ends.
 fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Vec<T>> {
     std::thread::Builder::new()
         .name("draining".into())
@@ -165,7 +170,7 @@ fn drain<T: Send + 'static>(lane: LaneReceiver<T>) -> std::thread::JoinHandle<Ve
 #[test]
 fn a_stopped_network_camera_is_noticed_and_recovers() {
     let port = free_port();
-    let (clock, board) = (
+    let (clock, health) = (
         Arc::new(SystemClock::new()),
         Arc::new(SourceHealth::default()),
     );
@@ -173,7 +178,7 @@ fn a_stopped_network_camera_is_noticed_and_recovers() {
     let (audio, audio_out) = lane("audio", 8, WhenFull::DropOldest);
     let (frames_out, audio_out) = (drain(frames_out), drain(audio_out));
 
-    // No server yet: that is no error.
+    // A camera that does not answer yet is not an error.
     let uri = VideoSpec::Uri(format!("rtsp://127.0.0.1:{port}/camera").into());
     let capture = open_live(
         &uri,
@@ -183,16 +188,16 @@ fn a_stopped_network_camera_is_noticed_and_recovers() {
             frames: Some(frames),
             audio: Some(audio),
         },
-        board.clone(),
+        health.clone(),
     )
     .unwrap();
-    wait_for(&board, SourceState::Lost, 2.0);
-    assert!(board.video.status().reason.is_some());
+    wait_for(&health, SourceState::Lost, 2.0);
+    assert!(health.video.status().reason.is_some());
 
     let server = Server::start(port);
-    let found = wait_for(&board, SourceState::Delivering, 3.0);
+    let found = wait_for(&health, SourceState::Delivering, 3.0);
     std::thread::sleep(Duration::from_secs(2));
-    let newest = board.video.counters.newest().unwrap();
+    let newest = health.video.counters.newest().unwrap();
     let age_ms = clock.now().millis_since(newest);
     assert!(
         (0.0..500.0).contains(&age_ms),
@@ -200,10 +205,10 @@ fn a_stopped_network_camera_is_noticed_and_recovers() {
     );
 
     drop(server);
-    let noticed = wait_for(&board, SourceState::Lost, 2.0);
+    let noticed = wait_for(&health, SourceState::Lost, 2.0);
     std::thread::sleep(Duration::from_secs(3));
     let server = Server::start(port);
-    let healed = wait_for(&board, SourceState::Delivering, 3.0);
+    let healed = wait_for(&health, SourceState::Delivering, 3.0);
     std::thread::sleep(Duration::from_secs(1));
     let begun = monotonic_nanos();
     capture.stop();
@@ -236,7 +241,7 @@ fn a_stopped_network_camera_is_noticed_and_recovers() {
         "{seconds} s of sound"
     );
     assert!(
-        board
+        health
             .video
             .counters
             .reconnects

@@ -1,16 +1,17 @@
-//! The systemd service: its unit file and its notifications.
+//! Tests of the systemd service: its unit file and its notifications.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Text of the unit file.
 const UNIT: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/systemd/expressd.service"
 ));
 
-/// The unit with the path of an existing program, as `make install` writes it.
+/// The path in the unit is replaced by that of an existing program, as `make install` does.
 #[test]
 fn systemd_accepts_the_unit() {
     let folder = tempfile::tempdir().unwrap();
@@ -28,7 +29,7 @@ fn systemd_accepts_the_unit() {
     let verified =
         verified.expect("systemd-analyze starts (package systemd; `make test` installs it)");
     let printed = String::from_utf8_lossy(&verified.stderr);
-    // Messages about other units of this machine are ignored.
+    // Only messages about this unit count.
     let about_ours: Vec<&str> = printed
         .lines()
         .filter(|line| line.contains("expressd"))
@@ -40,7 +41,8 @@ fn systemd_accepts_the_unit() {
     );
 }
 
-/// The exposure level of `systemd-analyze security`, from 0.0 (everything is denied) to 10.0.
+/// The limit is 1.9 on the scale of `systemd-analyze security`, from 0.0 (everything is denied) to
+/// 10.0.
 #[test]
 fn the_unit_exposes_no_more_than_it_has_to() {
     let folder = tempfile::tempdir().unwrap();
@@ -57,7 +59,7 @@ fn the_unit_exposes_no_more_than_it_has_to() {
 }
 
 #[test]
-fn the_unit_sees_cameras_and_waits_for_ready() {
+fn the_unit_has_the_required_settings_and_no_harmful_ones() {
     let settings: Vec<&str> = UNIT
         .lines()
         .map(str::trim)
@@ -65,13 +67,13 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
         .collect();
     for wanted in [
         "Type=notify",
-        // The service plays no demonstration.
+        // The service does not play the demonstration.
         "ExecStart=/usr/local/bin/expressd run",
         "Wants=modprobe@videodev.service modprobe@snd.service",
         "SupplementaryGroups=video audio",
         "DynamicUser=yes",
         "StateDirectory=expressd",
-        // No connection leaves the machine.
+        // The service connects to no other machine.
         "Environment=ORT_DISABLE_TELEMETRY=1",
         "IPAddressDeny=any",
         "IPAddressAllow=localhost",
@@ -79,7 +81,7 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
         assert!(settings.contains(&wanted), "{wanted}");
     }
     assert!(settings.iter().any(|line| line.starts_with("WatchdogSec=")));
-    // RestartPreventExitStatus= ignores the exit code of ExecStartPre=.
+    // RestartPreventExitStatus= does not consider the exit code of ExecStartPre=.
     for harmful in [
         "ExecStartPre=",
         "PrivateDevices=",
@@ -92,8 +94,8 @@ fn the_unit_sees_cameras_and_waits_for_ready() {
     }
 }
 
-/// Binds the notify socket for a child process: this test binary, which an environment variable
-/// makes send the notifications.
+/// Binds the notify socket for a child process. The child is this test binary, which sends the
+/// notifications if an environment variable is set.
 #[test]
 fn notifications_follow_the_protocol_of_systemd() {
     if std::env::var_os("EXPRESSD_TEST_TALK").is_some() {

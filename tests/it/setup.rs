@@ -1,4 +1,4 @@
-//! Set-up prints one line a step; the output of its commands goes to a log.
+//! Tests that set-up prints one line a step and writes the output of its commands to a log.
 
 use std::fs;
 use std::process::Command;
@@ -31,7 +31,7 @@ fn a_failed_step_names_its_log_and_prints_its_last_lines() {
     let log = deps.join("setup.log");
     assert!(errors.contains(&log.display().to_string()), "{errors}");
     assert!(errors.contains("0.0.999"), "{errors}");
-    // Standard output has the steps only.
+    // Standard output contains only the names of the steps.
     assert!(
         printed.lines().all(|line| line.starts_with("setup: ")),
         "{printed}"

@@ -1,4 +1,4 @@
-//! Rules of the project that the compiler does not check: imports between modules, file lengths,
+//! Tests of rules that the compiler does not check: imports between modules, lengths of files,
 //! names.
 
 use std::path::Path;
@@ -8,7 +8,8 @@ mod text;
 
 use text::{Text, assert_none, contains_word, texts};
 
-const LINES_AT_MOST: usize = 500;
+/// Largest number of lines of a source file.
+const MAX_LINES: usize = 500;
 
 #[test]
 fn a_dependency_is_used_in_its_modules_only() {
@@ -24,7 +25,7 @@ fn a_dependency_is_used_in_its_modules_only() {
             // A sink that needs tokio owns a runtime on its own thread.
             &["serve", "hub/sinks", "bin/expressd/bench"],
         ),
-        // Only its text type: the ring holds the frames that the sockets send.
+        // `hub` uses only its text type: the ring holds the frames that the sockets send.
         (&["tokio_tungstenite::"], &["serve", "hub"]),
         (
             &[
@@ -69,8 +70,8 @@ fn a_dependency_is_used_in_its_modules_only() {
     assert_none(found, "a dependency outside its modules");
 }
 
-/// Whether `name` is the root of a path (`gstreamer::…`, `use gstreamer as gst`), not a part of
-/// another word.
+/// Whether `name` begins a path in the code (`gstreamer::…`, `use gstreamer as gst`) and is not a
+/// part of another word.
 fn code_uses(code: &str, name: &str) -> bool {
     let root = name.trim_end_matches("::");
     contains_word(code, &format!("use {root}")) || {
@@ -114,7 +115,7 @@ fn pure_modules_use_no_thread_clock_or_socket() {
 
 #[test]
 fn lower_modules_import_no_higher_ones() {
-    // The core imports modules before it in lib.rs's order, none of those below.
+    // The core modules, in the order of lib.rs. They import none of the modules in `higher`.
     let core = [
         "time",
         "clip",
@@ -209,7 +210,7 @@ fn lower_modules_import_no_higher_ones() {
 
 /// Neither top-level modules nor sibling modules import each other in a cycle.
 #[test]
-fn modules_form_a_ladder() {
+fn modules_do_not_import_each_other_in_a_cycle() {
     let mut sources: Vec<(String, String)> = texts()
         .into_iter()
         .filter(|text| text.is_rust() && text.path.starts_with("src/"))
@@ -228,13 +229,13 @@ fn modules_form_a_ladder() {
     );
 }
 
-/// Only `event` (frames), `serve` (pages) and `hub` serialise for clients.
+/// Only `event` (frames), `serve` (pages) and `hub` write JSON for clients.
 #[test]
 fn stages_write_no_json() {
     let readers = [
-        // Parses results of the library.
+        // This file parses results of the library sherpa-onnx.
         "src/speech/transcribe/sherpa/engine.rs",
-        // Messages between the daemon and its decoder processes.
+        // These files exchange messages between the daemon and its decoder processes.
         "src/capture/decoder/child.rs",
         "src/capture/decoder/process.rs",
     ];
@@ -264,14 +265,14 @@ fn stages_write_no_json() {
 }
 
 #[test]
-fn files_stay_short() {
+fn no_source_file_exceeds_500_lines() {
     let texts = texts();
     let long = texts
         .iter()
         .filter(|text| text.is_rust() || text.path.ends_with(".py") || text.path.ends_with(".sh"));
     let long = long
         .map(|text| (text, text.text.lines().count()))
-        .filter(|(_, lines)| *lines > LINES_AT_MOST);
+        .filter(|(_, lines)| *lines > MAX_LINES);
     assert_none(
         long.map(|(text, lines)| format!("{}: {lines} lines", text.path))
             .collect(),
@@ -280,11 +281,11 @@ fn files_stay_short() {
 }
 
 #[test]
-fn no_name_is_an_empty_word() {
+fn no_name_contains_a_meaningless_word() {
     let empty = [
         "manager", "handler", "helper", "helpers", "util", "utils", "common", "misc", "info",
     ];
-    // A message of the ONNX format.
+    // The name of a message in the ONNX format.
     let given = ["ValueInfoProto"];
     let mut found = Vec::new();
     for text in &texts() {
@@ -334,7 +335,7 @@ fn no_name_is_an_empty_word() {
     assert_none(found, "a name must state the thing or its action");
 }
 
-/// The words of a name: `ClockMap` and `clock_map` are clock, map.
+/// Splits a name into lower-case words: `ClockMap` and `clock_map` become clock, map.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for c in name.chars() {
@@ -353,7 +354,7 @@ fn words(name: &str) -> Vec<String> {
 
 #[test]
 fn no_test_is_ignored_and_no_code_is_unfinished() {
-    // Split, so that this file passes its own test.
+    // The texts are split, so that this file does not contain them.
     let undone = [
         concat!("#[ig", "nore"),
         concat!("to", "do!("),
@@ -374,11 +375,11 @@ fn no_test_is_ignored_and_no_code_is_unfinished() {
 
 #[test]
 fn cited_documents_exist() {
-    // Written at run time into the bundle.
+    // This file is written into a bundle at run time.
     const MADE: &str = "MODEL_CARD.md";
     let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
     let mut missing = Vec::new();
-    // The list of wheels names files inside packages.
+    // The list of wheels names files inside packages, which are not files of the project.
     let is_own = |text: &&Text| text.path != "config/setup/wheels.txt";
     for text in texts().iter().filter(is_own) {
         for word in text.text.split(|c: char| !is_part(c)) {
@@ -417,7 +418,8 @@ fn no_file_holds_a_path_of_one_machine() {
     assert_none(found, "paths of one machine");
 }
 
-/// Files are searched at run time (`src/assets.rs`).
+/// Programs search their files at run time (`src/assets.rs`), so that they also run on another
+/// machine.
 #[test]
 fn no_program_holds_the_path_of_its_build() {
     let compiled_in = concat!("env!(\"CARGO_MAN", "IFEST_DIR\")");
@@ -432,7 +434,7 @@ fn no_program_holds_the_path_of_its_build() {
 }
 
 #[test]
-fn the_rules_find_violations() {
+fn the_checks_of_this_file_find_violations() {
     let breaking = Text {
         path: "src/align/x.rs".into(),
         text: "use std::time::Instant; // tokio::spawn\nuse gstreamer as gst;\n\

@@ -1,4 +1,5 @@
-//! Recordings with several tracks, cancelling channels, changing streams and wrong stamps.
+//! Tests of recordings with several tracks, cancelling channels, changing streams and wrong
+//! timestamps.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::decoder::ffmpeg;
 use crate::harness::{demo, of_type, replay};
 use crate::playback::play_with;
 
-/// The first seconds of the demonstration, in `folder`.
+/// Creates `clip.mkv` in `folder` with the first five seconds of the demonstration.
 fn clip(folder: &Path) -> PathBuf {
     let demo = demo();
     let demo = demo.to_str().unwrap();
@@ -24,17 +25,22 @@ fn clip(folder: &Path) -> PathBuf {
     folder.join("clip.mkv")
 }
 
-/// Counts over the events of a replay.
+/// Summary of the events of a replay.
 #[derive(Debug, PartialEq)]
 struct ReplaySummary {
+    /// Exit code.
     code: Option<i32>,
+    /// Number of `expression` events that used the face.
     faces: usize,
+    /// Number of `expression` events that used the voice.
     voices: usize,
+    /// Ids of the subjects, sorted.
     subjects: Vec<String>,
-    /// Start of the first and end of the last expression, nanoseconds.
+    /// [Start of the first, end of the last] `expression` event, in nanoseconds.
     span: [i64; 2],
 }
 
+/// Replays `file` with the further arguments `more`; returns (summary, standard error).
 fn summarise_replay(file: &Path, more: &[&str]) -> (ReplaySummary, String) {
     let (code, events, stderr) = replay(file, more);
     let used = |modality: &str| {
@@ -68,7 +74,7 @@ fn summarise_replay(file: &Path, more: &[&str]) -> (ReplaySummary, String) {
 fn the_default_sound_track_is_played_and_another_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
     clip(folder.path());
-    // The first track is silent; the second is the one to play.
+    // The first sound track is silent; the second is marked as default.
     ffmpeg(
         folder.path(),
         &[
@@ -166,7 +172,7 @@ fn a_cover_is_not_the_video() {
 }
 
 #[test]
-fn of_cancelling_channels_the_better_one_is_used() {
+fn if_channels_cancel_each_other_the_better_one_is_used() {
     let folder = tempfile::tempdir().unwrap();
     clip(folder.path());
     let mono = folder.path().join("mono.wav");
@@ -279,7 +285,7 @@ fn the_second_part_of_a_chained_stream_is_played() {
 }
 
 #[test]
-fn frames_without_stamps_get_an_assumed_rate() {
+fn frames_without_timestamps_get_an_assumed_rate() {
     let folder = tempfile::tempdir().unwrap();
     let clip = clip(folder.path());
     ffmpeg(
@@ -325,9 +331,9 @@ fn a_frame_stamped_far_ahead_is_skipped() {
     let (played, stderr) = summarise_replay(&ahead, &[]);
     assert_eq!(played, alone, "{stderr}");
     assert_eq!(stderr.matches("far ahead").count(), 1, "{stderr}");
-    let board = Arc::new(SourceHealth::default());
-    let decoded = play_with(&ahead, Pace::Offline, board.clone(), Arc::default()).unwrap();
+    let health = Arc::new(SourceHealth::default());
+    let decoded = play_with(&ahead, Pace::Offline, health.clone(), Arc::default()).unwrap();
     assert!(decoded.outcome.is_ok());
-    let counted = board.video.counters.assumed_stamps.load(Ordering::Relaxed);
+    let counted = health.video.counters.assumed_stamps.load(Ordering::Relaxed);
     assert_eq!(counted, 1, "the picture itself");
 }

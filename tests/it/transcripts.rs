@@ -1,4 +1,4 @@
-//! Transcripts from clients and from the daemon's own transcriber, over a real socket.
+//! Tests of transcripts, from clients and from the daemon's own transcriber, over a real socket.
 
 use std::time::Duration;
 
@@ -10,14 +10,16 @@ use crate::harness::{Daemon, demo, expressd, of_type, replay, stderr};
 use expressd::speech::PocketSphinx;
 use expressd::testing::did_not_run;
 
+/// Time limit for an expected frame.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Words that occur nowhere else.
+/// Words that occur in no other text, so that they can be searched for in the log.
 const SECRET: &str = "zyzzyva marmalade";
 
 pub type Socket =
     tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
-/// Reads frames until one matches, and returns it.
+/// Reads frames until `fits` returns true for one, and returns that frame. Panics with the text
+/// `what` after [`PATIENCE`].
 pub async fn wait_for(
     socket: &mut Socket,
     what: &str,
@@ -45,6 +47,7 @@ pub async fn send(socket: &mut Socket, frame: Value) {
         .expect("sent");
 }
 
+/// A `transcript` message of a client with the words [`SECRET`]; times are in nanoseconds.
 fn transcript(start: i64, end: i64, is_final: bool) -> Value {
     json!({
         "type": "transcript",
@@ -86,7 +89,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
             .await
             .expect("the daemon accepts");
         let is_of_a_face = |f: &Value| f["type"] == "expression" && f["subject"] != "voice";
-        // Late enough for a time that has left the window.
+        // Waits until a time at the start of the recording has left the window.
         let now = wait_for(&mut socket, "a face", |f| {
             is_of_a_face(f) && f["end_ns"].as_i64().is_some_and(|end| end > 5_000_000_000)
         })
@@ -99,8 +102,8 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
         let (subject, end) = (now["subject"].clone(), now["end_ns"].as_i64().unwrap());
         let start = end - 900_000_000;
 
-        // A partial without a subject: lips and voice attribute it (there is one face). The final
-        // names the subject and supersedes the partial.
+        // The first transcript, a partial, names no subject: lips and voice attribute it to the
+        // only face. The second, a final, names the subject and supersedes the partial.
         for is_final in [false, true] {
             let mut frame = transcript(start, end, is_final);
             if is_final {
@@ -135,7 +138,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
             );
             assert!(speech["seq"].as_u64().is_some());
         }
-        // The default bundle has a text encoder.
+        // The default bundle has a text encoder, so the words become evidence.
         let used = wait_for(&mut socket, "words as evidence", |f| {
             is_of_a_face(f) && f["modalities"]["text"]["used"] == true
         })
@@ -191,7 +194,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
                 "{error}"
             );
         }
-        // A malformed frame: the connection is closed with the reason, which is logged.
+        // A malformed frame closes the connection with the reason, which is logged.
         socket
             .send(Message::text(format!(
                 "{{\"type\":\"transcript\",\"text\":{SECRET}"
@@ -200,7 +203,7 @@ fn client_transcripts_become_events_and_evidence_and_are_not_logged() {
             .unwrap();
         wait_for(&mut socket, "the refusal", |f| f["code"] == "malformed").await;
 
-        // The transcript leaves the window.
+        // After a while the transcript has left the window.
         let (mut second, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/events"))
             .await
             .expect("the daemon accepts");
@@ -227,11 +230,12 @@ fn transcripts_of_a_replay_are_deterministic() {
     if !has_pocketsphinx() {
         return;
     }
-    words_of_a_replay("pocketsphinx", true);
+    check_transcripts_of_a_replay("pocketsphinx", true);
 }
 
-/// Replays the demonstration with a transcriber; `with_confidence`: it gives confidences.
-fn words_of_a_replay(transcriber: &str, with_confidence: bool) {
+/// Replays the demonstration with a transcriber, and checks words and scores. `with_confidence`:
+/// whether the transcriber gives each word a confidence.
+fn check_transcripts_of_a_replay(transcriber: &str, with_confidence: bool) {
     let (code, without, _) = replay(&demo(), &[]);
     assert_eq!(code, Some(0));
     assert!(
@@ -276,8 +280,8 @@ fn words_of_a_replay(transcriber: &str, with_confidence: bool) {
         of_type(&events, "expression").any(|e| e["modalities"]["text"]["used"] == true),
         "words are evidence"
     );
-    // Transcripts change nothing else: subjects and times are the same, and so are the scores of
-    // events without text.
+    // Transcripts affect only events with text: subjects and times are the same as without a
+    // transcriber, and so are the scores of events without text.
     let of_faces = |events: &[Value]| {
         of_type(events, "expression")
             .filter(|e| e["subject"] != "voice")
@@ -304,8 +308,8 @@ fn words_of_a_replay(transcriber: &str, with_confidence: bool) {
 #[cfg(feature = "sherpa")]
 #[test]
 fn a_sherpa_model_transcribes_and_disturbs_no_other_graph() {
-    words_of_a_replay("sherpa:tests/sherpa/zipformer2-ctc", false);
-    words_of_a_replay("sherpa:tests/sherpa/zipformer2-transducer", true);
+    check_transcripts_of_a_replay("sherpa:tests/sherpa/zipformer2-ctc", false);
+    check_transcripts_of_a_replay("sherpa:tests/sherpa/zipformer2-transducer", true);
     let doctor = expressd(&[
         "doctor",
         "--set",
@@ -332,7 +336,7 @@ fn a_sherpa_model_transcribes_and_disturbs_no_other_graph() {
 
 #[cfg(not(feature = "sherpa"))]
 #[test]
-fn without_sherpa_the_error_names_its_build_command() {
+fn without_sherpa_the_error_names_the_command_to_build_it() {
     let (code, _, errors) = replay(
         &demo(),
         &[

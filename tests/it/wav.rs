@@ -1,4 +1,4 @@
-//! WAV files of every coding, and wrong headers.
+//! Tests of WAV files with every coding, and with wrong headers.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use crate::decoder::ffmpeg;
 use crate::generate::tone;
 use crate::playback::{DecodedRecording, play};
 
-/// A mono WAV file with 16 bits; the header of its `data` chunk gives `stated` bytes.
+/// A mono WAV file with 16-bit samples. `stated` is the length in bytes in the header of its `data`
+/// chunk; `None`: the true length.
 fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
     let data: Vec<u8> = (samples.iter())
         .flat_map(|sample| ((sample * 32_767.0) as i16).to_le_bytes())
@@ -27,18 +28,20 @@ fn wav(rate_hz: u32, samples: &[f32], stated: Option<u32>) -> Vec<u8> {
     bytes
 }
 
+/// Writes `bytes` to a file and decodes it.
 fn play_bytes(folder: &Path, name: &str, bytes: &[u8]) -> DecodedRecording {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     play(&path, Pace::Offline).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Expects two seconds of 500 Hz, complete, in time and without a gap.
+/// Expects two seconds of a 500 Hz tone at 16 kHz: complete, from time 0 on, in blocks of 20 ms
+/// without a gap.
 fn check(decoded: &DecodedRecording, what: &str) {
     if let Err(error) = &decoded.outcome {
         panic!("{what}: {error}");
     }
-    // Adaptive codings pad their last block.
+    // Codings with adaptive prediction (ADPCM) pad their last block.
     let count = decoded.samples.len();
     assert!((31_600..33_100).contains(&count), "{what}: {count} samples");
     let crossings = decoded.samples[4_000..28_000].windows(2);
@@ -98,7 +101,7 @@ fn every_coding_is_decoded_completely_and_in_time() {
 }
 
 #[test]
-fn unknown_lengths_in_headers_are_taken_from_the_file() {
+fn a_wrong_length_in_a_header_is_replaced_by_the_length_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let samples = tone(16_000, 500.0, 2.0);
     let whole = play_bytes(folder.path(), "whole.wav", &wav(16_000, &samples, None));

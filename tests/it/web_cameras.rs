@@ -1,5 +1,5 @@
-//! Cameras over HTTP: unusual framing, refusals, transport streams, and a still picture as a
-//! source.
+//! Tests of cameras over HTTP (unusual framing, refusals, transport streams), and of a still
+//! picture as a source.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,10 +13,11 @@ use expressd::time::Clock;
 use crate::harness::{Daemon, eventually};
 use crate::live_source::{FIRST_FRAME, LiveSource, encoded, jpeg};
 
-/// A web server with its own thread. `answer` gets each connection after its request, and the
-/// number of earlier connections.
+/// A web server on its own thread. Its function `answer` gets each connection after the request was
+/// read, and the number of earlier connections.
 struct WebServer {
     port: u16,
+    /// Number of connections so far.
     requests: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -60,6 +61,7 @@ impl WebServer {
         }
     }
 
+    /// The server's stream as a value of `video.source`.
     fn uri(&self) -> String {
         format!("uri:http://127.0.0.1:{}/stream", self.port)
     }
@@ -72,19 +74,20 @@ impl Drop for WebServer {
     }
 }
 
-/// Multipart framing of a motion JPEG stream.
+/// A variant of the multipart framing of a motion JPEG stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     BoundaryFirst,
-    /// Begins with the headers of the first part, without a boundary.
+    /// The stream begins with the headers of the first part, without a boundary.
     BoundaryAfter,
     NoLength,
     Chunked,
-    /// The boundary in the header includes the dashes of the body.
+    /// The boundary in the header includes the two dashes that precede it in the body.
     DashesInHeader,
 }
 
-/// Sends `count` pictures as motion JPEG at 25 Hz.
+/// Sends `count` JPEG pictures as motion JPEG at 25 Hz; `picture` returns the picture with an
+/// index.
 fn motion_jpeg(
     stream: &mut TcpStream,
     framing: Framing,
@@ -153,7 +156,7 @@ fn motion_jpeg_over_http_is_decoded_with_every_framing() {
         let took = source.wait_for_frames(1, FIRST_FRAME);
         source.wait_for_frames(30, FIRST_FRAME);
         println!("{framing:?}: first picture after {took:?}");
-        // Stamped at arrival, because the stream has no stamps.
+        // Frames are stamped at arrival, because the stream has no timestamps.
         eventually("a fresh picture", FIRST_FRAME, || {
             let newest = source.pictures().last().unwrap().0;
             source.clock.now().millis_since(newest) < 500.0
@@ -247,7 +250,7 @@ fn a_server_that_never_answers_does_not_delay_the_stop() {
     }
 }
 
-/// A transport stream of ten seconds; its audio ends after a tenth of a second.
+/// An MPEG transport stream of ten seconds whose audio ends after a tenth of a second.
 fn transport_stream() -> Vec<u8> {
     encoded(
         "mpegtsmux name=mux videotestsrc num-buffers=250 pattern=ball ! \
@@ -263,7 +266,7 @@ fn a_transport_stream_delivers_video_after_its_audio_stops() {
     let bytes = transport_stream();
     for header in ["", "Content-Type: video/mp2t\r\n"] {
         let bytes = bytes.clone();
-        // Without a length, at its original pace.
+        // The response has no length and is sent at the pace of the stream.
         let web = WebServer::start(move |stream, _| {
             write!(
                 stream,
@@ -285,7 +288,7 @@ fn a_transport_stream_delivers_video_after_its_audio_stops() {
 
 #[test]
 fn video_does_not_wait_for_absent_audio() {
-    // The programme lists an audio stream without packets.
+    // The stream's programme map lists an audio stream of which no packet is sent.
     let whole = transport_stream();
     let pid = |packet: &[u8]| u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
     let packets = || whole.chunks_exact(188);
@@ -315,7 +318,7 @@ fn video_does_not_wait_for_absent_audio() {
 }
 
 #[test]
-fn a_looped_still_is_steady_and_sends_few_statuses() {
+fn a_looped_still_picture_delivers_frames_and_sends_few_statuses() {
     let folder = tempfile::tempdir().unwrap();
     let (still, lines) = (
         folder.path().join("still.jpg"),
@@ -337,7 +340,7 @@ fn a_looped_still_is_steady_and_sends_few_statuses() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    // The periodic status comes every five seconds.
+    // A status is sent every five seconds.
     eventually("pictures in a status", Duration::from_secs(60), || {
         statuses().iter().any(|line| {
             let event: serde_json::Value = serde_json::from_str(line).unwrap_or_default();

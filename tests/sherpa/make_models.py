@@ -5,10 +5,10 @@ Each model family has a folder.
     python3 -m venv VENV && VENV/bin/pip install onnx==1.23.2
     VENV/bin/python tests/sherpa/make_models.py
 
-The models are not trained; their tokens encode the loudness. Quiet sound is "so", louder sound
-"ft", the loudest "loud": sound that rises from quiet to louder gives the word "soft". Inputs,
-states, metadata and file names are those that sherpa-onnx 2.0.1 expects of the family's published
-models, so only the weights differ.
+The models are not trained: their tokens follow the loudness of the sound. Quiet sound is "so",
+louder sound "ft", the loudest "loud". So sound that rises from quiet to louder gives the word
+"soft". Inputs, states, metadata and file names are those that sherpa-onnx 2.0.1 expects of the
+family's published models, so only the weights differ.
 """
 
 import pathlib
@@ -19,12 +19,14 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 F, F16, I32, I64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64
 
-# Thresholds of a frame's mean log-mel energy (kaldi's, samples in -1..1): quiet, louder, loudest.
+# Thresholds of a frame's mean log-mel energy for the levels quiet, louder and loudest. Features are
+# kaldi's, of samples in -1..1.
 LEVELS = (-10.0, -5.0, -0.5)
-# NeMo's mel filters have equal area; Paraformer's samples are 16-bit numbers.
+# The same thresholds for other features: NeMo's mel filters have equal area; Paraformer's samples
+# are 16-bit numbers.
 NEMO_LEVELS = tuple(level - 2.5 for level in LEVELS)
 PARAFORMER_LEVELS = tuple(level + 20.8 for level in LEVELS)
-# The same thresholds of the log mean square of 16-bit samples (T-one's input, 8 kHz).
+# The same thresholds for the log mean square of 16-bit samples (T-one's input, 8 kHz).
 SQUARE_LEVELS = (7.0, 12.0, 16.5)
 
 
@@ -50,7 +52,7 @@ class Graph:
         return output
 
     def states(self, shapes):
-        """Carried on as they are: {name: (kind, shape)}."""
+        """Adds states that the model returns unchanged: {name: (element type, shape)}."""
         for name, (kind, shape) in shapes.items():
             self.input(name, kind, shape)
         for name, (kind, shape) in shapes.items():
@@ -58,13 +60,13 @@ class Graph:
             self.output(f"new_{name}", kind, shape)
 
     def scores(self, level, levels, blank, sharpness=4.0):
-        """[…, 1] → […, 4]: the highest is blank below the first level, and token k from the k-th
-        level on.
+        """Adds scores of the four tokens, […, 1] → […, 4]. The highest score is that of blank
+        below the first threshold, and that of token k from the k-th threshold on.
         """
         slopes, offsets, total = [0.0], [0.0], 0.0
         for k, edge in enumerate(levels, 1):
-            # Lines that intersect at the edges. Their maximum is convex, so each line is the
-            # highest between its two edges.
+            # One line for each token; adjacent lines intersect at the thresholds. Their maximum is
+            # convex, so each line is the highest between its two thresholds.
             total += edge
             slopes.append(float(k))
             offsets.append(-total)
@@ -96,7 +98,10 @@ def tokens(folder, table):
 
 
 def level_of_frames(graph, x, frames, factor):
-    """[1, frames', 80] → [1, frames / factor, 1]: the loudest frame of each `factor`."""
+    """Adds the loudness of the loudest of each `factor` frames.
+
+    [1, at least `frames`, 80] → [1, frames / factor, 1]; later frames are ignored.
+    """
     cut = graph.node(
         "Slice",
         [
@@ -176,7 +181,7 @@ def zipformer2_transducer():
 
 
 def once(blank):
-    """What the last token takes from its own score: it is not said twice."""
+    """Scores by last token, [4, 4], that keep a token other than blank from being repeated."""
     table = np.zeros((4, 4), np.float32)
     said = [token for token in range(4) if token != blank]
     table[said, said] = -1e4
@@ -184,7 +189,7 @@ def once(blank):
 
 
 def join(graph, encoder_out, decoder_out, blank):
-    """The encoder's best token, or blank if it was emitted already; no other token replaces it."""
+    """Adds a joiner: the encoder's best token wins, or blank if that token was emitted last."""
     others, floor = np.full(4, -20.0, np.float32), np.full(4, -1e5, np.float32)
     others[blank], floor[blank] = 0.0, -2.0
     best = graph.node("ReduceMax", [encoder_out], axes=[1], keepdims=1)
@@ -297,7 +302,7 @@ def t_one_ctc():
     graph.save(
         HERE / "t-one-ctc/model.onnx", {"frame_length_ms": 300, "state_dim": 5, "sample_rate": 8000}
     )
-    # Letters, and a separate token between words.
+    # The tokens are letters, and a token for the space between words.
     tokens("t-one-ctc", ["s", "o", " ", "<blk>"])
 
 

@@ -1,4 +1,5 @@
-//! The daemon's command line: parse, call, exit code.
+//! The command line of the daemon: parses the arguments, calls the library and returns the exit
+//! code.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,16 +23,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// The daemon: camera and microphone (or a recording as if live) to events on a socket.
+    /// Runs the daemon: camera and microphone (or a recording as if live) to events on a socket.
     Run(Run),
-    /// A recording, or a folder of recordings, through the same stages offline: blocking,
+    /// Runs a recording, or a folder of recordings, through the same stages offline: blocking,
     /// deterministic.
     Replay(Replay),
     /// Reports all faults of the configuration at once.
     Check(Check),
     /// Lists cameras and microphones with the strings for the configuration.
     Devices {
-        /// One JSON array instead of a table.
+        /// Print one JSON array instead of a table.
         #[arg(long)]
         json: bool,
     },
@@ -102,7 +103,7 @@ struct Replay {
     /// Write each event as a line to this file; - is standard output.
     #[arg(long, value_name = "FILE")]
     jsonl: PathBuf,
-    /// At live pace; the events are the same.
+    /// Play at live pace; the events are the same.
     #[arg(long)]
     realtime: bool,
 }
@@ -111,24 +112,26 @@ struct Replay {
 struct Bench {
     #[command(flatten)]
     settings: Settings,
-    /// The recording; by default the demonstration.
+    /// The recording to measure with; by default the demonstration.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Copies of the recording in one picture; by default 1, 2, 4 and 8 after another.
+    /// Copies of the recording in one picture; by default 1, 2, 4 and 8, one after another.
     #[arg(long)]
     subjects: Option<usize>,
     /// Clients of the fan-out measurement; 0 leaves it out.
     #[arg(long, default_value_t = 100)]
     clients: usize,
-    /// Seconds of each live measurement.
+    /// Duration of each live measurement in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// One JSON object instead of tables.
+    /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
 }
 
 impl Settings {
+    /// Loads the configuration and starts the log. `flags` are (key, value) of the verb's own
+    /// flags.
     fn load(self, mut flags: Vec<(&'static str, String)>) -> Result<Config, DaemonError> {
         flags.extend(
             self.bundle
@@ -173,7 +176,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints help, the version or the fault of the command line, without secrets of addresses.
+/// Prints help, the version, or the error of the command line without passwords of addresses.
+/// Returns the exit code.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let redacted = expressd::address::redact(&text);
@@ -185,6 +189,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
+/// Executes a verb of the command line.
 fn act(verb: Verb) -> Result<(), DaemonError> {
     match verb {
         Verb::Run(Run {
@@ -243,6 +248,7 @@ fn act(verb: Verb) -> Result<(), DaemonError> {
     }
 }
 
+/// Prints the effective settings, or the documented defaults.
 fn check(options: Check) -> Result<(), DaemonError> {
     if options.defaults {
         print!("{}", expressd::config::document());
@@ -260,7 +266,9 @@ fn check(options: Check) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Plays every recording, also after a failed one. A single failed recording decides the exit code.
+/// Replays `file`, or every recording in the folder `file`, and writes the events to `jsonl`. The
+/// other recordings are still played after one has failed. The error is that of a single recording,
+/// or the number of failed ones.
 fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<(), DaemonError> {
     let files = recordings(file)?;
     let out = OutFile::open(jsonl, OpenMode::Truncate, &files)?;
@@ -295,8 +303,8 @@ fn replay(config: &Config, file: &Path, jsonl: &Path, realtime: bool) -> Result<
     }
 }
 
-/// The file itself, or a folder's recordings in the order of their names. Recordings are recognised
-/// by their content; hidden files are left out.
+/// Returns `path` itself, or the recordings in the folder `path` in the order of their names.
+/// Recordings are recognised by their content; hidden files are left out.
 fn recordings(path: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);

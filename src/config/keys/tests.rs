@@ -7,6 +7,7 @@ use crate::config::{
     CliOverrides, Config, ConfigFaults, Fault, KEYS, Key, Origin, Range, Reload, grammar,
 };
 
+/// Loads a configuration from environment variables and `--set` options, without a file.
 fn load(environment: &[(String, String)], set: &[String]) -> Result<Config, ConfigFaults> {
     let cli = CliOverrides {
         set: set.to_vec(),
@@ -15,11 +16,12 @@ fn load(environment: &[(String, String)], set: &[String]) -> Result<Config, Conf
     Config::load_from(Path::new(""), environment.to_vec(), &cli)
 }
 
+/// The declaration of the key `name`.
 fn key(name: &str) -> &'static Key {
     KEYS.iter().find(|key| key.name == name).unwrap()
 }
 
-/// `value` as TOML, for the command line.
+/// `text` as a quoted TOML string, for the command line.
 fn toml_text(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
@@ -47,7 +49,7 @@ fn every_key_is_described_in_whole_sentences() {
 }
 
 #[test]
-fn names_differ_and_sections_stand_together() {
+fn key_names_are_unique_and_keys_of_a_section_are_adjacent() {
     let mut sections: Vec<&str> = KEYS.iter().map(|key| key.parts().0).collect();
     sections.dedup();
     let mut names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
@@ -60,8 +62,8 @@ fn names_differ_and_sections_stand_together() {
     assert_eq!(sections.len(), all);
 }
 
-/// `Config::default` panics if a default lies outside of its range, or a range does not go with the
-/// field's type.
+/// `Config::default` panics if a default lies outside its range, or if a field's type does not
+/// support the range.
 #[test]
 fn defaults_lie_within_their_ranges_and_are_the_effective_values() {
     let config = Config::default();
@@ -74,7 +76,7 @@ fn defaults_lie_within_their_ranges_and_are_the_effective_values() {
 }
 
 #[test]
-fn environment_and_command_line_reach_every_key() {
+fn every_key_can_be_set_by_environment_and_command_line() {
     for key in KEYS {
         let plain = match toml_of(key.default) {
             toml::Value::String(text) => text,
@@ -104,13 +106,14 @@ fn environment_and_command_line_reach_every_key() {
     }
 }
 
+/// Parses `text` as a TOML value.
 fn toml_of(text: &str) -> toml::Value {
     let mut table: toml::Table = toml::from_str(&format!("value = {text}")).unwrap();
     table.remove("value").unwrap()
 }
 
 #[test]
-fn limits_themselves_are_permitted_and_fit_the_types() {
+fn limits_of_ranges_are_permitted_and_fit_the_fields_types() {
     for key in KEYS {
         let values: Vec<String> = match &key.range {
             Range::Integer { min, max } => vec![min.to_string(), max.to_string()],
@@ -127,10 +130,10 @@ fn limits_themselves_are_permitted_and_fit_the_types() {
     }
 }
 
-/// A setting of an open file or socket needs a restart. The server and the log read their other
-/// settings at each use; the rest builds stages and sources.
+/// Keys of an open file or socket need a restart. The server and the log read their other settings
+/// at each use. All other keys affect stages and sources, which a new session builds.
 #[test]
-fn reload_classes_follow_the_use_of_a_key() {
+fn the_reload_class_follows_from_the_section_of_a_key() {
     for key in KEYS {
         let expected = match key.parts().0 {
             "publish" => Reload::Restart,
@@ -143,7 +146,7 @@ fn reload_classes_follow_the_use_of_a_key() {
 }
 
 #[test]
-fn settings_serialise_with_class_and_without_passwords() {
+fn settings_serialise_with_reload_class_and_without_passwords() {
     assert!(key("video.source").secret && key("audio.source").secret && !key("log.level").secret);
     let source = "video.source=uri:rtsp://ann:xyzzy@host/live".to_owned();
     let config = load(&[], &[source, "serve.max_clients=3".into()]).unwrap();
@@ -181,7 +184,7 @@ fn settings_serialise_with_class_and_without_passwords() {
 }
 
 #[test]
-fn the_effective_configuration_is_toml_with_the_same_values() {
+fn the_effective_configuration_loads_again_with_the_same_values() {
     let config = load(&[], &["face.max_subjects=3".into()]).unwrap();
     let lines: Vec<String> = config.settings().iter().map(|one| one.to_toml()).collect();
     assert!(lines.contains(&"face.max_subjects = 3  # the command line".to_owned()));
@@ -197,15 +200,16 @@ fn the_effective_configuration_is_toml_with_the_same_values() {
     assert_eq!(again.hash(), config.hash());
 }
 
-/// TOML of values outside of a range: beyond its limits, and texts that no grammar of the table
-/// accepts.
+/// Generates values outside a key's range, as TOML: numbers beyond the limits, and texts that no
+/// key's grammar accepts.
 fn outside(key: &'static Key) -> BoxedStrategy<String> {
     let integers = |min: i64, max: i64| {
         prop_oneof![i64::MIN..min, max + 1..=i64::MAX]
             .prop_map(|number| number.to_string())
             .boxed()
     };
-    // No key takes lists of lists; a name with these characters is neither a choice nor an address.
+    // No key accepts a list of lists. Texts with these characters are neither a choice nor an
+    // address.
     let nested = Just("[[1]]".to_owned()).boxed();
     let noise = "[ <>|]{1,4}[a-z]{0,6}[<>|]".prop_map(|text| toml_text(&text));
     let own = match &key.range {
@@ -218,7 +222,8 @@ fn outside(key: &'static Key) -> BoxedStrategy<String> {
             .boxed(),
         Range::OneOf(_) => noise.boxed(),
         Range::List { .. } => noise.prop_map(|text| format!("[{text}]")).boxed(),
-        // Any text is a file; any but a blank one is a folder or a device.
+        // Any text is a valid file name, and any text that is not blank is a valid folder or
+        // device.
         Range::Text { permitted, .. } => {
             if permitted.starts_with("a file") {
                 nested.clone()

@@ -5,6 +5,7 @@ use super::*;
 use crate::model::Bundle;
 use crate::testing::project;
 
+/// The ONNX file of the default bundle's head.
 fn head() -> Vec<u8> {
     fs::read(project("models/default/head.onnx")).unwrap()
 }
@@ -13,7 +14,7 @@ fn open(runtime: &Runtime, bytes: &[u8]) -> Graph {
     Graph::open(runtime, "head", bytes, Provider::Cpu, 1).unwrap()
 }
 
-/// The head's logits for one row of generated numbers.
+/// The head's output for one row of generated embeddings.
 fn logits(graph: &mut Graph) -> Result<Vec<Output>, EncodeError> {
     let values: Vec<f32> = (0..384).map(|i| (i as f32 * 0.37).sin()).collect();
     graph.run(&[
@@ -24,6 +25,7 @@ fn logits(graph: &mut Graph) -> Result<Vec<Output>, EncodeError> {
     ])
 }
 
+/// Reads the file at `path`, for [`Graph::reopened_by`].
 fn reader(path: &Path) -> ReadGraph {
     let path = path.to_owned();
     Box::new(move || {
@@ -35,7 +37,7 @@ fn reader(path: &Path) -> ReadGraph {
 }
 
 #[test]
-fn a_released_graph_is_opened_again_and_gives_the_same_numbers() {
+fn a_released_graph_is_opened_again_and_gives_the_same_output() {
     let runtime = Runtime::load().unwrap();
     let path = project("models/default/head.onnx");
     let mut graph = open(&runtime, &head()).reopened_by(&runtime, 1, reader(&path));
@@ -45,14 +47,14 @@ fn a_released_graph_is_opened_again_and_gives_the_same_numbers() {
     assert_eq!((graph.input_count(), graph.takes_batches()), (4, true));
     assert_eq!(logits(&mut graph).unwrap(), expected);
     assert!(!graph.is_released());
-    // This one has no reader to reopen it.
+    // A graph that cannot be reopened stays open.
     let mut kept = open(&runtime, &head());
     kept.release();
     assert!(!kept.is_released());
 }
 
 #[test]
-fn a_file_that_is_gone_is_an_error_and_is_not_read_at_each_run() {
+fn a_missing_file_is_an_error_and_is_not_read_again_before_the_retry_delay() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     let path = folder.path().join("gone.onnx");
     let mut graph = open(&runtime, &head()).reopened_by(&runtime, 1, reader(&path));
@@ -67,21 +69,21 @@ fn a_file_that_is_gone_is_an_error_and_is_not_read_at_each_run() {
 }
 
 #[test]
-fn a_fixed_first_axis_takes_no_batches() {
+fn a_graph_with_a_fixed_first_axis_takes_no_batches() {
     let runtime = Runtime::load().unwrap();
     let takes_batches = |path: &str| {
         let bytes = fs::read(project(path)).unwrap();
         open(&runtime, &bytes).takes_batches()
     };
     assert!(takes_batches("models/default/voice.onnx"));
-    // The state's first axis is 1.
+    // The first axis of the input for the recurrent state is fixed at 1.
     assert!(!takes_batches(
         ".deps/silero_vad/silero_vad_16k_sequence.onnx"
     ));
 }
 
 #[test]
-fn text_encoders_of_a_bundle_can_be_released() {
+fn of_a_bundles_encoders_only_the_text_encoder_can_be_released() {
     let runtime = Runtime::load().unwrap();
     let folder = project("models/default");
     let mut bundle = Bundle::open(&runtime, &folder, Provider::Cpu, 1).unwrap();
@@ -92,7 +94,7 @@ fn text_encoders_of_a_bundle_can_be_released() {
 }
 
 #[test]
-fn a_lent_output_is_what_the_copy_holds() {
+fn a_borrowed_output_has_the_shape_of_a_batch() {
     let mut graph = open(&Runtime::load().unwrap(), &head());
     let copied = logits(&mut graph).unwrap();
     let values = vec![0.5; 384];

@@ -1,11 +1,11 @@
-//! Folds batch normalisation, an affine map per channel, into the preceding convolution.
+//! Folds a batch normalisation, which is an affine map per channel, into the convolution before it.
 
 use anyhow::Context;
 
 use super::*;
 
-/// Folds each BatchNormalization into the convolution before it, if that has constant weights and
-/// no other reader.
+/// Folds each BatchNormalization into the preceding convolution. Skipped are convolutions with
+/// variable weights and those whose output another node reads.
 pub(super) fn fold(mut model: ModelProto) -> anyhow::Result<ModelProto> {
     let graph = model.graph.as_mut().context("the file holds no graph")?;
     let mut place = 0;
@@ -23,8 +23,8 @@ pub(super) fn fold(mut model: ModelProto) -> anyhow::Result<ModelProto> {
     Ok(model)
 }
 
-/// For the node at `place`: the index of the convolution to replace, its replacement, and that
-/// one's weight and bias.
+/// Folds the node at the index `place`, if it is a foldable BatchNormalization. Returns the index
+/// of the convolution before it, the convolution that replaces both nodes, and its weight and bias.
 fn folded(
     graph: &GraphProto,
     place: usize,
@@ -83,8 +83,8 @@ fn folded(
     }
     let output = &norm.output[0];
     let (weight, bias) = (
-        float(&format!("{output}.folded_weight"), shape, &weight),
-        float(&format!("{output}.folded_bias"), &[channels as i64], &bias),
+        float_constant(&format!("{output}.folded_weight"), shape, &weight),
+        float_constant(&format!("{output}.folded_bias"), &[channels as i64], &bias),
     );
     let node = NodeProto {
         input: vec![
@@ -98,7 +98,8 @@ fn folded(
     Some((at, node, weight, bias))
 }
 
-fn float(name: &str, shape: &[i64], values: &[f32]) -> TensorProto {
+/// A constant of 32-bit floats.
+fn float_constant(name: &str, shape: &[i64], values: &[f32]) -> TensorProto {
     let raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     TensorProto {
         dims: shape.to_vec(),

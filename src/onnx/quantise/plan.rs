@@ -1,4 +1,4 @@
-//! Selection of the nodes that run on integers, and the graph with QuantizeLinear and
+//! Selects the nodes that run on integers, and writes the graph with QuantizeLinear and
 //! DequantizeLinear around them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,25 +6,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ranges::Step;
 use super::*;
 
+// Codes of `TensorProto.DataType` in `onnx.proto`.
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 const INT32: i32 = 6;
-/// Largest absolute value of a weight: seven bits (see the documentation of the parent module).
+/// Largest absolute value of an integer weight: seven bits (see the parent module).
 const LARGEST: f32 = 64.0;
 
-/// The nodes and tensors that run on integers: nodes by index in the graph, tensors by name.
+/// The nodes and tensors of a graph that run on integers. Nodes are indices in `GraphProto::node`,
+/// tensors are names.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Nodes with integer inputs and outputs.
+    /// Indices of the nodes with integer inputs and outputs.
     integer: BTreeSet<usize>,
-    /// Float tensors read by integer nodes; quantised at their producer.
+    /// Float tensors that integer nodes read; each is quantised where it is produced.
     entries: BTreeSet<String>,
-    /// Outputs of integer nodes (after their Relu), with the tensor that defines the step: itself,
-    /// or the input of a MaxPool.
+    /// Outputs of integer nodes, after their Relu if one follows. The value is the tensor whose
+    /// range determines the step: the output itself, or the input of a MaxPool.
     made: BTreeMap<String, String>,
 }
 
-/// A node's output, or that of the Relu that alone reads it.
+/// Output of the node at the index `place`, or of the Relu that is its only reader. `None` if the
+/// node has several outputs, or the output is one of the graph's.
 fn activation_output(graph: &GraphProto, place: usize) -> Option<&str> {
     let [output] = &graph.node[place].output[..] else {
         return None;
@@ -42,8 +45,12 @@ fn activation_output(graph: &GraphProto, place: usize) -> Option<&str> {
 }
 
 impl Plan {
-    /// Selects convolutions with constant weights, and sums and maxima of their outputs. Nodes that
-    /// no convolution reads stay float, where int8 would add error without gain.
+    /// Selects the convolutions with constant weights, and the Add and MaxPool nodes that read only
+    /// outputs of selected nodes. An Add or MaxPool whose output no selected node reads stays
+    /// float, where int8 would add error without gain.
+    ///
+    /// # Errors
+    /// The graph has no convolution with constant weights.
     pub fn new(graph: &GraphProto) -> anyhow::Result<Plan> {
         let mut plan = Plan::default();
         for (place, node) in graph.node.iter().enumerate() {
@@ -100,7 +107,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Names of the tensors whose value ranges define the steps.
+    /// Names of the tensors whose value ranges determine the steps, without duplicates.
     pub fn observed(&self) -> Vec<String> {
         self.entries
             .iter()
@@ -111,7 +118,8 @@ impl Plan {
             .collect()
     }
 
-    /// The graph with QuantizeLinear and DequantizeLinear, by the steps of [`Plan::observed`].
+    /// Writes the graph with QuantizeLinear and DequantizeLinear around integer nodes. `steps` has
+    /// an entry for each name of [`Plan::observed`].
     pub fn write(
         &self,
         model: &ModelProto,
@@ -157,7 +165,7 @@ impl Plan {
         Ok(written)
     }
 
-    /// Adds the quantisation and dequantisation of a tensor.
+    /// Adds a QuantizeLinear and a DequantizeLinear node that round `tensor` to `step`.
     fn round(&self, graph: &mut GraphProto, tensor: &str, step: Step) {
         let (scale, zero) = (format!("{tensor}.scale"), format!("{tensor}.zero"));
         graph.initializer.push(tensor_of(
@@ -170,13 +178,13 @@ impl Plan {
             .initializer
             .push(tensor_of(&zero, &[], UINT8, vec![step.zero]));
         let integers = format!("{tensor}.integers");
-        graph.node.push(linear(
+        graph.node.push(quantisation_node(
             "QuantizeLinear",
             [tensor, &scale, &zero],
             &integers,
             None,
         ));
-        graph.node.push(linear(
+        graph.node.push(quantisation_node(
             "DequantizeLinear",
             [&integers, &scale, &zero],
             &rounded(tensor),
@@ -184,8 +192,8 @@ impl Plan {
         ));
     }
 
-    /// A convolution's weight and bias as integers. A bias has the scale of the sums that it is
-    /// added to.
+    /// Replaces a convolution's weight and bias by integer constants. A bias gets the scale of the
+    /// integer sums that it is added to: the input's scale times the weight's.
     fn weights(
         &self,
         graph: &mut GraphProto,
@@ -211,8 +219,8 @@ impl Plan {
                     .iter()
                     .fold(0.0f32, |largest, w| largest.max(w.abs()))
                     / LARGEST;
-                // The scale has a minimum: with near-zero weights of a channel the bias would
-                // otherwise overflow 32 bits.
+                // The scale has a minimum. Otherwise the bias would overflow 32 bits if all weights
+                // of a channel are near zero.
                 let coarse = bias.as_ref().map_or(0.0, |bias| {
                     bias[channel].abs() / input.scale / (1 << 30) as f32
                 });
@@ -255,7 +263,7 @@ impl Plan {
             graph
                 .initializer
                 .push(tensor_of(&zeros, &[channels as i64], kind, zero));
-            graph.node.push(linear(
+            graph.node.push(quantisation_node(
                 "DequantizeLinear",
                 [&integers, &scale, &zeros],
                 &output,
@@ -284,10 +292,12 @@ impl Plan {
     }
 }
 
+/// Name of the dequantised copy of `tensor`.
 fn rounded(tensor: &str) -> String {
     format!("{tensor}.rounded")
 }
 
+/// A constant; `data_type` is a code of `TensorProto.DataType`, `raw_data` is little-endian.
 fn tensor_of(name: &str, shape: &[i64], data_type: i32, raw_data: Vec<u8>) -> TensorProto {
     TensorProto {
         dims: shape.to_vec(),
@@ -298,7 +308,14 @@ fn tensor_of(name: &str, shape: &[i64], data_type: i32, raw_data: Vec<u8>) -> Te
     }
 }
 
-fn linear(operator: &str, input: [&str; 3], output: &str, axis: Option<i64>) -> NodeProto {
+/// A QuantizeLinear or DequantizeLinear node; `input` is tensor, scale and zero point, `axis` that
+/// of the channels (`None`: one scale for the tensor).
+fn quantisation_node(
+    operator: &str,
+    input: [&str; 3],
+    output: &str,
+    axis: Option<i64>,
+) -> NodeProto {
     let axis = axis.map(|axis| AttributeProto {
         name: "axis".into(),
         i: Some(axis),

@@ -1,23 +1,24 @@
-//! Value ranges of a graph's tensors, and their quantisation steps.
+//! Observes the value ranges of a graph's tensors, and derives their quantisation steps.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// Histogram bins between a tensor's least and greatest value.
+/// Number of histogram bins between the least and the greatest value of a tensor.
 const BINS: usize = 4096;
 
-/// Quantisation step of a tensor: `value = scale * (q - zero)` with `q` in 0..255.
+/// Quantisation of a tensor: `value = scale * (q - zero)` with `q` in 0..=255.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
+    /// Difference of two adjacent values.
     pub scale: f32,
-    /// The quantised value of 0.
+    /// The integer that represents the value 0.
     pub zero: u8,
 }
 
 impl Step {
     /// The step for values from `low` to `high`. 0 is represented exactly. If no value is negative,
-    /// 0 is the lowest value, so that a preceding Relu is fused.
+    /// `zero` is 0, so that ONNX Runtime can fuse a preceding Relu.
     pub fn for_range(low: f32, high: f32) -> Step {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
@@ -34,7 +35,7 @@ impl Step {
     }
 }
 
-/// Histogram of a tensor's values.
+/// Histogram of a tensor's values: [`BINS`] bins of equal width from `low` to `high`.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     low: f32,
@@ -43,12 +44,14 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
+    /// Widens the range to include `values`.
     fn widen(&mut self, values: &[f32]) {
         for value in values {
             (self.low, self.high) = (self.low.min(*value), self.high.max(*value));
         }
     }
 
+    /// Counts `values` into the bins; the range must include them.
     fn count(&mut self, values: &[f32]) {
         let bins = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
         for value in values {
@@ -56,7 +59,8 @@ impl Histogram {
         }
     }
 
-    /// The step for a range that clips at most the share `beyond` of the values at each end.
+    /// The step for a range that clips at most the share `beyond` (in [0, 1]) of the values at each
+    /// end.
     pub fn step(&self, beyond: f64) -> Step {
         let most = (self.counts.iter().sum::<u64>() as f64 * beyond) as u64;
         let empty = |counts: &mut dyn Iterator<Item = &u64>| {
@@ -80,7 +84,7 @@ impl Histogram {
     }
 }
 
-/// Histograms of the tensors `names` of a float graph over `inputs`.
+/// Runs a float graph on `inputs` and returns the histogram of each tensor in `names`, by name.
 pub(super) fn observe(
     runtime: &Runtime,
     model: &ModelProto,
@@ -120,7 +124,7 @@ pub(super) fn observe(
     };
     let mut histograms: BTreeMap<String, Histogram> =
         names.iter().map(|name| (name.clone(), empty())).collect();
-    // First pass: ranges; second pass: counts.
+    // The first pass determines the ranges, the second one counts.
     for pass in [Histogram::widen, Histogram::count] {
         for example in inputs {
             let outputs = opened.run(&[example.input()])?;

@@ -10,6 +10,7 @@ fn run(bytes: &[u8], example: &Example) -> Vec<f32> {
     first_outputs(&runtime(), bytes, &[example]).unwrap()
 }
 
+/// Attributes of a 3 × 3 convolution that keeps height and width.
 const CONV: [(&str, Attribute<'static>); 4] = [
     ("strides", Attribute::Ints(&[1, 1])),
     ("dilations", Attribute::Ints(&[1, 1])),
@@ -17,8 +18,8 @@ const CONV: [(&str, Attribute<'static>); 4] = [
     ("group", Attribute::Int(1)),
 ];
 
-/// Two planes to `channels` by a convolution and a batch normalisation, as Burn's exporter writes
-/// them; returns the output's name.
+/// Adds a 3 × 3 convolution from `from` to `to` channels and a batch normalisation, as Burn's
+/// exporter writes them; returns the output's name.
 fn normed_conv(
     graph: &mut GraphBuilder,
     name: &str,
@@ -56,7 +57,8 @@ fn normed_conv(
     )
 }
 
-/// A residual block after a stem, its maxima, and their mean.
+/// ONNX file of a small residual network: convolution, max pooling, a residual block, convolution,
+/// global average pooling.
 fn residual() -> Vec<u8> {
     let mut graph = GraphBuilder::new("residual");
     graph.input(
@@ -95,6 +97,7 @@ fn residual() -> Vec<u8> {
     graph.into_bytes("test")
 }
 
+/// Pseudo-random inputs `[1, 2, rows, 8]` for the residual network, with 8 or 12 rows.
 fn examples(count: u64) -> Vec<Example> {
     let shape = |seed: u64| vec![1, 2, if seed.is_multiple_of(2) { 8 } else { 12 }, 8];
     let example = |seed| Example {
@@ -107,6 +110,7 @@ fn examples(count: u64) -> Vec<Example> {
     (0..count).map(|i| example(100 + i)).collect()
 }
 
+/// The operator of each node of an ONNX file.
 fn operators(bytes: &[u8]) -> Vec<String> {
     read(bytes)
         .unwrap()
@@ -118,6 +122,7 @@ fn operators(bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// Number of nodes with this operator.
 fn count(bytes: &[u8], operator: &str) -> usize {
     operators(bytes).iter().filter(|o| *o == operator).count()
 }
@@ -173,10 +178,10 @@ fn a_normalisation_of_a_shared_tensor_is_not_folded() {
     assert_eq!(operators(&folded), operators(&bytes));
 }
 
-/// One convolution with a Relu: the error is bounded by the known steps of input, weights and
+/// The permitted error of one convolution with a Relu follows from the steps of input, weights and
 /// output.
 #[test]
-fn one_convolution_errs_by_no_more_than_its_steps() {
+fn the_error_of_one_convolution_is_bounded_by_its_quantisation_steps() {
     let (mut graph, weights) = (GraphBuilder::new("one"), golden_samples(1, 4 * 2 * 9));
     graph.input(
         "x",
@@ -191,7 +196,7 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
     graph.constant("bias", &[4], &[0.5, -0.25, 0.0, 0.125]);
     graph.node("Conv", &["x", "weight", "bias"], "sums", &CONV);
     graph.node("Relu", &["sums"], "positive", &[]);
-    // An operator that stays float, like pooling.
+    // This operator stays float, as pooling does in a network.
     graph.node("Identity", &["positive"], "y", &[]);
     graph.output(
         "y",
@@ -236,8 +241,8 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
         for (i, (a, b)) in run(&bytes, example).iter().zip(&found).enumerate() {
             let own = &weights[(i / rows % 4) * 18..][..18];
             let heaviest = own.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-            // Half a step of each input, weight, and of the output; products of the two are within
-            // the last term.
+            // Half a step of each input, of each weight and of the output. The second term also
+            // bounds the product of an input's and a weight's error.
             let half = steps["x"].scale / 2.0 * own.iter().map(|w| w.abs()).sum::<f32>()
                 + heaviest / 128.0 * 18.0 * (largest + steps["x"].scale);
             let permitted = half + steps["positive"].scale / 2.0 + 1e-4;
@@ -249,11 +254,12 @@ fn one_convolution_errs_by_no_more_than_its_steps() {
 }
 
 #[test]
-fn a_residual_graph_keeps_its_output_and_its_tail_stays_float() {
+fn a_quantised_residual_graph_errs_by_less_than_a_hundredth() {
     let bytes = residual();
     let made = quantise(&runtime(), &bytes, &examples(30)).unwrap();
     assert!(made.error > 0.0 && made.error < 0.01, "{}", made.error);
-    // x, stem, halved (of stem's step), first, second, block, last.
+    // One for each of the tensors x, stem, halved, first, second, block and last; pooling stays
+    // float.
     assert_eq!(
         count(&made.bytes, "QuantizeLinear"),
         7,
@@ -293,10 +299,11 @@ fn steps_represent_zero_exactly_and_clip_outliers() {
     );
 }
 
-/// FER2013's pictures through the default bundle's face encoder.
+/// Compares the float and int8 graphs of the default bundle's face encoder on FER2013: labels and
+/// processor time.
 #[cfg(feature = "corpus")]
 #[test]
-fn the_default_face_encoder_in_eight_bits_agrees_and_is_faster() {
+fn the_int8_default_face_encoder_agrees_with_the_float_one_and_is_faster() {
     use crate::testing::{material, project};
     use crate::time::thread_cpu_nanos;
     use crate::train::data::{Part, fer};

@@ -5,9 +5,11 @@ use crate::preprocess::Tokenizer;
 use crate::recognize::text_embedding;
 use crate::testing::{did_not_run, project};
 
-/// Hash of the graph made from the pinned weights, on every machine.
+/// SHA-256 of the graph that is generated from the pinned weights; it must not depend on the
+/// machine.
 const GRAPH_SHA256: &str = "4ae42b5020d63d98fde8803ddd515b059e06bfc348f35e227320c09a3f4f1a50";
 
+/// The downloaded weights and tokenizer; `None` if set-up has not fetched them.
 fn source() -> Option<Source> {
     let dir = project(".deps/all_minilm_l6_v2");
     if !dir.exists() {
@@ -17,6 +19,7 @@ fn source() -> Option<Source> {
     Some(Source::from_dir(&dir).unwrap())
 }
 
+/// `tests/golden/sentence.json`: texts and the token ids that sentence-transformers gives them.
 #[derive(serde::Deserialize)]
 struct Golden {
     cases: Vec<Case>,
@@ -28,6 +31,8 @@ struct Case {
     ids: Vec<i64>,
 }
 
+/// The 50 golden texts, and their embeddings by sentence-transformers, one row of `DIM` floats a
+/// text.
 fn golden() -> (Vec<Case>, Vec<f32>) {
     let file = std::fs::read(project("tests/golden/sentence.json")).unwrap();
     let rows = std::fs::read(project("tests/golden/sentence.f32le")).unwrap();
@@ -43,7 +48,7 @@ fn golden() -> (Vec<Case>, Vec<f32>) {
     )
 }
 
-/// Largest difference and cosine.
+/// Largest absolute difference of two elements, and cosine similarity of the vectors.
 fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f64) {
     assert_eq!(ours.len(), theirs.len());
     let dot = |a: &[f32], b: &[f32]| {
@@ -63,9 +68,10 @@ fn compare(ours: &[f32], theirs: &[f32]) -> (f32, f64) {
     )
 }
 
-/// Tokens and embeddings of sentence-transformers, one utterance at a time and padded in batches.
+/// Compares tokens and embeddings with those of sentence-transformers, for each text alone and for
+/// padded batches of ten.
 #[test]
-fn utterances_embed_as_the_original_does() {
+fn tokens_and_embeddings_equal_those_of_sentence_transformers() {
     let Some(source) = source() else { return };
     let made = source.convert().unwrap();
     assert_eq!(
@@ -92,7 +98,7 @@ fn utterances_embed_as_the_original_does() {
     for (case, theirs) in cases.iter().zip(rows.chunks(DIM)) {
         let tokens = tokenizer.tokens(&case.text).unwrap();
         let ours = text_embedding(&mut encoder, Some(&tokenizer), &case.text).unwrap();
-        // The original also embeds an empty text; here it is no evidence.
+        // sentence-transformers also embeds a text without tokens; here it has no embedding.
         assert_eq!(
             (tokens.is_none(), ours.is_none()),
             (case.ids.len() == 2, case.ids.len() == 2),
@@ -150,7 +156,7 @@ fn utterances_embed_as_the_original_does() {
 }
 
 #[test]
-fn weights_of_another_hash_are_refused() {
+fn weights_with_another_hash_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(WEIGHTS.0), b"not the weights").unwrap();
     std::fs::write(folder.path().join(TOKENIZER.0), b"{}").unwrap();

@@ -1,6 +1,7 @@
 use super::*;
 
-/// A word-piece tokenizer of six words, with padding and truncation like the real one's file.
+/// A word-piece tokenizer with six word pieces. Its file states padding and truncation, as
+/// all-MiniLM-L6-v2's does.
 pub(crate) fn tiny_tokenizer() -> Vec<u8> {
     let vocabulary = [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "a", "day", "##s", "good", "bad",
@@ -58,7 +59,7 @@ pub(crate) fn tiny_tokenizer() -> Vec<u8> {
 }
 
 #[test]
-fn words_become_tokens_without_padding() {
+fn words_become_tokens_with_special_tokens_and_without_padding() {
     let tokenizer = Tokenizer::from_bytes(&tiny_tokenizer(), 16).unwrap();
     let tokens = tokenizer.tokens("What a DAYS, eh").unwrap().unwrap();
     assert_eq!(tokens.ids, [2, 4, 5, 6, 7, 1, 1, 3]);
@@ -66,7 +67,7 @@ fn words_become_tokens_without_padding() {
 }
 
 #[test]
-fn a_text_without_words_has_no_tokens_and_a_long_one_is_truncated() {
+fn a_blank_text_has_no_tokens_and_a_long_text_is_truncated() {
     let tokenizer = Tokenizer::from_bytes(&tiny_tokenizer(), 6).unwrap();
     for nothing in ["", "  \n\t", "\u{0}\u{1f}", "\u{200d}"] {
         assert_eq!(tokenizer.tokens(nothing).unwrap(), None, "{nothing:?}");
@@ -79,7 +80,7 @@ fn a_text_without_words_has_no_tokens_and_a_long_one_is_truncated() {
 }
 
 #[test]
-fn another_file_is_refused_and_named() {
+fn a_tokenizer_with_another_hash_is_refused_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let mut bytes = tiny_tokenizer();

@@ -1,4 +1,4 @@
-//! Several clips at once: the results of single runs, in less time.
+//! Recognition of several clips at once: the same results as one by one, in less time.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::encode::{Graph, Input};
 use crate::time::thread_cpu_nanos;
 
-/// Reproducible numbers that look like normalised inputs.
+/// `count` reproducible pseudo-random numbers in -2..2, like normalised inputs.
 fn noise(seed: usize, count: usize) -> Vec<f32> {
     let mut state = seed as u64 + 1;
     let mut next = || {
@@ -18,7 +18,8 @@ fn noise(seed: usize, count: usize) -> Vec<f32> {
     (0..count).map(|_| 4.0 * next() - 2.0).collect()
 }
 
-/// Runs `graph` on all rows at once and on each alone; returns the bits of the first outputs.
+/// Runs `graph` on all rows at once and on each row alone. Returns the bit patterns of the first
+/// outputs: [batch, single runs].
 fn bits(graph: &mut Graph, rows: usize, shapes: &[Vec<usize>], seed: usize) -> [Vec<u32>; 2] {
     let sizes: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
     let inputs: Vec<Vec<f32>> = sizes.iter().map(|size| noise(seed, rows * size)).collect();
@@ -39,7 +40,7 @@ fn bits(graph: &mut Graph, rows: usize, shapes: &[Vec<usize>], seed: usize) -> [
     [run(0, rows), single]
 }
 
-/// Batching relies on this: ONNX Runtime's kernels give a row the same bits in any run.
+/// Batching relies on ONNX Runtime's kernels giving a row the same bits in any batch.
 #[test]
 fn rows_of_a_batch_are_bit_for_bit_those_of_single_runs() {
     let runtime = Runtime::load().unwrap();
@@ -73,7 +74,8 @@ fn rows_of_a_batch_are_bit_for_bit_those_of_single_runs() {
     }
 }
 
-/// Clips of eight subjects: faces of their own, voices of two lengths, text, no evidence.
+/// Clips of eight subjects with different modalities: each has its own faces, voices are of two
+/// lengths, texts are shared, and one clip has no evidence.
 fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
     let presences = [
         (true, false, false),
@@ -109,18 +111,23 @@ fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
     clips
 }
 
-fn together(recognizer: &mut Recognizer, clips: &[Clip]) -> Vec<Recognition> {
+/// Recognises all clips in one call, without deadlines.
+fn recognize_together(recognizer: &mut Recognizer, clips: &[Clip]) -> Vec<Recognition> {
     let clips: Vec<&Clip> = clips.iter().collect();
     recognizer.recognize_all(&clips, &vec![i64::MAX; clips.len()])
 }
 
 #[test]
-fn a_batch_gives_each_clip_its_own_answer() {
+fn a_batch_gives_each_clip_the_recognition_of_a_single_run() {
     let (mut single, mut batched) = (recognizer(), recognizer());
     for hop in 0..4 {
         let clips = eight_clips(&single, hop);
         let expected: Vec<_> = clips.iter().map(|clip| single.recognize(clip)).collect();
-        assert_eq!(together(&mut batched, &clips), expected, "hop {hop}");
+        assert_eq!(
+            recognize_together(&mut batched, &clips),
+            expected,
+            "hop {hop}"
+        );
         assert!(expected[3].abstain && expected[5].used.text);
     }
     let orders = |recognizer: &Recognizer| {
@@ -128,7 +135,7 @@ fn a_batch_gives_each_clip_its_own_answer() {
         caches.map(|cache| cache.order.len()).collect::<Vec<_>>()
     };
     assert_eq!(orders(&batched), orders(&single), "each face once");
-    assert!(together(&mut batched, &[]).is_empty());
+    assert!(recognize_together(&mut batched, &[]).is_empty());
 }
 
 #[test]
@@ -137,13 +144,14 @@ fn a_fault_affects_its_clip_only() {
     let mut clips = eight_clips(&single, 0);
     clips[1].voice.as_mut().unwrap().samples = vec![f32::NAN; 32_000].into();
     let expected: Vec<_> = clips.iter().map(|clip| single.recognize(clip)).collect();
-    let found = together(&mut batched, &clips);
+    let found = recognize_together(&mut batched, &clips);
     assert_eq!(found, expected);
     assert_eq!(found[1].absence.voice, Some(Absence::ModelFault));
     assert!(found[4].used.voice && found[5].used.voice && found[6].used.voice);
 }
 
-/// Runs of the face, voice and head graphs for eight subjects without text.
+/// Number of runs of the face, voice and head graphs for the eight clips without those that have
+/// text. `change` may modify the bundle first.
 fn runs_of_eight_clips(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
     let runtime = Runtime::load().unwrap().traced();
     let folder = project("models/default");
@@ -160,7 +168,7 @@ fn runs_of_eight_clips(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
         .iter()
         .map(|clip| self::recognizer().recognize(clip))
         .collect();
-    assert_eq!(together(&mut recognizer, &clips), expected);
+    assert_eq!(recognize_together(&mut recognizer, &clips), expected);
     ["face", "voice", "head"].map(|graph| {
         let tally = tallies.iter().find(|tally| tally.graph == graph);
         tally.unwrap().total().count
@@ -169,7 +177,7 @@ fn runs_of_eight_clips(change: impl FnOnce(&mut Bundle)) -> [u64; 3] {
 
 #[test]
 fn graphs_run_once_for_all_subjects() {
-    // Voices of two lengths, and one clip without evidence.
+    // One run of the face graph, one of the voice graph for each of two lengths, one of the head.
     assert_eq!(runs_of_eight_clips(|_| {}), [1, 2, 1]);
 }
 
@@ -180,14 +188,15 @@ fn graphs_with_a_fixed_first_axis_run_row_by_row() {
         encoders.for_each(|encoder| encoder.graph.refuse_batches());
         bundle.head.refuse_batches();
     };
-    // Four faces of five frames, three voices, five clips with evidence.
+    // Four clips with five faces each, three clips with a voice, five clips with evidence.
     assert_eq!(runs_of_eight_clips(refuse), [20, 3, 5]);
 }
 
-/// Measured side by side in one process, in the thread's CPU time: the median of the hops' ratios,
-/// since another thread on the same core slows both parts of a hop.
+/// Both ways alternate in one process, measured in CPU time of the thread. The median over the hops
+/// of their ratio is compared, because another thread on the same core slows both ways within a
+/// hop.
 #[test]
-fn eight_subjects_cost_less_together_than_one_by_one() {
+fn recognising_eight_subjects_together_costs_less_cpu_time_than_one_by_one() {
     let (mut single, mut batched) = (recognizer(), recognizer());
     let (mut ratios, mut spent) = (Vec::new(), [0i64; 2]);
     for hop in 0..60 {
@@ -201,7 +210,7 @@ fn eight_subjects_cost_less_together_than_one_by_one() {
         let began = thread_cpu_nanos();
         clips.iter().for_each(|clip| _ = single.recognize(clip));
         let between = thread_cpu_nanos();
-        together(&mut batched, &clips);
+        recognize_together(&mut batched, &clips);
         let ended = thread_cpu_nanos();
         if hop >= 3 {
             spent = [spent[0] + between - began, spent[1] + ended - between];

@@ -1,5 +1,5 @@
-//! A text-only bundle, generated here: a tiny sentence encoder, a tiny tokenizer, a head of one
-//! matrix.
+//! Recognition with a bundle for text only, generated here: a tiny sentence encoder, a tiny
+//! tokenizer, and a head of one matrix.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,8 @@ use crate::onnx::{Attribute, Axis, GraphBuilder};
 use crate::preprocess::{Tokenizer, tiny_tokenizer};
 use crate::time::{MediaTime, Span};
 
-/// Logits are three of the embedding's numbers if there is text.
+/// ONNX file of a head whose three logits are elements of the embedding times 4, or zeros without
+/// text.
 fn head() -> Vec<u8> {
     let mut graph = GraphBuilder::new("head");
     graph.input("sentence", &[Axis::Named("batch"), Axis::Fixed(8)]);
@@ -32,6 +33,7 @@ fn head() -> Vec<u8> {
     graph.into_bytes("test")
 }
 
+/// Manifest of the bundle for these files.
 fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
     let entry = EncoderEntry {
         name: "sentence".into(),
@@ -80,7 +82,7 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
     manifest
 }
 
-/// Writes the bundle with one golden case, "good day", from the outputs of `encoder`.
+/// Writes the bundle with one golden case, the text "good day" with the outputs of `encoder`.
 fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
     let (head, tokenizer) = (head(), tiny_tokenizer());
     let manifest = manifest(encoder, &head, &tokenizer);
@@ -126,6 +128,7 @@ fn write_goldens(directory: &Path, case: GoldenCase) {
     .unwrap();
 }
 
+/// A clip without face and voice, with a text or the reason of its absence.
 fn clip(text: Result<&str, Absence>) -> Clip {
     let at = MediaTime::from_millis(2000);
     Clip {
@@ -145,7 +148,7 @@ fn clip(text: Result<&str, Absence>) -> Clip {
 }
 
 #[test]
-fn text_is_evidence_and_its_absence_is_not() {
+fn text_is_used_as_evidence_and_a_text_without_words_abstains() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let mut recognizer =
@@ -189,12 +192,12 @@ fn text_is_evidence_and_its_absence_is_not() {
             "{nothing:?}"
         );
     }
-    // Texts still in the window at the next hop are not encoded again.
+    // Each text was encoded once: a text that is still in the window at the next hop is cached.
     assert_eq!(recognizer.utterances.len(), 6);
 }
 
 #[test]
-fn golden_text_is_replayed() {
+fn the_self_test_replays_the_golden_text() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let mut goldens: Goldens =
@@ -211,7 +214,7 @@ fn golden_text_is_replayed() {
 }
 
 #[test]
-fn another_tokenizer_and_another_kind_of_graph_are_refused_by_name() {
+fn a_changed_tokenizer_and_a_graph_with_one_input_are_refused() {
     let (runtime, folder) = (Runtime::load().unwrap(), tempfile::tempdir().unwrap());
     write_bundle(folder.path(), &runtime, &tiny_bert());
     let path = folder.path().join("tokenizer.json");
@@ -226,7 +229,7 @@ fn another_tokenizer_and_another_kind_of_graph_are_refused_by_name() {
         "{refusal}"
     );
 
-    // A graph with one input is no text encoder.
+    // A text encoder has two inputs; this graph has one.
     let mut one = GraphBuilder::new("one");
     one.input_i64("input_ids", &[Axis::Named("batch"), Axis::Named("tokens")]);
     one.node(

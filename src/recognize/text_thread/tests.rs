@@ -14,7 +14,8 @@ fn bundle() -> Bundle {
     Bundle::open(&runtime, &project("models/default"), Provider::Cpu, 1).unwrap()
 }
 
-/// A clip with a face, a voice and `words` words; the same `first_id` gives the same faces.
+/// A clip with a face, a voice and a text of `words` words. The same `first_id` gives the same
+/// faces and words.
 fn speaking(recognizer: &Recognizer, first_id: u64, words: usize) -> Clip {
     let all = Presence {
         face: true,
@@ -30,7 +31,7 @@ fn speaking(recognizer: &Recognizer, first_id: u64, words: usize) -> Clip {
 }
 
 #[test]
-fn texts_in_time_are_used_and_give_the_scores_of_a_replay() {
+fn live_recognition_of_texts_in_time_equals_offline_recognition() {
     let mut offline = Recognizer::new(bundle());
     let mut live = Recognizer::live(bundle(), Duration::from_secs(400)).unwrap();
     for words in [3, 48] {
@@ -45,7 +46,7 @@ fn texts_in_time_are_used_and_give_the_scores_of_a_replay() {
 fn slow_texts_are_left_out_until_they_are_encoded() {
     let mut offline = Recognizer::new(bundle());
     let mut live = Recognizer::live(bundle(), BUDGET).unwrap();
-    // A measured time per token.
+    // Simulates a measured time of one second a token.
     live.text_thread.as_mut().unwrap().token_nanos = 1e9;
     let clip = speaking(&live, 0, 200);
     let without = live.recognize_within(&clip, 150_000_000);
@@ -55,7 +56,7 @@ fn slow_texts_are_left_out_until_they_are_encoded() {
         live.text_thread.as_ref().unwrap().pending.is_empty(),
         "words that change with each window are not encoded in vain"
     );
-    // The next window holds the same words: they are encoded, and used once that is done.
+    // The next window holds the same text: it is encoded, and used when the embedding is ready.
     let expected = offline.recognize(&clip);
     let waits = crate::output::at_most(Duration::from_secs(60));
     let with = loop {
@@ -80,9 +81,9 @@ fn one_text_is_encoded_at_a_time() {
 }
 
 #[test]
-fn an_estimate_that_was_too_high_sinks() {
+fn an_estimate_that_is_too_high_decreases_until_texts_are_used() {
     let mut live = Recognizer::live(bundle(), BUDGET).unwrap();
-    // A stall of the machine made words look a hundred times as expensive as they are.
+    // Simulates a stall of the machine, which made the measured time per token far too long.
     live.text_thread.as_mut().unwrap().token_nanos = 1e8;
     let used = (0..1000).any(|i| {
         let mut clip = speaking(&live, 0, 1);

@@ -1,37 +1,40 @@
-//! Memory that a thread allocates. The unit tests of the library run with this allocator.
+//! A global allocator that measures the memory of each thread. The unit tests of the library run
+//! with it.
 //!
-//! While a thread is measured, it gets at most [`REFUSED_BYTES`]: an allocation beyond them fails,
-//! which aborts the program, because the machine could run out of memory before the measurement
-//! ends.
+//! While a thread is measured, it may hold at most [`REFUSED_BYTES`]. An allocation beyond this
+//! limit fails, which aborts the program; otherwise the machine could run out of memory before the
+//! measurement ends.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// No parser under test needs as much.
+/// Limit of the memory that a measured thread may hold, in bytes: more than any parser under test
+/// needs.
 const REFUSED_BYTES: isize = 1 << 30;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The system's allocator, with counts for each thread.
+/// The system's allocator with counts for each thread.
 struct Counting;
 
 thread_local! {
-    /// Bytes allocated minus bytes freed on this thread, since the last [`peak`]. Negative where
-    /// older memory was freed.
+    /// Bytes allocated minus bytes freed on this thread since the start of [`peak`]. Negative if
+    /// memory from before was freed.
     static HELD: Cell<isize> = const { Cell::new(0) };
-    /// The maximum of `HELD`.
+    /// The maximum of `HELD` since the start of [`peak`].
     static PEAK: Cell<isize> = const { Cell::new(0) };
-    /// The bound of `HELD`.
+    /// The limit of `HELD`.
     static LIMIT: Cell<isize> = const { Cell::new(isize::MAX) };
 }
 
-/// Counts a change of this thread's memory. `false`: it would exceed the limit, and is not counted.
+/// Counts a change of this thread's memory by `bytes`. Returns false if the change would exceed the
+/// limit; it is then not counted.
 fn count(bytes: isize) -> bool {
-    // Cells without a destructor exist until the end of the thread.
+    // The thread-local cells have no destructor, so they can be used until the thread ends.
     let now = HELD.get().wrapping_add(bytes);
     if bytes > 0 && now > LIMIT.get() {
-        // Code that continues after a refusal has asked for it all the same.
+        // A refused allocation counts for the peak, also if the code continues after it.
         PEAK.set(PEAK.get().max(now));
         return false;
     }
@@ -69,9 +72,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes that `run` held at one time on this thread, beyond those from before.
+/// Runs `run` and returns the largest number of bytes that it held at one time on this thread.
+/// Memory from before does not count.
 pub(super) fn peak(run: impl FnOnce()) -> usize {
-    /// Removes the limit, also after a panic.
+    /// Removes the limit when dropped, also after a panic.
     struct Measurement;
     impl Drop for Measurement {
         fn drop(&mut self) {

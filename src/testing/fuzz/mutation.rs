@@ -1,4 +1,4 @@
-//! Mutations of valid inputs, by bytes, numbers, words and lines.
+//! Mutates valid inputs by bytes, numbers, words and lines.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -7,12 +7,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Largest size of an input, in bytes.
-const BYTES_AT_MOST: usize = 1 << 18;
+/// Largest size of a mutated input, in bytes.
+const MAX_BYTES: usize = 1 << 18;
 /// Largest number of edits of one input.
-const EDITS: usize = 8;
+const MAX_EDITS: usize = 8;
 
-/// Words that break assumptions of text formats.
+/// Words that often break the assumptions of parsers of text formats.
 const HOSTILE_WORDS: [&str; 44] = [
     "",
     " ",
@@ -60,7 +60,7 @@ const HOSTILE_WORDS: [&str; 44] = [
     "😀",
 ];
 
-/// Values at the borders of integers.
+/// Values at the limits of integer types.
 const BORDERS: [u64; 16] = [
     0,
     1,
@@ -80,12 +80,12 @@ const BORDERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// Words that replace others: those of the seeds, those of the format, and words that break
-/// assumptions of text formats.
+/// Words to insert or to replace others with: those of the seeds, those of the format, and
+/// [`HOSTILE_WORDS`].
 pub struct Dictionary(Vec<Vec<u8>>);
 
 impl Dictionary {
-    /// A dictionary from the words of `seeds` and the format's `own` words.
+    /// Builds a dictionary from the words of `seeds` and `own`, further words of the format.
     pub fn new(seeds: &[Vec<u8>], own: &[Vec<u8>]) -> Dictionary {
         let of_seeds = seeds
             .iter()
@@ -94,7 +94,7 @@ impl Dictionary {
         let mut words: BTreeSet<Vec<u8>> = of_seeds.take(4000).collect();
         words.extend(own.iter().cloned());
         let mut words: Vec<_> = words.into_iter().collect();
-        // The hostile ones have a quarter of the choices at least.
+        // At least a quarter of the entries are hostile words.
         let hostile = HOSTILE_WORDS.iter().cycle();
         let count = HOSTILE_WORDS.len().max(words.len() / 3);
         words.extend(hostile.take(count).map(|word| (*word).into()));
@@ -102,7 +102,7 @@ impl Dictionary {
     }
 }
 
-/// The words of `text`: runs of letters, digits and signs of numbers; else single bytes.
+/// Ranges of the words of `text`: runs of letters, digits and `_.+-`, else single bytes.
 fn spans(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.+-".contains(byte);
     let mut at = 0;
@@ -114,35 +114,41 @@ fn spans(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// One edit of an input. Positions and choices are taken modulo the available number.
+/// One edit of an input. Positions and choices (`u32`) are taken modulo the available number.
 #[derive(Clone, Debug)]
 enum Edit {
+    /// (Position, bit).
     FlipBit(u32, u8),
+    /// (Position, value).
     SetByte(u32, u8),
-    /// A number of so many bytes; big-endian, else little-endian.
+    /// (Position, number, width in bytes, whether it is big-endian).
     SetNumber(u32, u64, usize, bool),
+    /// (Position, bytes).
     Insert(u32, Vec<u8>),
+    /// (Position, number of bytes).
     Remove(u32, u16),
-    /// A run is written again so many times.
+    /// Repeats a run of bytes: (position, length of the run, number of copies).
     Repeat(u32, u16, u8),
     Truncate(u32),
-    /// A run of a seed is inserted.
+    /// Inserts a run of bytes of a seed: (position, index of the seed, start in the seed, length).
     Splice(u32, u32, u32, u16),
+    /// (Position in the word, index in the dictionary).
     ReplaceWord(u32, u32),
+    /// (Position, index in the dictionary).
     InsertWord(u32, u32),
     RemoveLine(u32),
-    /// A line is copied to another place.
+    /// Copies a line: (position in the line, position of the copy).
     CopyLine(u32, u32),
 }
 
-/// A mutated input: the index of its seed, and its edits in order.
+/// A mutation: the index of its seed, and the edits in their order.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     seed: usize,
     edits: Vec<Edit>,
 }
 
-/// The mutations of the seeds.
+/// Generates and applies mutations of the seeds.
 pub struct Mutations {
     seeds: Vec<Vec<u8>>,
     words: Dictionary,
@@ -150,7 +156,10 @@ pub struct Mutations {
 }
 
 impl Mutations {
-    /// `is_text`: words and lines are edited more often than bytes.
+    /// With `is_text`, words and lines are edited more often than bytes.
+    ///
+    /// # Panics
+    /// There is no seed.
     pub fn new(seeds: Vec<Vec<u8>>, words: Dictionary, is_text: bool) -> Mutations {
         assert!(!seeds.is_empty(), "a target needs a seed");
         Mutations {
@@ -160,23 +169,24 @@ impl Mutations {
         }
     }
 
-    /// A strategy for mutations.
+    /// Strategy of proptest that generates mutations.
     pub fn strategy(&self) -> impl Strategy<Value = Mutation> + use<> {
         let seed = 0..self.seeds.len();
-        let edits = vec(edit(self.is_text), 1..=EDITS);
+        let edits = vec(edit(self.is_text), 1..=MAX_EDITS);
         (seed, edits).prop_map(|(seed, edits)| Mutation { seed, edits })
     }
 
-    /// The mutated input.
+    /// Applies the mutation to its seed; returns the mutated input, at most [`MAX_BYTES`] long.
     pub fn apply(&self, mutation: &Mutation) -> Vec<u8> {
         let mut input = self.seeds[mutation.seed].clone();
         for edit in &mutation.edits {
             self.edit(&mut input, edit);
-            input.truncate(BYTES_AT_MOST);
+            input.truncate(MAX_BYTES);
         }
         input
     }
 
+    /// Applies one edit to the input.
     fn edit(&self, input: &mut Vec<u8>, edit: &Edit) {
         let length = input.len();
         let place = |at: u32| at as usize % length.max(1);
@@ -208,7 +218,7 @@ impl Mutations {
             Edit::Remove(at, size) => drop(input.drain(run(*at, *size))),
             Edit::Repeat(at, size, times) => {
                 let run = run(*at, *size);
-                let times = usize::from(*times).min(BYTES_AT_MOST / run.len().max(1));
+                let times = usize::from(*times).min(MAX_BYTES / run.len().max(1));
                 let copies = input[run.clone()].repeat(times);
                 insert(input, run.end, &copies);
             }
@@ -235,17 +245,19 @@ impl Mutations {
         }
     }
 
+    /// The dictionary's entry at the index `number` modulo its length.
     fn word(&self, number: u32) -> &[u8] {
         &self.words.0[number as usize % self.words.0.len()]
     }
 }
 
+/// Inserts bytes at the position `at`, or at the end if `at` is beyond.
 fn insert(input: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     let at = at.min(input.len());
     input.splice(at..at, bytes.iter().copied());
 }
 
-/// The line that holds the place, with its line feed.
+/// Range of the line that contains the position `at`, with its line feed.
 fn line(text: &[u8], at: usize) -> Range<usize> {
     let at = at.min(text.len());
     let start = text[..at].iter().rposition(|byte| *byte == b'\n');
@@ -254,6 +266,7 @@ fn line(text: &[u8], at: usize) -> Range<usize> {
     start..end.map_or(text.len(), |feed| at + feed + 1)
 }
 
+/// Strategy of proptest that generates one edit.
 fn edit(is_text: bool) -> impl Strategy<Value = Edit> {
     let (words, numbers) = if is_text { (6, 1) } else { (1, 6) };
     let at = any::<u32>;
@@ -286,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_cover_the_text() {
+    fn the_words_of_a_text_cover_all_of_it() {
         let text = b"a_b = -1.5e3\n[x]";
         let found: Vec<&[u8]> = spans(text).map(|span| &text[span]).collect();
         let expected: [&[u8]; 9] = [b"a_b", b" ", b"=", b" ", b"-1.5e3", b"\n", b"[", b"x", b"]"];
@@ -302,14 +315,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_edit_applies_to_every_input(
+        fn every_edit_can_be_applied_to_every_input_without_panic(
             seed in vec(any::<u8>(), 0..40),
             edits in vec(edit(true), 1..20),
         ) {
             let words = Dictionary::new(std::slice::from_ref(&seed), &[]);
             let mutations = Mutations::new(vec![seed], words, true);
             let input = mutations.apply(&Mutation { seed: 0, edits });
-            prop_assert!(input.len() <= BYTES_AT_MOST);
+            prop_assert!(input.len() <= MAX_BYTES);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Optimal one-to-one assignment.
+//! Finds the one-to-one assignment with the highest sum of weights (Hungarian algorithm).
 
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 
-/// Weights become integers in this unit, because the algorithm needs exact sums.
+/// Unit in which the weights are rounded to integers, because the algorithm needs exact sums.
 const UNIT: f64 = 1e-12;
 
-/// The pairs (row, column) with the highest sum of weights, no row and no column twice. Weights
-/// are from 0 to about 10⁵; a pair of weight 0 is no pair.
+/// Pairs of (row, column) with the highest sum of weights, in which no row and no column occurs
+/// twice. Weights must be from 0 to about 10⁵; pairs of weight 0 are left out.
 pub(super) fn best_pairs(
     rows: usize,
     columns: usize,
@@ -16,7 +16,7 @@ pub(super) fn best_pairs(
     if rows == 0 || columns == 0 {
         return Vec::new();
     }
-    // The crate needs at least as many columns as rows.
+    // The algorithm requires at least as many columns as rows.
     let flipped = rows > columns;
     let weight = |a: usize, b: usize| {
         let (row, column) = if flipped { (b, a) } else { (a, b) };

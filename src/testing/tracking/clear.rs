@@ -1,21 +1,27 @@
-//! CLEAR MOT (Bernardin and Stiefelhagen 2008).
+//! The metrics CLEAR MOT (Bernardin and Stiefelhagen 2008).
 
 use super::{MATCHED, Sequence, at_least, best_pairs, share};
 
-/// Weight of a match that continues the one of the previous frame; others have at most 1.
+/// Added to the weight of a match that continues the match of the previous frame. Other matches
+/// have a weight of at most 1.
 const CONTINUED: f64 = 1000.0;
 
-/// Counts of CLEAR MOT over a sequence.
+/// Counts of errors and matches over a sequence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ClearMot {
+    /// Number of true boxes.
     pub boxes: usize,
+    /// Number of matches.
     pub matches: usize,
+    /// Number of true boxes without a match.
     pub misses: usize,
+    /// Number of the tracker's boxes without a match.
     pub false_positives: usize,
-    /// Matches with another track than the truth's last match.
+    /// Number of matches whose track differs from that of the person's previous match.
     pub switches: usize,
-    /// Times that a truth is matched again after frames without a match.
+    /// Number of times that a person is matched again after frames without a match.
     pub fragmentations: usize,
+    /// Sum of the IoU of all matches.
     iou: f64,
 }
 
@@ -32,18 +38,19 @@ impl ClearMot {
     }
 }
 
-/// State of a truth up to the previous frame.
+/// The last match of a true person before the current frame.
 #[derive(Clone, Copy, Debug, Default)]
 struct Past {
-    /// Track of the last match.
+    /// Track of the last match; `None` if there was no match.
     track: Option<usize>,
-    /// Frame of the last match.
+    /// Index of the frame of the last match.
     frame: Option<usize>,
-    /// The truth was present later without a match.
+    /// Whether the person was in a later frame without a match.
     interrupted: bool,
 }
 
-/// Matches frame by frame: first as many continued matches as possible, then the highest IoU.
+/// Matches boxes and tracks frame by frame: first as many continued matches as possible, then the
+/// highest sum of IoU.
 pub(super) fn clear(sequence: &Sequence) -> ClearMot {
     let mut clear = ClearMot::default();
     let mut past = vec![Past::default(); sequence.truths.len()];

@@ -1,33 +1,37 @@
-//! HOTA (Luiten et al. 2021): the geometric mean of detection and association accuracy, over 19
-//! localisation thresholds.
+//! The metric HOTA (Luiten et al. 2021): the geometric mean of detection and association accuracy,
+//! averaged over 19 localisation thresholds.
 
 use super::{EPSILON, Sequence, best_pairs, share};
 
-/// Thresholds 0.05, 0.10, ..., 0.95.
+/// Number of IoU thresholds: 0.05, 0.10, ..., 0.95.
 const THRESHOLDS: usize = 19;
 
+/// The IoU threshold at `index`.
 fn threshold(index: usize) -> f64 {
     (index + 1) as f64 * 0.05
 }
 
-/// Means over the thresholds.
+/// The metrics, each averaged over the thresholds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hota {
+    /// Higher-order tracking accuracy: the geometric mean of `det_a` and `ass_a` at each threshold.
     pub hota: f64,
-    /// Detection accuracy: matches over matches, misses and false positives.
+    /// Detection accuracy: matches divided by the sum of matches, misses and false positives.
     pub det_a: f64,
-    /// Association accuracy: the mean over the matches of the share of frames on which truth and
-    /// track are matched, out of the frames on which either is present.
+    /// Association accuracy: the mean over all matches of the Jaccard index of person and track.
+    /// The index is the number of frames in which they are matched, divided by the number of frames
+    /// in which either is present.
     pub ass_a: f64,
     /// Localisation accuracy: mean IoU of the matches; 1 without a match.
     pub loc_a: f64,
 }
 
-/// A value for each pair: `[truth][track]`.
+/// A value for each pair of true person and track, `[truth][track]`.
 type Table = Vec<Vec<f64>>;
 
-/// Jaccard index of truths and tracks before a unique matching. It lets the matching of a frame
-/// prefer the pairs that belong together in the whole sequence.
+/// Soft Jaccard index of each pair of true person and track over the sequence, computed before
+/// boxes are matched one to one. With it the matching of a frame prefers pairs that belong together
+/// in the whole sequence. `truths` and `tracks` are the numbers of boxes.
 fn alignment(sequence: &Sequence, truths: &[usize], tracks: &[usize]) -> Table {
     let mut together = vec![vec![0.0; tracks.len()]; truths.len()];
     for frame in &sequence.frames {
@@ -53,6 +57,7 @@ fn alignment(sequence: &Sequence, truths: &[usize], tracks: &[usize]) -> Table {
     together
 }
 
+/// Computes HOTA and its parts.
 pub(super) fn hota(sequence: &Sequence) -> Hota {
     let [truths, tracks] = sequence.lengths();
     let alignment = alignment(sequence, &truths, &tracks);

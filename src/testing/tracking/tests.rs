@@ -1,8 +1,9 @@
-//! Figures of small cases, worked out by hand, and of a random sequence by the reference code.
+//! Tests of the metrics: small cases that are computed by hand, and a random sequence that
+//! TrackEval and py-motmetrics have computed.
 
 use super::*;
 
-/// A square of ten pixels at column `x`.
+/// A square with sides of ten pixels, whose left edge is at `x`.
 fn square(id: u32, x: f32) -> LabelledBox {
     let rect = Rect {
         x,
@@ -13,7 +14,8 @@ fn square(id: u32, x: f32) -> LabelledBox {
     LabelledBox { id, rect }
 }
 
-/// Figures of ten frames: truth and tracks of each as (id, column).
+/// Metrics of a sequence of ten frames. `truth` and `tracked` return the squares in a frame as (id,
+/// left edge).
 fn figures(
     truth: impl Fn(usize) -> Vec<(u32, f32)>,
     tracked: impl Fn(usize) -> Vec<(u32, f32)>,
@@ -36,7 +38,7 @@ fn near(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-9, "{found}, not {expected}");
 }
 
-/// Misses, false positives, switches, fragmentations.
+/// [Misses, false positives, identity switches, fragmentations].
 fn counts(figures: &Figures) -> [usize; 4] {
     [
         figures.misses,
@@ -47,7 +49,7 @@ fn counts(figures: &Figures) -> [usize; 4] {
 }
 
 #[test]
-fn perfect_tracks_have_one_everywhere() {
+fn perfect_tracks_have_all_shares_equal_to_one() {
     let two = |frame: usize| vec![(1, frame as f32), (2, 50.0 - frame as f32)];
     let renamed = |frame: usize| vec![(9, 50.0 - frame as f32), (4, frame as f32)];
     let found = figures(two, renamed);
@@ -68,7 +70,7 @@ fn perfect_tracks_have_one_everywhere() {
 }
 
 #[test]
-fn nothing_tracked_is_a_miss_of_everything() {
+fn without_tracks_every_box_is_a_miss() {
     let found = figures(|_| vec![(1, 0.0)], |_| Vec::new());
     assert_eq!(counts(&found), [10, 0, 0, 0]);
     near(found.mota, 0.0);
@@ -77,7 +79,7 @@ fn nothing_tracked_is_a_miss_of_everything() {
 }
 
 #[test]
-fn an_identity_switch_in_the_middle() {
+fn a_switch_in_the_middle_halves_identity_and_association_metrics() {
     let id = |frame: usize| if frame < 5 { 1 } else { 2 };
     let found = figures(|_| vec![(1, 0.0)], |frame| vec![(id(frame), 0.0)]);
     assert_eq!(counts(&found), [0, 0, 1, 0]);
@@ -87,13 +89,13 @@ fn an_identity_switch_in_the_middle() {
     near(found.idp, 0.5);
     near(found.idr, 0.5);
     near(found.det_a, 1.0);
-    // Each match: five frames together, ten frames with either.
+    // For each match: five frames together, ten frames with either.
     near(found.ass_a, 0.5);
     near(found.hota, 0.5f64.sqrt());
 }
 
 #[test]
-fn a_miss_is_a_fragmentation() {
+fn a_missed_frame_is_one_miss_and_one_fragmentation() {
     let tracked = |frame: usize| Vec::from_iter((frame != 4).then_some((1, 0.0)));
     let found = figures(|_| vec![(1, 0.0)], tracked);
     assert_eq!(counts(&found), [1, 0, 0, 1]);
@@ -107,7 +109,7 @@ fn a_miss_is_a_fragmentation() {
 }
 
 #[test]
-fn an_absent_truth_is_no_miss_and_no_fragmentation() {
+fn an_absent_person_is_neither_a_miss_nor_a_fragmentation() {
     let present = |frame: usize| Vec::from_iter((frame != 4).then_some((1, 0.0)));
     let found = figures(present, present);
     assert_eq!((found.boxes, counts(&found)), (9, [0; 4]));
@@ -115,7 +117,7 @@ fn an_absent_truth_is_no_miss_and_no_fragmentation() {
 }
 
 #[test]
-fn a_false_positive() {
+fn false_positives_reduce_precision_and_not_recall() {
     let tracked = |frame: usize| {
         let mut boxes = vec![(1, 0.0)];
         boxes.extend((frame >= 8).then_some((2, 100.0)));
@@ -133,7 +135,7 @@ fn a_false_positive() {
 }
 
 #[test]
-fn swapped_identities() {
+fn swapped_identities_are_two_switches() {
     let truth = |_| vec![(1, 0.0), (2, 50.0)];
     let tracked = |frame: usize| {
         if frame < 5 {
@@ -146,20 +148,21 @@ fn swapped_identities() {
     assert_eq!(counts(&found), [0, 0, 2, 0]);
     near(found.mota, 0.9);
     near(found.idf1, 0.5);
-    // Each match: five frames together, fifteen (truth, frame) with either.
+    // For each match: five frames together, fifteen boxes of person or track.
     near(found.ass_a, 1.0 / 3.0);
     near(found.hota, (1.0f64 / 3.0).sqrt());
 }
 
 #[test]
 fn boxes_off_by_a_tenth_match_at_sixteen_of_the_nineteen_thresholds() {
-    // One pixel of ten: an IoU of 9/11, above 0.80 and below 0.85.
+    // Squares of ten pixels that are one pixel apart have an IoU of 9/11, above 0.80 and below
+    // 0.85.
     let found = figures(|_| vec![(1, 0.0)], |_| vec![(1, 1.0)]);
     near(found.motp, 9.0 / 11.0);
     near(found.mota, 1.0);
     near(found.hota, 16.0 / 19.0);
     near(found.loc_a, (16.0 * 9.0 / 11.0 + 3.0) / 19.0);
-    // Below 0.5: both a miss and a false positive.
+    // With an IoU below 0.5 a pair is both a miss and a false positive.
     let found = figures(|_| vec![(1, 0.0)], |_| vec![(1, 4.0)]);
     assert_eq!(counts(&found), [10, 10, 0, 0]);
     near(found.mota, -1.0);
@@ -167,7 +170,7 @@ fn boxes_off_by_a_tenth_match_at_sixteen_of_the_nineteen_thresholds() {
 }
 
 #[test]
-fn a_match_continues_though_another_track_is_nearer() {
+fn a_match_continues_although_another_track_overlaps_more() {
     let tracked = |frame: usize| {
         let mut boxes = vec![(1, 2.0)];
         boxes.extend((frame >= 5).then_some((2, 0.0)));
@@ -179,8 +182,9 @@ fn a_match_continues_though_another_track_is_nearer() {
 }
 
 #[test]
-fn the_identity_of_most_frames_is_assigned() {
-    // Track 1 is on truth 1 for four frames and on truth 2 for six; track 2 takes the rest.
+fn a_track_is_assigned_to_the_person_of_most_of_its_frames() {
+    // Track 1 is on person 1 for four frames and on person 2 for six; track 2 is on the other
+    // person.
     let truth = |_| vec![(1, 0.0), (2, 50.0)];
     let tracked = |frame: usize| {
         if frame < 4 {
@@ -205,10 +209,10 @@ fn a_track_on_an_ignored_box_does_not_count() {
         sequence.figures()
     };
     assert_eq!(figures(frame(Vec::new())).false_positives, 1);
-    // A second ignored box that has no track is no miss.
+    // The second ignored box has no track, which is not a miss.
     let found = figures(frame(vec![square(0, 51.0), square(0, 90.0)]));
     assert_eq!((found.boxes, counts(&found)), (1, [0; 4]));
-    // The truth beside an ignored box keeps its track.
+    // The person beside an ignored box keeps its track.
     let found = figures(frame(vec![square(0, 1.0)]));
     assert_eq!((found.misses, found.false_positives), (0, 1));
 }
@@ -232,9 +236,9 @@ fn ids_of_two_recordings_are_unrelated() {
     near(found.idf1, 1.0);
 }
 
-/// TrackEval's and py-motmetrics' figures of a random sequence.
+/// The golden file holds the metrics of a random sequence by TrackEval and py-motmetrics.
 #[test]
-fn a_random_sequence_has_the_figures_of_the_reference() {
+fn a_random_sequence_has_the_metrics_of_trackeval_and_py_motmetrics() {
     #[derive(Deserialize)]
     struct Golden {
         figures: Figures,

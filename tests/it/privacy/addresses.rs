@@ -1,4 +1,4 @@
-//! No output shows the secrets of a camera's address.
+//! Tests that no output of the daemon shows the user name, password or token of a camera's address.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -9,11 +9,14 @@ use super::{LoggedDaemon, PATIENCE};
 use crate::daemon::listen;
 use crate::harness::{command, eventually, get};
 
-/// Parts of [`USER`], of its decoded form and of [`TOKEN`].
+/// Texts that must not be shown: parts of [`USER`], of its decoded form and of [`TOKEN`].
 const SECRETS: [&str; 3] = ["quagga", "numbat", "tapir"];
+/// User name and password in the tested addresses, percent-encoded.
 const USER: &str = "quaggauser:numbat%40pw";
+/// Query of the tested addresses.
 const TOKEN: &str = "token=tapirtoken";
 
+/// Panics with `what` if `text` contains one of [`SECRETS`].
 #[track_caller]
 fn holds_no_secret(what: &str, text: &str) {
     for secret in SECRETS {
@@ -21,7 +24,7 @@ fn holds_no_secret(what: &str, text: &str) {
     }
 }
 
-/// Port of a camera that refuses every RTSP and HTTP request until the test ends.
+/// Starts a camera that refuses every RTSP and HTTP request until the test ends; returns its port.
 fn refusing_camera() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -41,6 +44,7 @@ fn refusing_camera() -> u16 {
     port
 }
 
+/// Answers each request of a connection with 401.
 fn refuse(stream: &TcpStream) -> std::io::Result<()> {
     let (mut protocol, mut sequence) = ("RTSP/1.0", String::new());
     for line in BufReader::new(stream).lines() {
@@ -64,7 +68,7 @@ fn refuse(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 #[test]
-fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
+fn no_output_shows_the_secrets_of_a_cameras_address() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -86,7 +90,8 @@ fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
             &["--set", &setting, "--set", "audio.source=none"],
             Some("trace"),
         );
-        // Each attempt is logged at `debug`. A refusing camera is retried a minute later.
+        // Each attempt to open is logged at the level `debug`. A camera that refuses is tried again
+        // after a minute.
         let attempts = if number == 0 { 2 } else { 1 };
         eventually("the attempts", PATIENCE, || {
             daemon.text().matches("video source lost").count() >= attempts
@@ -110,7 +115,7 @@ fn the_secrets_of_a_cameras_address_are_shown_nowhere() {
 }
 
 #[test]
-fn errors_about_addresses_hold_no_secret_of_them() {
+fn errors_about_addresses_show_none_of_their_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.toml");
     fs::write(
@@ -177,7 +182,7 @@ fn errors_about_addresses_hold_no_secret_of_them() {
         );
         holds_no_secret(&args.join(" "), &text);
     }
-    // A valid value is listed; `doctor` does not need it.
+    // `check` lists a valid source without its secrets; `doctor` does not open the source.
     let right = format!("video.source=uri:{address}");
     let checked = command(&["check", "--set", &right]).output().unwrap();
     let checked = String::from_utf8_lossy(&checked.stdout).into_owned();

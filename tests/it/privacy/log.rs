@@ -1,4 +1,4 @@
-//! No spoken word is in the log.
+//! Tests that no spoken word is in the log.
 
 use futures_util::SinkExt;
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::LoggedDaemon;
 use crate::harness::demo;
 use crate::transcripts::{block_on, send, wait_for};
 
-/// Words that no log message contains: some of rare letters, some of common ones.
+/// Words that no log message contains, some of rare letters and some of common ones.
 const SENTENCE: &str = "ღვინო zyzzyva ꙮʬ marmalade";
 
 #[test]
@@ -49,7 +49,8 @@ fn no_spoken_word_is_logged_at_any_level_and_target() {
                 f["modalities"]["text"]["used"] == true
             })
             .await;
-            // Refusals name the fault and may be logged.
+            // The server's error messages name the fault and may be logged, but must not contain
+            // the words.
             for wrong in [
                 json!({"type": "transcript", "text": SENTENCE, "start_ns": SENTENCE}),
                 json!({"type": SENTENCE}),
@@ -76,8 +77,8 @@ fn no_spoken_word_is_logged_at_any_level_and_target() {
         for word in SENTENCE.split(' ') {
             assert!(!log.contains(word), "{word} with {rust_log:?}: {log}");
         }
-        // Single letters: rare ones may appear nowhere, literally or escaped; common ones not as
-        // separate fields.
+        // Single letters are searched for, too. Rare letters must not appear, literally or escaped;
+        // common letters must not appear one by one as separate fields.
         for letter in SENTENCE.chars().filter(|c| !c.is_ascii()) {
             let escaped = format!("{:x}", u32::from(letter));
             let forms = [

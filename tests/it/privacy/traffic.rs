@@ -1,7 +1,7 @@
-//! Connections, name look-ups and files of the daemon.
+//! Tests of the daemon's connections, name look-ups and files, with `strace`.
 //!
-//! Findings for the loaded libraries, from one run under `strace` as below with a recording, a test
-//! picture, the default microphone (ALSA, PulseAudio) and a network camera (GLib, libsoup):
+//! Behaviour of the loaded libraries, from one run under `strace` with a recording, a test picture,
+//! the default microphone (ALSA, PulseAudio) and a network camera (GLib, libsoup):
 //! * ONNX Runtime sends telemetry unless `ORT_DISABLE_TELEMETRY=1` is set before; sherpa-onnx's own
 //!   copy is 1.28 and has none on Linux.
 //! * GStreamer writes its list of plug-ins to `$XDG_CACHE_HOME/gstreamer-1.0/`. The list is kept:
@@ -17,15 +17,15 @@ use std::process::{Command, Output, Stdio};
 
 use crate::harness::{demo, project};
 
-/// Files that a name look-up reads.
-const OF_LOOKUPS: [&str; 4] = [
+/// Files that a look-up of a host name reads.
+const LOOKUP_FILES: [&str; 4] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/host.conf",
     "/etc/gai.conf",
 ];
 
-/// Fresh home and XDG folders, as before the first run of the daemon.
+/// Empty home and XDG folders, as for a user who has never started the daemon.
 struct FreshUser {
     folder: tempfile::TempDir,
 }
@@ -41,11 +41,12 @@ impl FreshUser {
         FreshUser { folder }
     }
 
+    /// Path of a file or folder in the user's folder.
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// `program` under `strace`, which writes a file for each thread.
+    /// A command that runs `program` under `strace`, which writes a file for each thread.
     fn traced(&self, program: &str) -> Command {
         let mut command = Command::new("strace");
         command
@@ -86,6 +87,7 @@ impl FreshUser {
         command
     }
 
+    /// Runs a command of [`FreshUser::traced`] to its end.
     fn run(&self, mut command: Command) -> Output {
         let output = command
             .output()
@@ -98,8 +100,8 @@ impl FreshUser {
         output
     }
 
-    /// System calls that reach another machine, look up a name or write a file that is not in
-    /// `requested`.
+    /// The traced system calls that connect to another machine, look up a name, or write a file
+    /// that is not in `requested`.
     fn deviations(&self, requested: &[&Path]) -> Vec<String> {
         let mut found = Vec::new();
         for trace in fs::read_dir(self.path("traces")).unwrap() {
@@ -114,6 +116,7 @@ impl FreshUser {
         found
     }
 
+    /// Whether a line of the trace is such a system call; see [`FreshUser::deviations`].
     fn deviates(&self, line: &str, requested: &[&Path]) -> bool {
         let call = line.split('(').next().unwrap_or_default();
         let of_internet = line.contains("AF_INET");
@@ -126,7 +129,7 @@ impl FreshUser {
                 || line.contains("io.systemd.Resolve");
         }
         let names: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
-        if names.iter().any(|name| OF_LOOKUPS.contains(name)) {
+        if names.iter().any(|name| LOOKUP_FILES.contains(name)) {
             return true;
         }
         let makes = [
@@ -151,7 +154,7 @@ impl FreshUser {
             })
     }
 
-    /// All files except the traces.
+    /// Paths of all files in the user's folder except the traces, relative to it.
     fn files(&self) -> Vec<PathBuf> {
         let mut waiting = vec![self.folder.path().to_owned()];
         let mut files = Vec::new();
@@ -170,7 +173,8 @@ impl FreshUser {
     }
 }
 
-/// The live demonstration takes 20 s; ONNX Runtime would send its telemetry after 10 s.
+/// The live demonstration takes 20 s, so that ONNX Runtime's telemetry, which is sent after 10 s,
+/// would be found.
 #[test]
 fn the_daemon_opens_no_connection_and_writes_no_unrequested_file() {
     let user = FreshUser::new();
@@ -198,7 +202,7 @@ fn the_daemon_opens_no_connection_and_writes_no_unrequested_file() {
     );
 }
 
-/// The test above can fail: the same trace finds the deviations of other programs.
+/// Checks that the test above can fail: the same trace finds look-ups and files of other programs.
 #[test]
 fn the_trace_finds_lookups_and_files() {
     for (program, argument) in [

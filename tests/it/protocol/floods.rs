@@ -1,8 +1,9 @@
-//! The rate limits count WebSocket frames and bytes of every kind.
+//! Tests that the rate limits count WebSocket frames and bytes of every kind.
 
 use super::*;
 
-/// A frame with a zero mask.
+/// A client's WebSocket frame with the first byte `first`, at most 125 bytes of payload, and a zero
+/// mask.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![
         first,
@@ -13,7 +14,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-async fn is_rate_limited(fixture: &Fixture, name: &str, bytes: &[u8]) {
+/// Sends `bytes` from a new client; expects the error `rate_limited` and the close code 4429.
+async fn expect_rate_limit(fixture: &Fixture, name: &str, bytes: &[u8]) {
     let mut client = fixture.client().await;
     client.hello().await;
     // The server may close the connection before it has read everything.
@@ -45,15 +47,15 @@ fn a_flood_of_any_kind_of_frame_closes_with_4429() {
             ("pongs", 0x8a, b""),
         ] {
             let flood = frame(first, payload).repeat(4000);
-            is_rate_limited(&fixture, name, &[begin.clone(), flood].concat()).await;
+            expect_rate_limit(&fixture, name, &[begin.clone(), flood].concat()).await;
         }
-        // Many bytes in few frames and few messages.
+        // The limit of bytes also holds for few, large messages.
         let message = json!({"type": "ping", "data": "x".repeat(16_000)}).to_string();
         let mut large = vec![0x81, 0x80 | 126];
         large.extend((message.len() as u16).to_be_bytes());
         large.extend([0; 4]);
         large.extend(message.as_bytes());
-        is_rate_limited(&fixture, "bytes", &large.repeat(19)).await;
+        expect_rate_limit(&fixture, "bytes", &large.repeat(19)).await;
     });
 }
 
@@ -76,7 +78,7 @@ fn frames_within_the_limits_are_answered() {
             .await
             .unwrap();
         assert_eq!(client.frame().await, json!({"type": "pong", "data": 1}));
-        client.silent().await;
+        client.expect_no_event().await;
     });
 }
 
@@ -88,12 +90,12 @@ fn floods_do_not_disturb_other_clients() {
         other.hello().await;
         let flood = [frame(0x01, b"{"), frame(0x00, b"").repeat(10_000)].concat();
         for seq in 1..=50 {
-            // Each is closed after at most a hundred frames.
+            // The server closes each flooding client after at most a hundred frames.
             let mut client = fixture.client().await;
             let _ = client.socket.get_mut().write_all(&flood).await;
             fixture.publish(1);
             assert_eq!(other.seqs(1).await, [seq]);
         }
-        other.silent().await;
+        other.expect_no_event().await;
     });
 }

@@ -1,4 +1,5 @@
-//! Frames in both directions: hello, events, subscriptions, resuming, tolerated errors.
+//! Tests of frames in both directions: hello, events, subscriptions, resuming, errors that do not
+//! close the connection.
 
 use super::*;
 use expressd::clip::{SubjectId, SubjectPhase};
@@ -59,7 +60,7 @@ fn hello_comes_first_with_all_fields_of_the_protocol() {
             (&json!(1), &json!(4))
         );
         assert!(hello.get("seq").is_none());
-        // After `hello` every event is sent, from `next_seq` on, without a gap.
+        // After `hello` the client gets every event from `next_seq` on, without a gap.
         fixture.publish(50);
         assert_eq!(client.seqs(50).await, (4..54).collect::<Vec<_>>());
         assert_eq!(fixture.client().await.protocol, None);
@@ -178,7 +179,7 @@ fn samples() -> Vec<Event> {
 }
 
 #[test]
-fn a_subscription_applies_from_its_answer_on() {
+fn a_subscription_applies_to_events_after_its_answer() {
     let fixture = Fixture::new(|_| {});
     block_on(async {
         let mut client = fixture.client().await;
@@ -205,8 +206,8 @@ fn a_subscription_applies_from_its_answer_on() {
                 },
             })
         );
-        // Of the first four, only the subject event matches: the end of speech is about s1 too, but
-        // is not subscribed. Then eight subjects alternate.
+        // Of the first four events only the subject event matches: the end of speech is about s1
+        // too, but speech is not subscribed. Then eight subjects alternate.
         for event in samples().iter().take(4) {
             fixture.ring.publish(event);
         }
@@ -214,13 +215,13 @@ fn a_subscription_applies_from_its_answer_on() {
             fixture.ring.publish(sample_expression(number));
         }
         assert_eq!(client.seqs(3).await, [1, 5, 13]);
-        // An empty list selects nothing, an absent field everything.
+        // An empty list selects no event type, an absent field all of them.
         client
             .send(json!({"type": "subscribe", "events": []}))
             .await;
         assert_eq!(client.frame().await["subscription"]["events"], json!([]));
         fixture.publish(5);
-        client.silent().await;
+        client.expect_no_event().await;
         client.send(json!({"type": "subscribe"})).await;
         assert_eq!(client.frame().await["type"], "subscribed");
         fixture.publish(1);
@@ -230,7 +231,7 @@ fn a_subscription_applies_from_its_answer_on() {
             .await;
         client.frame().await;
         fixture.publish(3);
-        client.silent().await;
+        client.expect_no_event().await;
     });
 }
 
@@ -253,12 +254,13 @@ fn resuming_sends_missed_events_in_order_and_once() {
             .await;
         assert_eq!(second.frame().await["type"], "subscribed");
         fixture.publish(3);
-        // More than the limit of 64 unsent events: a replay does not count as backlog.
+        // The replay has more events than the limit of 64 unsent ones: a replay does not count as
+        // backlog.
         assert_eq!(
             second.seqs(230 + 3).await,
             (11..=240).chain(243..=245).collect::<Vec<_>>()
         );
-        // With a filter, and from a `seq` that the ring no longer holds.
+        // A client resumes with a filter, from a `seq` that the ring no longer holds.
         for round in 0..120 {
             fixture.publish(10);
             assert_eq!(
@@ -296,7 +298,7 @@ fn resuming_sends_missed_events_in_order_and_once() {
 }
 
 #[test]
-fn a_wrong_request_is_named_and_the_connection_stays() {
+fn a_wrong_request_gets_an_error_and_the_connection_stays_open() {
     let fixture = Fixture::new(|_| {});
     block_on(async {
         let mut client = fixture.client().await;
@@ -347,7 +349,7 @@ fn a_wrong_request_is_named_and_the_connection_stays() {
                 "{error}"
             );
         }
-        // Still connected, with the same subscription.
+        // The client is still connected, with the same subscription.
         client
             .send(json!({"type": "ping", "data": {"a": [1, 2.5, null]}}))
             .await;
@@ -361,7 +363,7 @@ fn a_wrong_request_is_named_and_the_connection_stays() {
 }
 
 #[test]
-fn well_formed_json_without_a_value_is_a_bad_value() {
+fn json_that_no_value_can_represent_is_a_bad_value() {
     let fixture = Fixture::new(|_| {});
     block_on(async {
         let mut client = fixture.client().await;
@@ -382,7 +384,7 @@ fn well_formed_json_without_a_value_is_a_bad_value() {
             .raw(Message::text(r#"{"type":"ping","data":1,"data":2}"#))
             .await;
         assert_eq!(client.frame().await["code"], "bad_value");
-        client.silent().await;
+        client.expect_no_event().await;
     });
 }
 
@@ -412,7 +414,7 @@ fn a_pong_returns_its_data_verbatim() {
 }
 
 #[test]
-fn a_second_replay_reports_no_event_that_was_sent_before() {
+fn a_second_replay_reports_no_loss_of_events_that_were_sent() {
     let fixture = Fixture::new(|_| {});
     block_on(async {
         fixture.publish(1000);
@@ -422,7 +424,7 @@ fn a_second_replay_reports_no_event_that_was_sent_before() {
         client.send(resume.clone()).await;
         assert_eq!(client.frame().await["type"], "subscribed");
         assert_eq!(client.seqs(1000).await, (1..=1000).collect::<Vec<_>>());
-        // These events leave the ring.
+        // The next events push the first thousand out of the ring.
         for round in 0..110 {
             fixture.publish(10);
             let first = 1001 + 10 * round;

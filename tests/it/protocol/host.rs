@@ -1,7 +1,8 @@
-//! Checks of requests: `Host`, and the handshake's method, version and key.
+//! Tests of the checks of requests: `Host`, and the handshake's method, version and key.
 
 use super::*;
 
+/// Paths of all pages, of the socket, and of no page.
 const PAGES: [&str; 7] = [
     "/",
     "/healthz",
@@ -12,6 +13,7 @@ const PAGES: [&str; 7] = [
     "/nothing",
 ];
 
+/// Valid headers of a WebSocket handshake.
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 

@@ -1,5 +1,5 @@
-//! Every limit of `src/event/protocol.md`: its value, its error and close code, and that the client
-//! receives them.
+//! Tests of every limit of `src/event/protocol.md`: its value, its error and close code, and that
+//! the client receives both.
 
 use super::*;
 use expressd::event::{Event, SpeechEvent, SpeechPhase};
@@ -31,8 +31,8 @@ fn a_malformed_frame_closes_with_4400() {
 fn bytes_that_break_the_websocket_protocol_close_as_rfc_6455_has_it() {
     let fixture = Fixture::new(|_| {});
     block_on(async {
-        // Masked with zeros: text that is not UTF-8, a reserved bit, an unknown opcode. Last, a
-        // frame without a mask.
+        // The frames are masked with zeros: text that is not UTF-8, a reserved bit, an unknown
+        // opcode. The last frame has no mask.
         for (bytes, close) in [
             (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xff][..], 1007),
             (&[0xc1, 0x80, 0, 0, 0, 0], 1002),
@@ -61,12 +61,13 @@ fn a_frame_that_is_too_large_gets_an_error_and_closes_with_1009() {
         assert_eq!(client.frame().await["type"], "pong");
         client.raw(of((16 << 10) + 1)).await;
         client.refused_with("too_large", 1009).await;
-        // Far more than the kernel's buffers, so the client is still sending when it is refused.
+        // The frame is far larger than the kernel's buffers, so the client is still sending when it
+        // is refused.
         let mut client = fixture.client().await;
         client.hello().await;
         client.raw(of(20 << 20)).await;
         client.refused_with("too_large", 1009).await;
-        // In fragments.
+        // The limit also holds for a message in fragments.
         let mut client = fixture.client().await;
         client.hello().await;
         for piece in 0..5 {
@@ -102,7 +103,7 @@ fn more_frames_a_second_than_allowed_close_with_4429() {
                 json!({"type": "pong", "data": number})
             );
         }
-        // On a busy machine the rate window may have advanced, so the same number again.
+        // On a busy machine the rate window may have advanced, so 21 more pings are sent.
         for number in 0..21 {
             client.send(json!({"type": "ping", "data": number})).await;
         }
@@ -118,7 +119,7 @@ fn more_frames_a_second_than_allowed_close_with_4429() {
 }
 
 #[test]
-fn one_client_too_many_gets_503_before_the_upgrade() {
+fn a_client_above_the_limit_gets_503_before_the_upgrade() {
     let fixture = Fixture::new(|settings| settings.max_clients = 2);
     block_on(async {
         let mut first = fixture.client().await;
@@ -129,7 +130,7 @@ fn one_client_too_many_gets_503_before_the_upgrade() {
             Err(Error::Http(response)) => assert_eq!(response.status(), 503),
             other => panic!("{:?}", other.map(|_| "a client")),
         }
-        // A freed place is available again, and other clients are unaffected.
+        // After a client has left, another one can connect, and the first is unaffected.
         second.socket.close(None).await.unwrap();
         assert!(matches!(second.message().await, Message::Close(_)));
         let until = tokio::time::Instant::now() + PATIENCE;
@@ -220,8 +221,8 @@ fn a_client_that_does_not_pong_is_closed_with_4408() {
     });
 }
 
-/// Publishes until a client that does not read has lost events.
-async fn fill(fixture: &Fixture) {
+/// Publishes events until a client that does not read has lost more than a hundred.
+async fn publish_until_loss(fixture: &Fixture) {
     let lost = || {
         fixture
             .server_state
@@ -260,7 +261,7 @@ fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
             }
         };
         tokio::select! {
-            () = fill(&fixture) => {}
+            () = publish_until_loss(&fixture) => {}
             () = count_quick => {}
         }
         fixture.publish(1);
@@ -281,7 +282,7 @@ fn a_slow_client_gets_its_exact_losses_and_other_clients_lose_nothing() {
             }
         }
         assert!(dropped > 100);
-        slow.silent().await;
+        slow.expect_no_event().await;
         let counted = fixture.server_state.metrics().counters()["dropped_slow_client"]
             .as_u64()
             .unwrap();
@@ -321,7 +322,7 @@ fn an_event_that_is_too_large_is_reported_as_dropped_and_closes_nothing() {
             [1, 3],
             "a client without a subscription to it loses nothing"
         );
-        all.silent().await;
+        all.expect_no_event().await;
         let counters = fixture.server_state.metrics().counters();
         assert_eq!(
             (
@@ -339,7 +340,8 @@ fn a_client_without_progress_gets_an_error_and_closes_with_1013() {
     block_on(async {
         let mut client = fixture.client().await;
         client.hello().await;
-        // Kernels accept a few more bytes from time to time, so publishing must go on.
+        // The kernel accepts a few more bytes from time to time, so publishing must continue until
+        // the client is closed.
         let closed = || {
             fixture
                 .server_state
@@ -377,7 +379,7 @@ fn stopping_closes_every_client_with_1001_at_once() {
             clients.push(client);
         }
         let stalled = fixture.client().await;
-        fill(&fixture).await;
+        publish_until_loss(&fixture).await;
         let stopping = std::thread::Builder::new().name("stop".into()).spawn({
             let server = fixture.server;
             move || {
@@ -403,14 +405,15 @@ fn stopping_closes_every_client_with_1001_at_once() {
 }
 
 #[test]
-fn silent_connections_are_closed_and_exclude_no_other_client() {
+fn silent_connections_are_closed_and_do_not_exclude_other_clients() {
     let fixture = Fixture::new(|settings| {
         (settings.max_clients, settings.request_within) = (1, Duration::from_millis(500))
     });
     block_on(async {
         let mut client = fixture.client().await;
         client.hello().await;
-        // More than the limit: silent connections, and some with an incomplete first line.
+        // There are more connections than the limit; some send nothing, some an incomplete first
+        // line.
         let mut idle = Vec::new();
         for number in 0..200 {
             let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
@@ -436,7 +439,7 @@ fn silent_connections_are_closed_and_exclude_no_other_client() {
                 String::from_utf8_lossy(&rest)
             );
         }
-        // The same between two requests of one connection.
+        // The time limit also holds between two requests of one connection.
         let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -448,7 +451,7 @@ fn silent_connections_are_closed_and_exclude_no_other_client() {
             .expect("ended")
             .unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 200"));
-        // A WebSocket may be silent for longer: pings check it.
+        // A WebSocket may be silent for longer, because pings check it.
         fixture.publish(1);
         client.seqs(1).await;
     });

@@ -1,4 +1,4 @@
-//! The wire contract, tested by a client that is written from `src/event/protocol.md` alone.
+//! Tests of the event protocol by a client that is written from `src/event/protocol.md` alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ mod mutations;
 mod pages;
 mod stalled_connections;
 
-/// A server on a free port, with its ring and its state.
+/// A server without a daemon on a free port, with its event ring and its state.
 struct Fixture {
     ring: Arc<Ring>,
     server_state: Arc<BareState>,
@@ -47,6 +47,7 @@ impl Fixture {
         }
     }
 
+    /// Publishes `count` sample events.
     fn publish(&self, count: usize) {
         for _ in 0..count {
             self.ring
@@ -54,10 +55,12 @@ impl Fixture {
         }
     }
 
+    /// Connects a WebSocket client.
     async fn client(&self) -> Client {
         self.client_with(&[]).await.expect("an upgrade")
     }
 
+    /// Connects a WebSocket client that sends these (name, value) headers.
     async fn client_with(&self, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
         let mut request = format!("ws://{}/v1/events", self.server.addr()).into_client_request()?;
         for (name, value) in headers {
@@ -74,7 +77,8 @@ impl Fixture {
         Ok(Client { socket, protocol })
     }
 
-    /// Sends one request on a new connection; returns status, headers and body.
+    /// Sends one request on a new connection; `headers` are lines that end with CRLF. Returns
+    /// (status code, head in lower case, body).
     async fn http(&self, method: &str, path: &str, headers: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.server.addr())
             .await
@@ -87,7 +91,8 @@ impl Fixture {
         answer_of(stream).await
     }
 
-    /// Sends `request` verbatim; returns status, headers and body.
+    /// Sends `request` verbatim on a new connection. Returns (status code, head in lower case,
+    /// body).
     async fn raw_http(&self, request: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.server.addr())
             .await
@@ -98,6 +103,7 @@ impl Fixture {
     }
 }
 
+/// Reads a response until the connection ends; returns (status code, head in lower case, body).
 async fn answer_of(mut stream: TcpStream) -> (u16, String, String) {
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes))
@@ -115,15 +121,18 @@ async fn answer_of(mut stream: TcpStream) -> (u16, String, String) {
     (code, head.to_ascii_lowercase(), body.to_owned())
 }
 
+/// A WebSocket client of the event protocol.
 struct Client {
     socket: WebSocketStream<TcpStream>,
+    /// The subprotocol that the server has chosen; `None` if it chose none.
     protocol: Option<String>,
 }
 
+/// Time limit for an expected message.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Client {
-    /// The next message that is not a ping or a pong.
+    /// Receives the next message that is not a WebSocket ping or pong.
     async fn message(&mut self) -> Message {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -137,12 +146,14 @@ impl Client {
             }
         }
     }
+    /// Receives a text message and parses it as JSON.
     async fn frame(&mut self) -> Value {
         match self.message().await {
             Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
             other => panic!("no frame but {other:?}"),
         }
     }
+    /// Receives the `hello` frame.
     async fn hello(&mut self) -> Value {
         let hello = self.frame().await;
         assert_eq!(hello["type"], "hello");
@@ -154,13 +165,14 @@ impl Client {
     async fn raw(&mut self, message: Message) {
         self.socket.send(message).await.expect("sent");
     }
+    /// Receives a Close frame; returns its code.
     async fn close_code(&mut self) -> u16 {
         match self.message().await {
             Message::Close(Some(close)) => close.code.into(),
             other => panic!("no close but {other:?}"),
         }
     }
-    /// Expects an `error` with this code, then this close code.
+    /// Expects an `error` frame with the code `code`, then a Close frame with the code `close`.
     async fn refused_with(&mut self, code: &str, close: u16) {
         let error = self.frame().await;
         assert_eq!(
@@ -177,6 +189,7 @@ impl Client {
         assert!(error.get("seq").is_none());
         assert_eq!(self.close_code().await, close);
     }
+    /// Receives `count` events; returns their `seq`.
     async fn seqs(&mut self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
         while seqs.len() < count {
@@ -189,8 +202,8 @@ impl Client {
         }
         seqs
     }
-    /// Expects no message except pings for a while.
-    async fn silent(&mut self) {
+    /// Expects that no event is waiting: the next frame answers a ping of this function.
+    async fn expect_no_event(&mut self) {
         self.send(json!({"type": "ping", "data": "silence"})).await;
         assert_eq!(
             self.frame().await,

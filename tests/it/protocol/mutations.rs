@@ -1,4 +1,4 @@
-//! Ten thousand mutated client frames: the server survives, every connection ends, and another
+//! Sends ten thousand mutated frames to the server: it survives, each connection ends, and another
 //! client loses no event.
 
 use std::io::{Read, Write};
@@ -7,13 +7,17 @@ use std::net::Shutdown;
 use super::*;
 use expressd::testing::server::connect;
 
+/// Number of mutated frames.
 const FRAMES: usize = 10_000;
-const FRAMES_A_CONNECTION: usize = 25;
+/// Number of mutated frames that one connection sends.
+const FRAMES_PER_CONNECTION: usize = 25;
 
-/// xorshift64*: the same frames in every run.
+/// The pseudo-random generator xorshift64* with a fixed seed, so that every run sends the same
+/// frames.
 struct Random(u64);
 
 impl Random {
+    /// A number from 0 to `bound` - 1.
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -25,8 +29,9 @@ impl Random {
     }
 }
 
-/// A masked frame with a zero mask, so that its payload can be mutated as it is.
-fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+/// A client's WebSocket frame with the first byte `first`. Its mask is zero, so that mutations
+/// change the payload directly.
+fn frame_with_zero_mask(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
         length @ 0..126 => bytes.push(0x80 | length as u8),
@@ -40,6 +45,7 @@ fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Frames of every kind that a client may send.
 fn valid_frames() -> Vec<Vec<u8>> {
     let texts = [
         r#"{"type":"ping","data":{"a":[1,2.5,null,"é"],"b":-1e10}}"#,
@@ -54,18 +60,21 @@ fn valid_frames() -> Vec<Vec<u8>> {
         ),
         r#"{"type":"pause","what":"capture"}"#,
     ];
-    let mut frames: Vec<Vec<u8>> = texts.map(|text| plain(0x81, text.as_bytes())).into();
-    frames.push(plain(0x01, texts[0].as_bytes()));
-    frames.push(plain(0x80, b"}"));
-    frames.push(plain(0x00, b""));
-    frames.push(plain(0x89, b"ping"));
-    frames.push(plain(0x8a, &[7; 125]));
-    frames.push(plain(0x82, &[7; 300]));
-    frames.push(plain(0x88, b"\x03\xe8bye"));
-    frames.push(plain(0x81, &[b'['; 400]));
+    let mut frames: Vec<Vec<u8>> = texts
+        .map(|text| frame_with_zero_mask(0x81, text.as_bytes()))
+        .into();
+    frames.push(frame_with_zero_mask(0x01, texts[0].as_bytes()));
+    frames.push(frame_with_zero_mask(0x80, b"}"));
+    frames.push(frame_with_zero_mask(0x00, b""));
+    frames.push(frame_with_zero_mask(0x89, b"ping"));
+    frames.push(frame_with_zero_mask(0x8a, &[7; 125]));
+    frames.push(frame_with_zero_mask(0x82, &[7; 300]));
+    frames.push(frame_with_zero_mask(0x88, b"\x03\xe8bye"));
+    frames.push(frame_with_zero_mask(0x81, &[b'['; 400]));
     frames
 }
 
+/// Changes a frame in one to four places.
 fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..1 + random.below(4) {
         let at = random
@@ -82,7 +91,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
                 let piece = frame[at..end].to_vec();
                 frame.splice(at..at, piece);
             }
-            // The header, which has most of the protocol.
+            // Changes the header, which holds most of the protocol.
             _ if frame.len() > 1 => frame[random.below(2)] = random.byte(),
             _ => {}
         }
@@ -92,7 +101,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
 #[test]
 fn mutated_frames_break_nothing_and_disturb_no_other_client() {
     let fixture = Fixture::new(|settings| {
-        // These limits would end connections before the tested code is reached.
+        // With the default limits, connections would end before they reach the tested code.
         settings.max_client_frames_per_s = usize::MAX >> 1;
         settings.max_wire_frames_per_s = usize::MAX;
         settings.max_wire_bytes_per_s = usize::MAX;
@@ -103,10 +112,10 @@ fn mutated_frames_break_nothing_and_disturb_no_other_client() {
     block_on(async {
         let mut other = fixture.client().await;
         let mut next = other.hello().await["next_seq"].as_u64().expect("a seq");
-        for round in 0..FRAMES / FRAMES_A_CONNECTION {
+        for round in 0..FRAMES / FRAMES_PER_CONNECTION {
             let mut stream = connect(fixture.server.addr()).expect("a connection");
             stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-            for _ in 0..FRAMES_A_CONNECTION {
+            for _ in 0..FRAMES_PER_CONNECTION {
                 let mut frame = sound[random.below(sound.len())].clone();
                 mutate(&mut frame, &mut random);
                 // The connection may be closed already.
@@ -126,7 +135,7 @@ fn mutated_frames_break_nothing_and_disturb_no_other_client() {
             assert_eq!(other.seqs(1).await, [next], "connection {round}");
             next += 1;
         }
-        other.silent().await;
+        other.expect_no_event().await;
         assert_eq!(fixture.http("GET", "/healthz", "").await.0, 200);
     });
 }

@@ -1,4 +1,4 @@
-//! The plain HTTP pages, and requests before the WebSocket handshake.
+//! Tests of the HTTP pages, and of requests that are not valid WebSocket handshakes.
 
 use super::*;
 use expressd::serve::{ServeError, ServerState};

@@ -1,4 +1,4 @@
-//! Stalled connections do not keep other clients from being served.
+//! Tests that stalled connections do not keep the server from serving other clients.
 
 use std::process::{Command, Stdio};
 
@@ -6,30 +6,31 @@ use super::*;
 use expressd::serve::{Exposition, ServerState};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// A time limit longer than any test: only the eviction for a newer connection closes one.
+/// A time limit longer than any test. With it, a connection is closed only to make room for a newer
+/// one.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-/// More connections than the server holds at once.
+/// Number of stalled connections in a test, more than the server holds at once.
 const OPEN_CONNECTIONS: usize = 100;
 
-/// A server that holds 72 plain HTTP connections, without a time limit.
+/// A server that holds at most 72 plain HTTP connections, without a time limit for requests.
 fn without_time_limit() -> Fixture {
     Fixture::new(|settings| (settings.max_clients, settings.request_within) = (8, FOR_EVER))
 }
 
-/// Opens connections that each send `request` and read nothing.
+/// Opens [`OPEN_CONNECTIONS`] connections that each send `request` and read nothing.
 async fn open_connections(fixture: &Fixture, request: &[u8]) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..OPEN_CONNECTIONS {
         let stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
-        // The server does not take all of it while answers are unread.
+        // The server does not read the whole request while its responses are unread.
         let _ = stream.try_write(request);
         connections.push(stream);
     }
     connections
 }
 
-/// Health, pages and a new WebSocket are served while these connections are open.
-async fn others_are_answered(fixture: &Fixture) {
+/// Expects that the pages and a new WebSocket are served while other connections are stalled.
+async fn check_other_clients_are_served(fixture: &Fixture) {
     for path in ["/healthz", "/readyz", "/metrics", "/v1/status"] {
         assert_eq!(fixture.http("GET", path, "").await.0, 200, "{path}");
     }
@@ -42,7 +43,7 @@ async fn others_are_answered(fixture: &Fixture) {
 }
 
 #[test]
-fn endless_headers_exclude_no_other_client() {
+fn incomplete_requests_do_not_exclude_other_clients() {
     let fixture = without_time_limit();
     block_on(async {
         for begun in [
@@ -51,27 +52,27 @@ fn endless_headers_exclude_no_other_client() {
             b"GET / HTTP/1.1\r\nHost: localhost\r\nX",
         ] {
             let connections = open_connections(&fixture, begun).await;
-            others_are_answered(&fixture).await;
+            check_other_clients_are_served(&fixture).await;
             drop(connections);
         }
     });
 }
 
 #[test]
-fn unread_answers_exclude_no_other_client() {
+fn unread_responses_do_not_exclude_other_clients() {
     let fixture = without_time_limit();
     block_on(async {
         let pipelined = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
         let connections = open_connections(&fixture, pipelined.as_bytes()).await;
-        others_are_answered(&fixture).await;
+        check_other_clients_are_served(&fixture).await;
         drop(connections);
     });
 }
 
-/// Unresponsive clients hold every place but one. A new client connects within seconds, and the
-/// responsive client stays connected.
+/// Clients that neither read nor answer pings hold every place but one. A new client connects
+/// within seconds, and the responsive client stays connected.
 #[test]
-fn unresponsive_clients_exclude_no_other_client() {
+fn unresponsive_clients_do_not_exclude_new_clients() {
     const PLACES: usize = 8;
     let fixture = Fixture::new(|settings| settings.max_clients = PLACES);
     block_on(async {
@@ -82,7 +83,7 @@ fn unresponsive_clients_exclude_no_other_client() {
         for _ in 1..PLACES {
             let mut client = fixture.client().await;
             client.hello().await;
-            // No longer polled: nothing is read and no ping is answered.
+            // The client is no longer polled, so it reads nothing and answers no ping.
             silent.push(client);
         }
         let begun = tokio::time::Instant::now();
@@ -107,7 +108,7 @@ fn unresponsive_clients_exclude_no_other_client() {
     });
 }
 
-/// Connections that the server has closed for `cause`, by `/metrics`.
+/// Number of connections that the server has closed for `cause`, from its metrics.
 fn connections_cut(fixture: &Fixture, cause: &str) -> u64 {
     let text = fixture
         .server_state
@@ -120,11 +121,11 @@ fn connections_cut(fixture: &Fixture, cause: &str) -> u64 {
 }
 
 #[test]
-fn a_connection_with_unread_answers_is_closed() {
+fn a_connection_with_unread_responses_is_closed() {
     let fixture = Fixture::new(|settings| settings.request_within = Duration::from_millis(300));
     block_on(async {
-        // More answers than the kernels buffer for one connection, and the maximum number of
-        // requests.
+        // The responses are more than the kernel buffers for one connection, and the requests more
+        // than the permitted number.
         let mut stalled = Vec::new();
         for _ in 0..20 {
             let mut stream = TcpStream::connect(fixture.server.addr()).await.unwrap();
@@ -170,9 +171,11 @@ fn a_connection_is_limited_to_a_hundred_requests() {
     });
 }
 
+/// Environment variable that is set in the child process, which is the server.
 const IN_CHILD: &str = "EXPRESSD_TEST_FEW_FILES";
 
-/// A child process serves with few file descriptors; this process sends the requests.
+/// A child process serves with few file descriptors; the test process sends the requests and then
+/// asks for the child's CPU time.
 #[test]
 fn a_server_out_of_files_answers_and_does_not_spin() {
     if std::env::var_os(IN_CHILD).is_some() {
@@ -213,13 +216,15 @@ fn a_server_out_of_files_answers_and_does_not_spin() {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     });
-    // Requests the child's processor time.
+    // The end of its standard input makes the child report its CPU time.
     drop(child.stdin.take());
     let used: f64 = line_with("USED ").parse().expect("seconds");
     assert!(child.wait().expect("it ends").success());
     assert!(used < 1.0, "{used} s of processor time in over 2 s");
 }
 
+/// Serves with nearly all of 64 file descriptors in use until standard input ends; prints address
+/// and CPU time.
 fn serve_with_few_files() {
     let few = Some(64);
     setrlimit(
@@ -231,7 +236,7 @@ fn serve_with_few_files() {
     )
     .expect("a lower limit");
     let fixture = Fixture::new(|settings| settings.request_within = FOR_EVER);
-    // Nearly all file descriptors of this process are in use.
+    // Only a few file descriptors of this process remain free.
     let open = || std::fs::File::open("/dev/null");
     let mut files: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
     files.truncate(files.len() - 6);

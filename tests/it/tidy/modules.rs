@@ -1,4 +1,4 @@
-//! Imports between the modules of a crate, and the cycles among them.
+//! Finds cycles of imports between the modules of a crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,27 +6,30 @@ mod source;
 
 use source::{Code, code};
 
-/// Module names from the crate's root, which is the empty path.
+/// Path of a module as the names from the crate's root on; the root is the empty path.
 type ModulePath = Vec<String>;
 
-/// Re-exports that are followed for one path. The bound ends names that import themselves.
-const REEXPORTS_AT_MOST: usize = 8;
+/// Largest number of re-exports that are followed for one path. The limit ends the search for names
+/// that re-export themselves.
+const MAX_REEXPORTS: usize = 8;
 
-/// Siblings that import each other, with the imports that close the cycle.
+/// Sibling modules that import each other in a cycle.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cycle {
-    /// Path of the module that holds the siblings: `crate` or `crate::…`.
+    /// Path of their parent module: `crate` or `crate::…`.
     pub parent: String,
+    /// Names of the siblings in the cycle.
     pub siblings: Vec<String>,
-    /// `a -> b (files)` for each import inside the cycle.
+    /// The imports inside the cycle, each as `a -> b (files)`.
     pub imports: Vec<String>,
 }
 
-/// Cycles among the top-level modules, and among sibling modules inside each module.
+/// Finds the cycles among the top-level modules, and among the sibling modules in each module.
 ///
-/// `sources` are (path, text) of the program's files; a path looks like `src/face/track.rs`.
-/// Items under `#[cfg(test)]` do not count. A parent may use its children, and a child its
-/// parent's own items. A name that a module re-exports counts as an import of its origin too.
+/// `sources` are (path, text) of the crate's source files; a path looks like `src/face/track.rs`.
+/// Items under `#[cfg(test)]` do not count. A parent may use its children, and a child the items of
+/// its parent. A name that a module re-exports counts as an import of the module that defines it
+/// too.
 pub(super) fn cycles(sources: &[(String, String)]) -> Vec<Cycle> {
     let tree = Tree::read(sources);
     let siblings = tree.sibling_imports();
@@ -57,7 +60,7 @@ pub(super) fn cycles(sources: &[(String, String)]) -> Vec<Cycle> {
     found
 }
 
-/// Groups of at least two nodes that reach each other.
+/// Groups of at least two nodes in which each node can be reached from each other one.
 fn circular<'a>(edges: &BTreeSet<(&'a str, &'a str)>) -> Vec<BTreeSet<&'a str>> {
     let reachable = |start: &'a str| {
         let mut reached = BTreeSet::new();
@@ -89,9 +92,10 @@ fn circular<'a>(edges: &BTreeSet<(&'a str, &'a str)>) -> Vec<BTreeSet<&'a str>> 
     groups.into_iter().filter(|group| group.len() > 1).collect()
 }
 
-/// Imports between siblings, by (from, to), with the files that hold them.
+/// The imports between siblings: (importing module, imported module) to the files that import.
 type SiblingImports = BTreeMap<(String, String), BTreeSet<String>>;
 
+/// A module's file and its parsed code.
 struct Module {
     file: String,
     code: Code,
@@ -103,6 +107,7 @@ struct Tree {
 }
 
 impl Tree {
+    /// Parses the sources. Modules that exist only in tests are left out.
     fn read(sources: &[(String, String)]) -> Self {
         let mut modules = BTreeMap::new();
         let mut only_in_tests: BTreeSet<ModulePath> = BTreeSet::new();
@@ -119,16 +124,17 @@ impl Tree {
         Self { modules }
     }
 
+    /// The imports between sibling modules, by the path of their parent.
     fn sibling_imports(&self) -> BTreeMap<ModulePath, SiblingImports> {
         let mut found: BTreeMap<ModulePath, SiblingImports> = BTreeMap::new();
         for (from, module) in &self.modules {
             let mut imported = BTreeSet::new();
             for path in &module.code.paths {
-                self.follow(from, path, REEXPORTS_AT_MOST, &mut imported);
+                self.follow(from, path, MAX_REEXPORTS, &mut imported);
             }
             for to in imported {
                 let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-                // One of the two holds the other: a parent and its child.
+                // An import between a parent and its descendant is not one between siblings.
                 if shared == from.len() || shared == to.len() {
                     continue;
                 }
@@ -143,8 +149,9 @@ impl Tree {
         found
     }
 
-    /// Adds the modules that `path`, written in module `from`, passes: its own, and those that its
-    /// name is re-exported from.
+    /// Adds the modules that the path `path` in the module `from` refers to: the module that it
+    /// names, and the modules from which its name is re-exported. At most `reexports` re-exports
+    /// are followed.
     fn follow(
         &self,
         from: &[String],
@@ -178,19 +185,22 @@ impl Tree {
         imported.insert(at);
     }
 
+    /// The path from which `module` imports `name`; `None` if it does not import it.
     fn uses(&self, module: &[String], name: &str) -> Option<&[String]> {
         let uses = &self.modules.get(module)?.code.uses;
         uses.get(name).map(Vec::as_slice)
     }
 }
 
+/// Path of the child module `name` of `module`.
 fn child(module: &[String], name: &str) -> ModulePath {
     let mut path = module.to_vec();
     path.push(name.to_owned());
     path
 }
 
-/// `src/face/track.rs` is `face::track`, `src/face/mod.rs` is `face`, `src/lib.rs` the root.
+/// Path of the module in a file: `src/face/track.rs` is `face::track`, `src/face/mod.rs` is `face`,
+/// `src/lib.rs` is the root.
 fn module_path(file: &str) -> ModulePath {
     let path = file.strip_prefix("src/").unwrap_or(file);
     let path = path.strip_suffix(".rs").unwrap_or(path);
@@ -208,11 +218,13 @@ fn module_path(file: &str) -> ModulePath {
 mod tests {
     use super::{Cycle, circular, cycles};
 
+    /// Owned copies of (path, text) pairs.
     fn sources(files: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(path, text): &(&str, &str)| ((*path).to_owned(), (*text).to_owned());
         files.iter().map(owned).collect()
     }
 
+    /// (Parent, siblings) of each cycle in these files.
     fn groups(files: &[(&str, &str)]) -> Vec<(String, Vec<String>)> {
         let found = cycles(&sources(files));
         let group = |cycle: Cycle| (cycle.parent, cycle.siblings);
@@ -225,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_nodes_that_reach_each_other() {
+    fn nodes_that_reach_each_other_form_a_group() {
         let ladder = [("a", "b"), ("b", "c"), ("a", "c")];
         assert!(circular(&ladder.into()).is_empty());
         let two = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "d"), ("d", "c")];
@@ -236,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ladder_passes() {
+    fn modules_without_a_cycle_pass() {
         let files = [
             (
                 "src/lib.rs",
@@ -248,7 +260,7 @@ mod tests {
                 "mod base; mod roof;\npub struct Tower; pub const HEIGHT: u8 = 2;\n\
                  use roof::Roof; fn build() { base::lay(); }",
             ),
-            // A parent's own items, and a module below.
+            // This file imports an item of its parent, and a lower module.
             (
                 "src/high/base.rs",
                 "use super::HEIGHT; use crate::low::Stone; pub fn lay() {}",
@@ -298,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_re_exported_name_belongs_to_its_origin() {
+    fn a_re_exported_name_counts_as_an_import_of_its_origin() {
         let parent = "mod a; mod b; pub use a::{A, Other as Renamed}; use b::B;";
         let files = [
             ("src/m.rs", parent),
@@ -306,7 +318,7 @@ mod tests {
             ("src/m/b.rs", "use crate::m; fn f() -> m::Renamed {}"),
         ];
         assert_eq!(groups(&files), [group("crate::m", &["a", "b"])]);
-        // Only through the root.
+        // The cycle passes only through the crate's root.
         let files = [
             ("src/lib.rs", "pub use a::A; pub use b::B;"),
             ("src/a.rs", "use crate::B;"),

@@ -1,9 +1,9 @@
-//! The text files of the project, for the rules of `tidy`.
+//! Reads the text files of the project, for the checks of `tidy`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A text file of the project, with its path from the project's folder.
+/// A text file of the project; `path` is relative to the project's folder.
 pub(super) struct Text {
     pub path: String,
     pub text: String,
@@ -13,13 +13,14 @@ impl Text {
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
+    /// Whether the file holds only tests or helpers of tests.
     pub fn is_test(&self) -> bool {
         self.path.starts_with("tests/")
             || self.path.ends_with("/tests.rs")
             || self.path.contains("/tests/")
             || self.path == "src/testing.rs"
     }
-    /// The program's code without comments and without the unit tests at its end.
+    /// The code without comments and without the unit tests at the end of the file.
     pub fn code(&self) -> String {
         let program = self
             .text
@@ -32,6 +33,7 @@ impl Text {
             .collect::<Vec<_>>()
             .join("\n")
     }
+    /// Whether the file belongs to one of these modules, given as paths below `src` without ending.
     pub fn lies_in(&self, places: &[&str]) -> bool {
         places.iter().any(|place| {
             self.path == format!("src/{place}.rs")
@@ -40,7 +42,7 @@ impl Text {
     }
 }
 
-/// All text files of the project.
+/// Reads all text files of the project.
 pub(super) fn texts() -> Vec<Text> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut waiting: Vec<PathBuf> = [
@@ -86,7 +88,7 @@ pub(super) fn texts() -> Vec<Text> {
     texts
 }
 
-/// Whether `name` occurs in `code` as a whole word.
+/// Whether `code` contains `name` as a whole word.
 pub(super) fn contains_word(code: &str, name: &str) -> bool {
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
@@ -94,7 +96,7 @@ pub(super) fn contains_word(code: &str, name: &str) -> bool {
     })
 }
 
-/// Panics with the violations of `rule`, if there are any.
+/// Panics with the list of violations `found` and the text of the rule, if there are any.
 #[track_caller]
 pub(super) fn assert_none(found: Vec<String>, rule: &str) {
     assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));

@@ -1,9 +1,10 @@
-//! Fan-out: the server against a bare TCP writer of the same bytes to the same readers, in one run.
+//! Measures the fan-out of events to many clients: the daemon's server, compared with a bare TCP
+//! writer of the same bytes to the same readers.
 //!
-//! Three setups are measured in alternating blocks, so that disturbances affect all of them: our
-//! server, a bare writer (a loop of `write_all` over std sockets), and our server with an
-//! additional client that never reads. A round lasts from the publication until the last reader has
-//! the whole frame. All readers run on one thread.
+//! Three setups are measured in alternating blocks, so that disturbances affect all of them: the
+//! server; a bare writer (a loop of `write_all` over std sockets); the server with an additional
+//! client that never reads. A round lasts from the publication of an event until the last reader
+//! has received it completely. All readers run on one thread.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,29 +22,36 @@ use expressd::serve::{ServeSettings, Server, start};
 use expressd::testing::server::{BareState, connect, sample_expression, whole_frame};
 use expressd::time::monotonic_nanos;
 
-/// Times of whole rounds, in milliseconds, and the number of rounds.
+/// Durations of rounds in milliseconds, and the number of rounds. A round lasts from the
+/// publication of an event until the last reader has received it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundTimes {
+    /// Number of measured rounds.
     pub rounds: usize,
+    /// Median.
     pub p50_ms: f64,
+    /// 95th percentile.
     pub p95_ms: f64,
+    /// 99th percentile.
     pub p99_ms: f64,
+    /// Longest round.
     pub max_ms: f64,
 }
 
 /// Results of the fan-out measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FanOutReport {
+    /// Number of readers in each setup.
     pub clients: usize,
-    /// Events per second to each client.
+    /// Rate of the events, in events per second for each client.
     pub hz: f64,
-    /// Bytes of one event on the wire.
+    /// Length of one event as a WebSocket frame, in bytes.
     pub frame_bytes: usize,
-    /// Times of the daemon's server.
+    /// The daemon's server.
     pub server: RoundTimes,
-    /// A loop of `write_all` over plain sockets.
+    /// The bare writer, a loop of `write_all` over plain sockets.
     pub bare: RoundTimes,
-    /// Our server with an additional stalled client.
+    /// The daemon's server with an additional client that never reads.
     pub stalled: RoundTimes,
     /// `server.p99_ms / bare.p99_ms`.
     pub p99_ratio: f64,
@@ -53,17 +61,19 @@ pub struct FanOutReport {
     pub rss_growth_bytes: i64,
 }
 
-/// Rounds of one setup before the next setup follows.
+/// Number of consecutive rounds with one setup, before the next setup follows.
 const BLOCK: usize = 15;
-/// More than the kernel buffers for a client that never reads (its receive buffer and our send
-/// buffer, about 300 KB).
+/// Number of events that fill the kernel's buffers for a client that never reads (its receive
+/// buffer and the server's send buffer, about 300 KB).
 const FILLING_EVENTS: usize = 1000;
+/// Time after which a round fails.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Measures `clients` readers at `hz` events per second, for about `seconds` seconds in each setup.
+/// Measures each of the three setups with `clients` readers at `hz` events per second, for about
+/// `seconds` seconds.
 ///
 /// # Errors
-/// An argument is not above 0, or a reader does not get an event.
+/// An argument is not greater than 0, or a reader does not receive an event.
 pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport> {
     if clients == 0 || !(hz > 0.0 && seconds > 0.0) {
         return Err(io::Error::new(
@@ -116,6 +126,7 @@ pub fn fan_out(clients: usize, hz: f64, seconds: f64) -> io::Result<FanOutReport
     })
 }
 
+/// Percentiles of durations in milliseconds.
 fn round_times(times: &[f64]) -> RoundTimes {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -146,10 +157,14 @@ pub fn resident_bytes() -> i64 {
         * 1024
 }
 
-/// The state of one round.
+/// Counts the readers that have received the current event, and wakes the publisher after the last
+/// one.
 struct RoundProgress {
+    /// Number of readers that have not received the event.
     left: AtomicUsize,
+    /// When the last reader received it, in nanoseconds of the monotonic clock; 0: not yet.
     finished_nanos: AtomicI64,
+    /// The publisher's thread.
     waiting: Thread,
 }
 
@@ -161,6 +176,7 @@ impl RoundProgress {
             waiting: std::thread::current(),
         })
     }
+    /// Records that one reader has received the event.
     fn frame_read(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.finished_nanos
@@ -168,7 +184,8 @@ impl RoundProgress {
             self.waiting.unpark();
         }
     }
-    /// Milliseconds from `started_nanos` until the last reader has finished.
+    /// Waits for the last reader; returns the milliseconds since `started_nanos`. Fails after
+    /// [`ROUND_TIMEOUT`].
     fn wait(&self, started_nanos: i64) -> io::Result<f64> {
         let deadline = started_nanos + ROUND_TIMEOUT.as_nanos() as i64;
         loop {
@@ -190,7 +207,8 @@ impl RoundProgress {
     }
 }
 
-/// Reads all sockets on one thread, as a proxy does.
+/// Starts one thread that reads all sockets, as a proxy does, and counts the received text frames
+/// in `progress`.
 fn spawn_readers(
     sockets: Vec<TcpStream>,
     progress: Arc<RoundProgress>,
@@ -230,7 +248,7 @@ fn spawn_readers(
         })
 }
 
-/// The bytes of the event on the wire.
+/// The bytes of the event as an unmasked WebSocket text frame.
 fn framed(event: &Event, seq: u64) -> Vec<u8> {
     let text = event.to_json(seq, Form::Live);
     let mut bytes = vec![0x81];
@@ -249,16 +267,20 @@ fn framed(event: &Event, seq: u64) -> Vec<u8> {
     bytes
 }
 
+/// The setup with the daemon's server.
 struct ServerFanOut {
     ring: Arc<Ring>,
     server: Server,
     progress: Arc<RoundProgress>,
     readers: JoinHandle<()>,
     clients: usize,
+    /// A client that never reads; `None` in the setup without one.
     stalled: Option<TcpStream>,
 }
 
 impl ServerFanOut {
+    /// Starts a server and connects `clients` readers; `with_stalled` adds a client that never
+    /// reads.
     fn new(clients: usize, with_stalled: bool) -> io::Result<Self> {
         let hour = Duration::from_secs(3600);
         let settings = ServeSettings {
@@ -288,8 +310,8 @@ impl ServerFanOut {
             stalled,
         };
         if with_stalled {
-            // Fills the kernel's buffers (the reader's side alone may be 6 MB), so that the client
-            // is stalled from the first round on.
+            // These events fill the kernel's buffers (the reader's side alone may be 6 MB), so that
+            // the client is stalled from the first measured round on.
             for number in 0..FILLING_EVENTS {
                 server_side.round(sample_expression(number))?;
             }
@@ -297,6 +319,7 @@ impl ServerFanOut {
         Ok(server_side)
     }
 
+    /// Publishes the event; returns the milliseconds until the last reader has it.
     fn round(&mut self, event: Event) -> io::Result<f64> {
         self.progress.left.store(self.clients, Ordering::Release);
         let started_nanos = monotonic_nanos();
@@ -304,6 +327,7 @@ impl ServerFanOut {
         self.progress.wait(started_nanos)
     }
 
+    /// Stops the server and the readers.
     fn end(self) {
         drop(self.stalled);
         self.server.stop();
@@ -311,6 +335,7 @@ impl ServerFanOut {
     }
 }
 
+/// The setup with a loop of `write_all` over plain sockets.
 struct BareFanOut {
     sockets: Vec<TcpStream>,
     progress: Arc<RoundProgress>,
@@ -319,6 +344,7 @@ struct BareFanOut {
 }
 
 impl BareFanOut {
+    /// Connects `clients` readers to plain sockets.
     fn new(clients: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
@@ -339,12 +365,13 @@ impl BareFanOut {
         })
     }
 
+    /// Writes the event to every socket; returns the milliseconds until the last reader has it.
     fn round(&mut self, event: &Event) -> io::Result<f64> {
         self.progress
             .left
             .store(self.sockets.len(), Ordering::Release);
         self.seq += 1;
-        // Serialisation does not count for the bare writer.
+        // The serialisation is not part of the measured time of the bare writer.
         let bytes = framed(event, self.seq);
         let started_nanos = monotonic_nanos();
         for socket in &mut self.sockets {
@@ -353,6 +380,7 @@ impl BareFanOut {
         self.progress.wait(started_nanos)
     }
 
+    /// Closes the sockets and ends the readers.
     fn end(self) {
         drop(self.sockets);
         let _ = self.readers.join();

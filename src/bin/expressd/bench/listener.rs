@@ -1,5 +1,5 @@
-//! A minimal client that reads frames and notes their arrival. It parses only `seq`, because its
-//! cost is not the daemon's.
+//! A minimal WebSocket client that records the arrival time of each event. It parses only `seq`, so
+//! that its cost is small beside the daemon's.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,17 +8,17 @@ use std::thread::JoinHandle;
 
 use expressd::time::{Clock, MediaTime, SystemClock};
 
-/// A client on its own thread.
+/// A WebSocket client that reads events on its own thread.
 pub struct Listener {
     socket: TcpStream,
     thread: JoinHandle<Vec<(u64, MediaTime)>>,
 }
 
 impl Listener {
-    /// Connects to the server at `address`.
+    /// Connects to the event socket of the server at `address`. `clock` gives the arrival times.
     ///
     /// # Panics
-    /// Our own server refuses a valid handshake.
+    /// The server does not accept the connection, or no thread can be started.
     pub fn connect(address: SocketAddr, clock: Arc<SystemClock>) -> Listener {
         let mut socket = TcpStream::connect(address).expect("our own server accepts");
         let request = format!(
@@ -38,13 +38,15 @@ impl Listener {
         Listener { socket, thread }
     }
 
-    /// Closes the connection. Returns `seq` and arrival time of each event.
+    /// Closes the connection. Returns (`seq`, arrival time) of each event.
     pub fn finish(self) -> Vec<(u64, MediaTime)> {
         let _ = self.socket.shutdown(Shutdown::Both);
         self.thread.join().unwrap_or_default()
     }
 }
 
+/// Skips the handshake's response, then returns (`seq`, arrival time) of each event until the
+/// connection ends.
 fn arrivals(mut from: BufReader<TcpStream>, clock: &SystemClock) -> Vec<(u64, MediaTime)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -62,7 +64,8 @@ fn arrivals(mut from: BufReader<TcpStream>, clock: &SystemClock) -> Vec<(u64, Me
     seen
 }
 
-/// Reads one frame of a server, of any type. Frames of a server are not masked (RFC 6455).
+/// Reads one WebSocket frame of any type and returns its payload; `None` at the end of the
+/// connection. A server's frames are not masked (RFC 6455).
 fn frame(from: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = [0; 2];
     from.read_exact(&mut head).ok()?;
@@ -84,6 +87,7 @@ fn frame(from: &mut impl Read) -> Option<Vec<u8>> {
     Some(payload)
 }
 
+/// The value of `seq` in an event's JSON text.
 fn seq(payload: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(payload).ok()?;
     let rest = &text[text.find("\"seq\":")? + 6..];

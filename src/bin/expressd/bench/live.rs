@@ -1,4 +1,4 @@
-//! The pipeline at live pace: latencies at a client, losses and cost.
+//! Measures the pipeline at live pace: latencies at a client, losses and CPU time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,33 +28,40 @@ use expressd::serve::{self, Metrics, ServeSettings};
 use expressd::session::{Streams, Tempo};
 use expressd::time::{Clock, MediaTime, SystemClock, process_cpu_nanos};
 
-/// The result of one live measurement; times in milliseconds.
+/// The result of one live measurement.
 #[derive(Debug, Serialize)]
 pub struct LiveReport {
     /// Number of copies of the recording in the picture.
     pub subjects: usize,
+    /// Duration of the measurement.
     pub seconds: f64,
+    /// Number of video frames that were played.
     pub frames: u64,
+    /// Number of `expression` events.
     pub events: u64,
+    /// Rate of `expression` events for each subject, in events per second.
     pub events_per_subject_and_second: f64,
-    /// From the capture of the newest evidence to the output of the aligner.
+    /// Time from the capture of the newest evidence (face, sound or word) to the output of the
+    /// aligner.
     pub capture_ms: Percentiles,
-    /// From the output of the aligner to the start of encoding.
+    /// Time from the output of the aligner to the start of encoding.
     pub queue_ms: Percentiles,
-    /// From the start of encoding to the recognition result.
+    /// Time from the start of encoding to the recognition.
     pub encode_ms: Percentiles,
-    /// From the capture of the newest evidence to the event in the ring.
+    /// Time from the capture of the newest evidence to the event in the ring.
     pub total_ms: Percentiles,
-    /// From the capture of the newest evidence to the read of the frame by a client on loopback.
+    /// Time from the capture of the newest evidence until a client on loopback has read the event.
     pub to_socket_ms: Percentiles,
+    /// Frames and audio blocks that a full lane after the source dropped.
     pub lost_frames: u64,
     /// Clips that a newer clip of the same subject replaced.
     pub superseded: u64,
-    /// Clips that were dropped past their deadline.
+    /// Clips that were dropped because their deadline had passed.
     pub late: u64,
-    /// Processor time of this process and its client, in per cent of one core.
+    /// CPU time of this process (with the client) and its decoder processes, in per cent of one
+    /// core.
     pub cpu_percent: f64,
-    /// Processor time by part of the process, in per cent of one core, highest first.
+    /// (Part of the program, CPU time in per cent of one core), highest first.
     pub cpu_percent_by_part: Vec<(String, f64)>,
     /// Resident memory of the process, in MiB.
     pub rss_mib: f64,
@@ -63,12 +70,16 @@ pub struct LiveReport {
 /// Percentiles of a duration, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Percentiles {
+    /// Median.
     pub p50: f64,
+    /// 95th percentile.
     pub p95: f64,
+    /// 99th percentile.
     pub p99: f64,
 }
 
 impl Percentiles {
+    /// Percentiles of values in milliseconds; negative values count as 0.
     fn from_values(values_ms: impl Iterator<Item = f64>) -> Percentiles {
         let mut histogram = Histogram::<u64>::new(3).expect("three digits");
         values_ms.for_each(|v| {
@@ -85,17 +96,20 @@ impl Percentiles {
     }
 }
 
-/// Time that is not measured: it holds the first runs of the graphs and the first detections.
+/// Time before the measurement starts. It contains the first runs of the graphs and the first
+/// detections, which are slower.
 const WARM_UP: Duration = Duration::from_secs(3);
 
+/// Data of the `expression` events during the measurement.
 #[derive(Default)]
 struct Measurements {
     latencies: Vec<Latency>,
-    /// Capture time of the newest evidence of each event, by `seq`.
+    /// Capture time of the newest face, sound or word of each event, by the event's `seq`.
     newest: BTreeMap<u64, MediaTime>,
 }
 
-/// Plays `file` in a loop at live pace, with `subjects` copies of its picture.
+/// Plays `file` in a loop at live pace for `seconds` seconds, with `subjects` copies of its
+/// picture, and measures the pipeline.
 pub fn measure(
     config: &Config,
     file: &Path,
@@ -239,6 +253,8 @@ pub fn measure(
     })
 }
 
+/// Returns the pipeline's output function, which publishes each event in the ring and records its
+/// latency while `recording_now` is true.
 fn publish_and_measure(
     ring: Arc<Ring>,
     measured: Arc<Mutex<Measurements>>,
@@ -259,7 +275,9 @@ fn publish_and_measure(
     })
 }
 
-/// Inserts the tiling between the recording and the pipeline, on its own thread.
+/// Starts a thread between the recording and the pipeline that tiles each frame with `copies` of
+/// its picture and counts the frames. Returns (lane for the recording's frames, thread); both are
+/// `None` without video.
 fn tiled(
     frames: Option<LaneSender<expressd::clip::VideoFrame>>,
     copies: usize,

@@ -1,4 +1,4 @@
-//! `expressd bench`: the tables of `tests/bench/README.md`.
+//! `expressd bench`: measures the figures in the tables of `tests/bench/README.md`.
 
 mod fan_out;
 mod listener;
@@ -21,11 +21,11 @@ use fan_out::{FanOutReport, fan_out};
 /// Options of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The recording; `None`: the demonstration.
+    /// The recording to measure with; `None`: the demonstration.
     pub replay: Option<PathBuf>,
     /// Number of copies of the recording in the picture; `None`: 1, 2, 4 and 8 in turn.
     pub subjects: Option<usize>,
-    /// Number of clients of the fan-out measurement; 0: no such measurement.
+    /// Number of clients in the fan-out measurement; 0 skips it.
     pub clients: usize,
     /// Duration of each live measurement, in seconds.
     pub seconds: u64,
@@ -33,16 +33,20 @@ pub struct Options {
     pub json: bool,
 }
 
-/// All results of one run.
+/// All results of one benchmark.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// File name of the recording.
     pub recording: String,
+    /// One report for each number of subjects.
     pub live: Vec<live::LiveReport>,
+    /// Comparison of a replay with its graph runs and its decoding alone.
     pub overhead: overhead::OverheadReport,
+    /// `None` if the measurement was skipped.
     pub fan_out: Option<FanOutReport>,
 }
 
-/// Events per second to each client of the fan-out measurement.
+/// Rate of the fan-out measurement, in events per second for each client.
 const FAN_OUT_HZ: f64 = 30.0;
 
 /// Runs all measurements and prints their results.
@@ -96,6 +100,7 @@ pub fn run(config: &Config, options: &Options) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// Prints the results as tables.
 fn print(report: &Report) {
     println!("recording: {}", report.recording);
     println!("\nlive pace (milliseconds; CPU in % of one core)");

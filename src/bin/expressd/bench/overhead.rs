@@ -1,5 +1,5 @@
-//! The pipeline's overhead: a whole replay at full speed, compared with the graph runs and the
-//! decoding alone.
+//! Measures the overhead of the pipeline: a whole replay at full speed, compared with the sum of
+//! its graph runs alone and its decoding alone.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,14 +12,16 @@ use expressd::daemon::{DaemonError, Lines, prepare};
 use expressd::encode::{Graph, Input, Provider, Runtime, Shapes, Tally};
 use expressd::time::{monotonic_nanos, process_cpu_nanos};
 
-/// Number of rounds of all three measurements. The fastest round of each counts, because
-/// disturbances only add time.
+/// Number of rounds; each measures replay, graph runs and decoding. The fastest round of each
+/// counts, because disturbances only add time.
 const ROUNDS: usize = 3;
 
-/// Results of the overhead measurement: wall time and CPU time in seconds.
+/// Results of the overhead measurement; times are in seconds.
 #[derive(Debug, Serialize)]
 pub struct OverheadReport {
+    /// Duration of the recording.
     pub recording_s: f64,
+    /// Number of video frames in the recording.
     pub frames: u64,
     /// Wall time of the whole replay.
     pub wall_s: f64,
@@ -33,23 +35,28 @@ pub struct OverheadReport {
     pub decode_wall_s: f64,
     /// CPU time of the decoding alone.
     pub decode_cpu_s: f64,
-    /// `wall / (graphs + decode)`; the goal is at most 1.25.
+    /// `wall_s / (graphs_wall_s + decode_wall_s)`; the goal is at most 1.25.
     pub wall_ratio: f64,
-    /// `cpu / (graphs + decode)`.
+    /// `cpu_s / (graphs_cpu_s + decode_cpu_s)`.
     pub cpu_ratio: f64,
+    /// The graphs that ran during the last replay, in the order of opening.
     pub graphs: Vec<GraphRuns>,
 }
 
 /// Runs of one graph during the replay.
 #[derive(Debug, Serialize)]
 pub struct GraphRuns {
+    /// Name of the graph.
     pub graph: String,
+    /// Number of runs.
     pub runs: u64,
+    /// Number of runs divided by the number of video frames.
     pub runs_per_frame: f64,
     /// Total time of the runs, in milliseconds.
     pub millis: f64,
 }
 
+/// Wall time and CPU time in seconds.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
@@ -62,6 +69,7 @@ impl Cost {
         cpu: f64::INFINITY,
     };
 
+    /// The smaller wall time and the smaller CPU time.
     fn least(self, other: Cost) -> Cost {
         Cost {
             wall: self.wall.min(other.wall),
@@ -70,6 +78,7 @@ impl Cost {
     }
 }
 
+/// Runs `work` and returns its result with its cost. The CPU time includes decoder processes.
 fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Cost), DaemonError> {
     let cpu_nanos = || process_cpu_nanos() + decoder_cpu_nanos();
     let (wall, cpu) = (monotonic_nanos(), cpu_nanos());
@@ -83,16 +92,17 @@ fn timed<T>(work: impl FnOnce() -> Result<T, DaemonError>) -> Result<(T, Cost), 
     ))
 }
 
-/// Runs all three measurements alternately.
+/// Measures replay, graph runs and decoding of `file` alternately.
 pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonError> {
     let runtime = Runtime::load()?;
     let (mut whole, mut graphs, mut decode) = (Cost::INFINITE, Cost::INFINITE, Cost::INFINITE);
     let mut last = None;
     for _ in 0..ROUNDS {
         let traced = runtime.traced();
-        // Opening and self-test do not count: they happen before the clock starts.
+        // Opening and self-test of the bundle are not measured: they happen before the clock
+        // starts.
         let prepared = prepare(config, &traced, file)?;
-        // Kept, because the graphs are dropped with the pipeline.
+        // The statistics are kept here, because the graphs are dropped with the pipeline.
         let tallies = traced.tallies();
         tallies.iter().for_each(|tally| tally.clear());
         let lines = Arc::new(Mutex::new(Lines::new(Box::new(std::io::sink()))));
@@ -134,13 +144,16 @@ pub fn measure(config: &Config, file: &Path) -> Result<OverheadReport, DaemonErr
     })
 }
 
-/// A graph that is opened again and run as often, with inputs of the same shapes.
+/// A graph that is opened again and repeats the runs of a replay with inputs of the same shapes.
 struct BareGraph {
     graph: Graph,
+    /// (Shapes of the inputs, number of runs).
     runs: Vec<(Shapes, u64)>,
 }
 
 impl BareGraph {
+    /// Opens the graph of a traced run statistic on the CPU, with the shapes and numbers of its
+    /// runs.
     fn open(runtime: &Runtime, tally: &Tally) -> Result<BareGraph, DaemonError> {
         let bytes = tally.bytes().expect("the replay was traced");
         let runs = tally
@@ -154,9 +167,11 @@ impl BareGraph {
         })
     }
 
+    /// Repeats all runs, with generated values.
     fn run(mut self) -> Result<(), DaemonError> {
         for (shapes, count) in &self.runs {
-            // Silero's third input, the sampling rate, is the only integer input of our graphs.
+            // The only integer input of the graphs is Silero's third one, the sample rate in Hz; it
+            // is a scalar.
             let values: Vec<Vec<f32>> = shapes
                 .iter()
                 .map(|s| {

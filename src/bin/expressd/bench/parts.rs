@@ -1,4 +1,4 @@
-//! Processor time of the parts of the process, by the names of its threads.
+//! CPU time of the parts of the program, which are recognised by the names of its threads.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use rustix::param::clock_ticks_per_second;
 
 use expressd::capture::decoder_processes;
 
-/// Processor time of each running thread so far: name and seconds, by thread id.
+/// CPU time so far of each running thread: thread id to (name, seconds).
 #[derive(Clone, Debug, Default)]
 pub struct ThreadCpuTimes(BTreeMap<u32, (String, f64)>);
 
 impl ThreadCpuTimes {
-    /// The times of this process and its decoder processes. Empty if the system does not report
-    /// them.
+    /// Reads the CPU times of this process and its decoder processes. The result is empty if the
+    /// system does not report them.
     pub fn now() -> ThreadCpuTimes {
         let decoders = decoder_processes().into_iter();
         let folders = decoders.map(|process| format!("/proc/{process}/task"));
@@ -22,13 +22,13 @@ impl ThreadCpuTimes {
             .flatten();
         let one = |task: std::fs::DirEntry| {
             let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-            Some((task.file_name().to_str()?.parse().ok()?, read(&stat)?))
+            Some((task.file_name().to_str()?.parse().ok()?, parse_stat(&stat)?))
         };
         ThreadCpuTimes(tasks.flatten().filter_map(one).collect())
     }
 
-    /// Processor time by part since `before`, which was taken `seconds` ago, in per cent of one
-    /// core. The highest comes first; parts without cost are left out.
+    /// CPU time of each part since `before`, which was taken `seconds` ago: (part, per cent of one
+    /// core). The highest value is first; parts without cost are left out.
     pub fn since(&self, before: &ThreadCpuTimes, seconds: f64) -> Vec<(String, f64)> {
         let mut parts = BTreeMap::<String, f64>::new();
         for (id, (name, spent)) in &self.0 {
@@ -44,12 +44,12 @@ impl ThreadCpuTimes {
     }
 }
 
-/// Name and seconds of a thread from its `/proc/<pid>/task/<tid>/stat`. The name is in parentheses,
-/// and may contain some itself.
-fn read(stat: &str) -> Option<(String, f64)> {
+/// Parses the content of `/proc/<pid>/task/<tid>/stat`; returns (name of the thread, CPU seconds).
+/// The name is in parentheses and may contain parentheses itself.
+fn parse_stat(stat: &str) -> Option<(String, f64)> {
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    // utime and stime are the fields 14 and 15 (proc(5)); the first here is field 3.
+    // utime and stime are fields 14 and 15 of the file (proc(5)); `fields[0]` is field 3.
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some((
         name.to_owned(),
@@ -57,8 +57,8 @@ fn read(stat: &str) -> Option<(String, f64)> {
     ))
 }
 
-/// The part that a thread belongs to. Our threads are named after stages, GStreamer's after element
-/// and pad.
+/// The part of the program that a thread belongs to. The program's own threads are named after
+/// stages, GStreamer's after element and pad.
 fn part(thread: &str) -> String {
     let gstreamer = [
         "demux", "queue", "dec", "src", "sink", "parse", "typefind", "appsink", "pool",
@@ -77,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_thread_has_processor_time() {
+    fn a_busy_thread_has_cpu_time() {
         let before = ThreadCpuTimes::now();
         let begun = expressd::time::process_cpu_nanos();
-        // Longer than a tick of the clock, a hundredth of a second.
+        // The thread is busy for longer than the clock's resolution, a hundredth of a second.
         let busy = std::thread::Builder::new().name("busy (one)".into());
         let found = busy
             .spawn(move || {
@@ -100,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn names_with_brackets_are_read_whole() {
+    fn a_thread_name_with_parentheses_is_parsed_completely() {
         let (name, seconds) =
-            read("77 (qtdemux0:sink (1)) S 1 1 1 0 -1 1 1 1 1 1 150 50 0 0 20").unwrap();
+            parse_stat("77 (qtdemux0:sink (1)) S 1 1 1 0 -1 1 1 1 1 1 150 50 0 0 20").unwrap();
         assert_eq!(name, "qtdemux0:sink (1)");
         assert!((seconds - 200.0 / clock_ticks_per_second() as f64).abs() < 1e-9);
         assert_eq!(part(&name), part("avdec_h264-0"));

@@ -1,11 +1,12 @@
-//! Copies of one picture side by side, to make several subjects of a recording of one.
+//! Puts copies of one picture side by side, so that a recording of one person shows several
+//! subjects.
 
 use std::sync::Arc;
 
 use expressd::clip::{Picture, VideoFrame};
 
-/// `copies` of the frame's picture in a nearly square grid; empty cells are grey. One copy is the
-/// frame itself.
+/// Returns the frame with `copies` of its picture in a nearly square grid; empty cells are grey.
+/// With one copy the frame is unchanged.
 pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
     if copies <= 1 {
         return frame.clone();
@@ -13,7 +14,7 @@ pub fn tile(frame: &VideoFrame, copies: usize) -> VideoFrame {
     let columns = (copies as f64).sqrt().ceil() as usize;
     let rows = copies.div_ceil(columns);
     let one = &frame.picture;
-    // Even sides keep the chroma of neighbours separate.
+    // Even sides keep the chroma of adjacent copies separate.
     let (w, h) = (one.width & !1, one.height & !1);
     let (width, height) = (w * columns, h * rows);
     let mut data = vec![128u8; width * height * 3 / 2];
@@ -43,7 +44,7 @@ mod tests {
     use expressd::time::MediaTime;
 
     #[test]
-    fn three_copies_stand_in_a_grid_of_four() {
+    fn three_copies_fill_a_two_by_two_grid_with_one_grey_cell() {
         let colorimetry = Colorimetry {
             matrix: ColorMatrix::Bt601,
             full_range: true,

@@ -1,22 +1,25 @@
-//! Sections 1 to 5 and 10: messages, pings, reserved bits, opcodes, fragments.
+//! Autobahn's sections 1 to 5 and 10: messages, pings, reserved bits, opcodes, fragments.
 
 use super::*;
 
+/// (Message of `bytes` bytes that is echoed, its data).
 fn sized(bytes: usize) -> (Vec<u8>, Vec<u8>) {
     let data = vec![b'*'; bytes - message(b"").len()];
     (message(&data), data)
 }
 
+/// The expected reactions to a message above the size limit.
 fn too_large() -> Vec<Reaction> {
     vec![Refused("too_large"), Close(1009, Vec::new())]
 }
 
+/// The expected reactions to a message that is not JSON text.
 fn not_text() -> Vec<Reaction> {
     vec![Refused("malformed"), Close(4400, Vec::new())]
 }
 
 #[test]
-fn messages_of_every_length_class() {
+fn messages_of_every_length_class_are_echoed_or_refused() {
     let mut cases = Vec::new();
     for chop in [None, Some(997), Some(1)] {
         let mut add = |case: Case| {
@@ -75,7 +78,7 @@ fn messages_of_every_length_class() {
 }
 
 #[test]
-fn pings_and_pongs() {
+fn pings_are_answered_and_unsolicited_pongs_ignored() {
     let mut cases = Vec::new();
     let binary: &[u8] = &[0x00, 0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0x00, 0xff];
     for chop in [usize::MAX, 1] {
@@ -87,7 +90,7 @@ fn pings_and_pongs() {
         let too_long = Case::new(
             "2.5 ping of 126",
             &[frame(PING, &[0xfe; 126])],
-            broken(1002).into(),
+            violation(1002).into(),
         );
         cases.push(too_long.chopped(chop));
         let payloads: Vec<Vec<u8>> = (0..10)
@@ -116,13 +119,13 @@ fn pings_and_pongs() {
     cases.push(Case::new(
         "2 pong of 126",
         &[frame(PONG, &[0; 126])],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     run(cases, 18);
 }
 
 #[test]
-fn reserved_bits_and_opcodes() {
+fn reserved_bits_and_opcodes_close_with_1002() {
     let hello = || frame(TEXT, &message(b"hello"));
     let mut cases = Vec::new();
     let mut wrong = Vec::new();
@@ -141,11 +144,11 @@ fn reserved_bits_and_opcodes() {
     for (name, first) in wrong {
         for payload in [b"".as_slice(), b"reserved opcode payload"] {
             let frames = [hello(), frame(first, payload), frame(PING, b"late")];
-            // A malformed Close is answered by a Close alone.
+            // The reaction to a malformed Close is a Close frame without an `error`.
             let fails = if first & 0x0f == 8 {
                 vec![Close(1002, Vec::new())]
             } else {
-                broken(1002).into()
+                violation(1002).into()
             };
             let expect = [vec![echo(b"hello")], fails].concat();
             let case = || Case::new(name.clone(), &frames, expect.clone());
@@ -156,32 +159,32 @@ fn reserved_bits_and_opcodes() {
     cases.push(Case::new(
         "5 no mask",
         &[b"\x81\x02{}".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     cases.push(Case::new(
         "a length that is not minimal",
         &[b"\x81\xfe\x00\x02\0\0\0\0{}".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     cases.push(Case::new(
         "a length of 64 bits",
         &[b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec()],
-        broken(1002).into(),
+        violation(1002).into(),
     ));
     run(cases, 220);
 }
 
 #[test]
-fn fragmented_messages() {
+fn fragmented_messages_are_echoed_and_wrong_fragments_refused() {
     let whole = message(b"fragment1fragment2");
     let (one, two) = whole.split_at(31);
     let (begin, middle, end) = (frame(0x01, one), frame(MORE, b""), frame(LAST, two));
     let ping = frame(PING, b"ping");
     let pong = || Pong(b"ping".into());
     let echoed = || echo(b"fragment1fragment2");
-    let fails = || Vec::from(broken(1002));
+    let fails = || Vec::from(violation(1002));
     let text = frame(TEXT, &message(b"text"));
-    /// The case, the sent frames and the expected reactions.
+    /// (Name of the case, frames to send, expected reactions).
     type Sent<'a> = (&'a str, Vec<&'a Vec<u8>>, Vec<Reaction>);
     let frames: Vec<Sent> = vec![
         ("5.3 two fragments", vec![&begin, &end], vec![echoed()]),

@@ -1,8 +1,8 @@
-//! RFC 6455 on raw sockets: the cases of Autobahn's test suite, sections 1 to 7 and 10.
+//! Tests of RFC 6455 on raw sockets: the cases of Autobahn's test suite, sections 1 to 7 and 10.
 //!
-//! The suite itself needs Python 2 and an echo server. Here a message is
-//! `{"type":"ping","data":…}`, and its echo is the `pong`. Messages of the suite above the size
-//! limit of client frames get `too_large`.
+//! Autobahn itself needs Python 2 and an echo server. In place of its echoed messages these tests
+//! send `{"type":"ping","data":…}`, which the server answers with a `pong` with the same data.
+//! Autobahn's messages above the size limit for clients get `too_large`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,25 +14,26 @@ mod close;
 mod framing;
 mod utf8;
 
-/// A reaction of the server.
+/// A frame that the server sends in a test case.
 #[derive(Clone, Debug, PartialEq)]
 enum Reaction {
-    /// A `pong` frame with this data, verbatim.
+    /// A JSON message `pong` with this data, verbatim.
     Echo(Vec<u8>),
-    /// A WebSocket Pong.
+    /// A WebSocket Pong frame with this payload.
     Pong(Vec<u8>),
-    /// An `error` frame.
+    /// A JSON message `error` with this code.
     Error(&'static str),
-    /// A Close frame with this code (0: none) and reason, then the end of the stream.
+    /// A WebSocket Close frame with this code (0: none) and reason, then the end of the stream.
     Close(u16, Vec<u8>),
 }
 
 use Reaction::{Close, Echo, Error as Refused, Pong};
 
+/// A test case: the bytes that are sent on a new connection, and the expected frames of the server.
 #[derive(Clone)]
 struct Case {
     name: String,
-    /// Each element is one write.
+    /// Bytes to send; each element is one write.
     send: Vec<Vec<u8>>,
     expect: Vec<Reaction>,
 }
@@ -46,7 +47,7 @@ impl Case {
         }
     }
 
-    /// The same bytes in writes of `size`.
+    /// The same case with the bytes in writes of `size`.
     fn chopped(mut self, size: usize) -> Case {
         self.name += &format!(", in chops of {size}");
         let bytes = self.send.concat();
@@ -55,16 +56,18 @@ impl Case {
     }
 }
 
+/// First byte of an unfragmented text frame. [`BINARY`], [`CLOSE`], [`PING`] and [`PONG`] are those
+/// of other kinds.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-/// First bytes of fragments: with the last fragment's bit, and without.
+/// First byte of the last fragment of a message. [`MORE`] is that of a fragment in the middle.
 const LAST: u8 = 0x80;
 const MORE: u8 = 0x00;
 
-/// A masked frame.
+/// A client's WebSocket frame with the first byte `first` and a mask.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -84,16 +87,17 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message that is echoed; `data` is quoted.
+/// A text message that the server echoes; `data` becomes a JSON string.
 fn message(data: &[u8]) -> Vec<u8> {
     [br#"{"type":"ping","data":""#, data, br#""}"#].concat()
 }
 
+/// The expected reaction to [`message`] with this data.
 fn echo(data: &[u8]) -> Reaction {
     Echo([b"\"", data, b"\""].concat())
 }
 
-/// The text message in fragments of `size` bytes.
+/// The text message `payload` in fragments of `size` bytes.
 fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let pieces: Vec<&[u8]> = payload.chunks(size).collect();
     let last = pieces.len() - 1;
@@ -107,12 +111,14 @@ fn fragments(payload: &[u8], size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The reactions to a violation of RFC 6455.
-fn broken(code: u16) -> [Reaction; 2] {
+/// The expected reactions to a violation of RFC 6455: an `error`, then a Close frame with this
+/// code.
+fn violation(code: u16) -> [Reaction; 2] {
     [Refused("malformed"), Close(code, Vec::new())]
 }
 
-/// Runs each case on its own connection, and panics with a list of all failures.
+/// Runs each case on its own connection, and panics with a list of all failures. There must be at
+/// least `at_least` cases.
 fn run(cases: Vec<Case>, at_least: usize) {
     assert!(cases.len() >= at_least, "{} cases", cases.len());
     let fixture = Fixture::new(|_| {});
@@ -122,7 +128,7 @@ fn run(cases: Vec<Case>, at_least: usize) {
             let reactions = play(&fixture, case);
             let mut expect = case.expect.clone();
             if !matches!(expect.last(), Some(Close(..))) {
-                // The connection is still open and closes normally.
+                // The connection must still be open and close normally.
                 expect.extend([Echo(b"\"end\"".into()), Close(1000, b"bye".into())]);
             }
             (reactions.as_ref() != Ok(&expect))
@@ -138,7 +144,8 @@ fn run(cases: Vec<Case>, at_least: usize) {
     );
 }
 
-/// The server's reactions until the connection ends.
+/// Runs one case; returns the server's frames until the connection ends. The error describes an
+/// unexpected frame or end.
 fn play(fixture: &Fixture, case: &Case) -> Result<Vec<Reaction>, String> {
     let mut stream = connect(fixture.server.addr()).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -170,6 +177,7 @@ fn play(fixture: &Fixture, case: &Case) -> Result<Vec<Reaction>, String> {
     Ok(reactions)
 }
 
+/// Classifies a text frame of the server as an echo or an error.
 fn text_reaction(payload: &[u8]) -> Result<Reaction, String> {
     let shown = || String::from_utf8_lossy(payload).into_owned();
     if let Some(rest) = payload.strip_prefix(br#"{"type":"pong","data":"#) {
@@ -184,7 +192,7 @@ fn text_reaction(payload: &[u8]) -> Result<Reaction, String> {
         .ok_or_else(shown)
 }
 
-/// First byte and payload; `None` at the end of the stream.
+/// Reads a WebSocket frame; returns (first byte, payload), `None` at the end of the stream.
 fn read_frame(stream: &mut TcpStream) -> Result<Option<(u8, Vec<u8>)>, String> {
     let mut read = |bytes: &mut [u8]| stream.read_exact(bytes);
     let mut head = [0; 2];

@@ -1,24 +1,25 @@
-//! Section 6: UTF-8 in one frame, over fragments, and octet by octet. The sequences are those of
-//! Markus Kuhn's decoder test.
+//! Autobahn's section 6: UTF-8 in one frame, over fragments, and octet by octet. The sequences are
+//! those of Markus Kuhn's decoder test.
 
 use super::*;
 
+/// Decodes hexadecimal digits.
 fn bytes(text: &str) -> Vec<u8> {
     (0..text.len() / 2)
         .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hexadecimal"))
         .collect()
 }
 
-/// The payload in one write, in writes of one octet, in fragments of one octet, and in two
-/// fragments with the boundary inside it.
-fn ways(name: &str, payload: &[u8], expect: &[Reaction]) -> Vec<Case> {
+/// Cases that send the payload in different cases_of: in one write, in writes of one octet, in two
+/// fragments, and in fragments of one octet.
+fn cases_of(name: &str, payload: &[u8], expect: &[Reaction]) -> Vec<Case> {
     let case = |frames: &[Vec<u8>]| Case::new(name, frames, expect.to_vec());
     let mut cases = vec![
         case(&[frame(TEXT, payload)]),
         case(&[frame(TEXT, payload)]).chopped(1),
         case(&fragments(payload, payload.len() / 2 + 1)),
     ];
-    // Stays within the limit of frames a second.
+    // More fragments would exceed the limit of frames a second.
     if payload.len() < 90 {
         cases.push(case(&fragments(payload, 1)));
     }
@@ -46,7 +47,7 @@ fn valid_utf8_is_echoed() {
     ]
     .map(str::to_owned)
     .into();
-    // Specials and non-characters.
+    // The Unicode block Specials, and the non-characters at the end of each plane.
     for code in (0xfff9..=0xffff).chain((1..=16).flat_map(|plane| {
         let last = plane << 16;
         [last | 0xfffe, last | 0xffff]
@@ -58,7 +59,7 @@ fn valid_utf8_is_echoed() {
         .flat_map(|text| {
             let name = format!("6 {text:?}");
             let expect = [echo(text.as_bytes())];
-            ways(&name, &message(text.as_bytes()), &expect)
+            cases_of(&name, &message(text.as_bytes()), &expect)
         })
         .collect();
     run(cases, 200);
@@ -101,11 +102,11 @@ fn text_that_is_not_utf8_closes_with_1007() {
         "fbbfbfbf",
         "fdbfbfbfbf",
         "c0e080f08080f8808080fc80808080dfefbff7bfbffbbfbfbffdbfbfbfbf",
-        // Impossible bytes.
+        // Bytes that never occur in UTF-8.
         "fe",
         "ff",
         "fefeffff",
-        // Overlong.
+        // Overlong encodings.
         "c0af",
         "e080af",
         "f08080af",
@@ -156,11 +157,11 @@ fn text_that_is_not_utf8_closes_with_1007() {
         .iter()
         .flat_map(|sequence| {
             let name = format!("6 {sequence:x?}");
-            let expect = broken(1007);
-            // Bare, and inside JSON.
+            let expect = violation(1007);
+            // The sequence is sent alone and inside a JSON message.
             [
-                ways(&name, sequence, &expect),
-                ways(&name, &message(sequence), &expect),
+                cases_of(&name, sequence, &expect),
+                cases_of(&name, &message(sequence), &expect),
             ]
             .concat()
         })

@@ -1,19 +1,22 @@
-//! The imports and paths of a Rust source file, its tests excluded.
+//! Finds the imports and paths in a Rust source file, without its tests.
 
 use std::collections::BTreeMap;
 
-/// Names that a module imports, each with the imported path.
+/// The names that a module imports, each with the imported path.
 pub(super) type Uses = BTreeMap<String, Vec<String>>;
 
-/// A file's program code: no comments, no literals, no items under `#[cfg(test)]`.
+/// The imports and paths of a source file: without comments, literals and items under
+/// `#[cfg(test)]`.
 pub(super) struct Code {
+    /// The imported names.
     pub uses: Uses,
-    /// Every path in the code, imports included.
+    /// Every path in the code, including those of imports.
     pub paths: Vec<Vec<String>>,
-    /// Modules that are declared under `#[cfg(test)]`.
+    /// Names of the modules that are declared under `#[cfg(test)]`.
     pub test_modules: Vec<String>,
 }
 
+/// Parses the text of a source file.
 pub(super) fn code(text: &str) -> Code {
     let (code, test_modules) = without_tests(&tokens(text));
     let (uses, paths) = paths_in(&code);
@@ -24,7 +27,7 @@ pub(super) fn code(text: &str) -> Code {
     }
 }
 
-/// Names, `::` and single signs; no comments, strings or characters.
+/// Splits code into names, `::` and single signs; leaves out comments, strings and characters.
 fn tokens(text: &str) -> Vec<&str> {
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -58,7 +61,7 @@ fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
-/// Length of the block comment that `text` begins with, nested comments included.
+/// Length in bytes of the block comment at the start of `text`, including nested comments.
 fn comment_length(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -79,7 +82,7 @@ fn comment_length(text: &str) -> usize {
     at
 }
 
-/// Length of the string literal that `text` begins with.
+/// Length in bytes of the string literal at the start of `text`.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -93,7 +96,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Length of the character literal that `text` begins with; 1 for a lifetime's quote.
+/// Length in bytes of the character literal at the start of `text`; 1 for the quote of a lifetime.
 fn character_length(text: &str) -> usize {
     let mut characters = text.char_indices().skip(1);
     match characters.next() {
@@ -108,7 +111,7 @@ fn character_length(text: &str) -> usize {
     }
 }
 
-/// Length of the raw string literal that `text` begins with, if it does.
+/// Length in bytes of the raw string literal at the start of `text`; `None` if there is none.
 fn raw_string_length(text: &str) -> Option<usize> {
     let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
         let quoted = text.strip_prefix(prefix);
@@ -121,7 +124,8 @@ fn raw_string_length(text: &str) -> Option<usize> {
     Some(end.map_or(text.len(), |end| open + end + close.len()))
 }
 
-/// The code without items under `#[cfg(test)]`, and the modules that are declared under it.
+/// Returns (the tokens without items under `#[cfg(test)]`, names of the modules that are declared
+/// under it).
 fn without_tests<'a>(tokens: &[&'a str]) -> (Vec<&'a str>, Vec<String>) {
     let mut code = Vec::new();
     let mut test_modules = Vec::new();
@@ -151,7 +155,7 @@ fn without_tests<'a>(tokens: &[&'a str]) -> (Vec<&'a str>, Vec<String>) {
     (code, test_modules)
 }
 
-/// Length of the bracketed group that `tokens` begins with.
+/// Number of tokens of the bracketed group at the start of `tokens`.
 fn group_length(tokens: &[&str]) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -167,13 +171,13 @@ fn group_length(tokens: &[&str]) -> usize {
     tokens.len()
 }
 
-/// Length of the item or statement that `tokens` begins with.
+/// Number of tokens of the item or statement at the start of `tokens`.
 fn item_length(tokens: &[&str]) -> usize {
     let mut at = 0;
     while at < tokens.len() {
         match tokens[at] {
             ";" => return at + 1,
-            // The end of what holds the item.
+            // The bracket ends the block that contains the item.
             ")" | "]" | "}" => return at,
             "{" => {
                 let end = at + group_length(&tokens[at..]);
@@ -187,7 +191,7 @@ fn item_length(tokens: &[&str]) -> usize {
     tokens.len()
 }
 
-/// The imports of a module's code, and all paths that it names.
+/// Returns (the imports of a module's code, all paths in it).
 fn paths_in(code: &[&str]) -> (Uses, Vec<Vec<String>>) {
     let mut uses = Uses::new();
     let mut paths = Vec::new();
@@ -225,13 +229,14 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Length of the import that `code` begins with, its semicolon excluded.
+/// Number of tokens of the import at the start of `code`, without its semicolon.
 fn import_length(code: &[&str]) -> usize {
     let end = code.iter().position(|token| *token == ";");
     end.unwrap_or(code.len())
 }
 
-/// Adds the leaves of an import, `a::{self, b as c}`: the name in scope and the whole path.
+/// Adds the names that an import such as `a::{self, b as c}` brings into scope to `leaves`, as
+/// (name, full path). `prefix` is the path before `tree`.
 fn use_tree(tree: &[&str], prefix: &[String], leaves: &mut Vec<(String, Vec<String>)>) {
     let mut path = prefix.to_vec();
     let mut at = 0;
@@ -261,7 +266,7 @@ fn use_tree(tree: &[&str], prefix: &[String], leaves: &mut Vec<(String, Vec<Stri
     }
 }
 
-/// The parts of a braced import, split at the commas outside inner braces.
+/// Splits the content of an import's braces at its outer commas.
 fn branches<'t, 'a>(group: &'t [&'a str]) -> Vec<&'t [&'a str]> {
     let mut depth = 0;
     let outer_comma = |token: &&str| {
@@ -281,7 +286,7 @@ mod tests {
     use super::{code, tokens, without_tests};
 
     #[test]
-    fn literals_and_comments_are_no_code() {
+    fn literals_comments_and_test_items_are_left_out() {
         let text = "a /* b /* c */ d */ 'e' 'f: '\\'' \"g \\\" h\" r#\"i\"j\"# br\"k\" l::m // n";
         assert_eq!(tokens(text), ["a", "f", ":", "l", "::", "m"]);
         let text = "#[cfg(test)] #[x] fn a(b: [u8; 2]) { c; } d #[cfg(all(test, e))] mod f; g";
