@@ -1,8 +1,8 @@
 //! Strict parsing of a client's JSON object.
 //!
 //! The first step checks the grammar of JSON, and an error of it is `malformed`. The second step
-//! parses the values. Well-formed JSON can still hold a value that cannot be represented, which is
-//! a `bad_value`: a lone surrogate, a number beyond `f64`, nesting over 127 levels, a duplicate key.
+//! parses the values. Well-formed JSON can still hold what cannot be represented: a lone surrogate,
+//! a number beyond `f64`, nesting over 127 levels, a duplicate key. The error is `bad_value`.
 
 use std::fmt;
 

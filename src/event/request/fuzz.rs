@@ -37,8 +37,8 @@ fn is_near(a: Option<f64>, b: Option<f64>) -> bool {
     }
 }
 
-/// The frame of a subscription that has been read, read again.
-fn again(subscribe: &Subscribe) -> Subscribe {
+/// Writes a parsed subscription as a frame, and parses that frame.
+fn parsed_again(subscribe: &Subscribe) -> Subscribe {
     let mut frame = serde_json::to_value(&subscribe.subscription).expect("JSON");
     frame["type"] = "subscribe".into();
     frame["resume_after"] = subscribe.resume_after.into();
