@@ -115,6 +115,7 @@ mod tests {
     struct Live {
         now_nanos: i64,
         coming: VecDeque<VadBlock>,
+        /// Sequence number of the next input.
         number: u64,
         lane: LaneSender<TranscriberInput>,
     }
