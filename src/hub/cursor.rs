@@ -186,8 +186,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Returns and removes the oldest range of lost events that has not been reported to the client;
-    /// `None` if all are reported.
+    /// Returns and removes the oldest range of lost events that has not been reported to the
+    /// client; `None` if all are reported.
     pub fn take_missed(&mut self) -> Option<Missed> {
         self.evicted_before
             .take()

@@ -1,5 +1,5 @@
-//! The thread of a sink: it reads the ring and writes each event to the sink. It ends after the ring
-//! is closed, even if the sink's output stalls.
+//! The thread of a sink: it reads the ring and writes each event to the sink. It ends after the
+//! ring is closed, even if the sink's output stalls.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -188,7 +188,8 @@ impl Work {
         let shared = self.shared.clone();
         let unread = sink.finish(&|| !shared.must_not_wait.load(Ordering::Acquire));
         if unread > 0 {
-            // The unread lines may include a report of lost events, which does not count as written.
+            // The unread lines may include a report of lost events, which does not count as
+            // written.
             let less = unread.min(shared.written.load(Ordering::Relaxed));
             shared.written.fetch_sub(less, Ordering::Relaxed);
             self.count_lost(less);
@@ -228,8 +229,8 @@ impl Work {
         Ok(reported)
     }
 
-    /// Calls the sink, and returns whether the call succeeded. Of consecutive errors, only the first
-    /// is logged.
+    /// Calls the sink, and returns whether the call succeeded. Of consecutive errors, only the
+    /// first is logged.
     fn call(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,

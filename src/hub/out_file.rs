@@ -1,6 +1,6 @@
 //! A file, FIFO or device for events, written line by line. A line is written completely or not at
-//! all. The recording that the events come from cannot be opened. An existing file keeps its content
-//! until the first write.
+//! all. The recording that the events come from cannot be opened. An existing file keeps its
+//! content until the first write.
 
 use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions};
@@ -235,8 +235,8 @@ impl OutFile {
         self.write_whole(line, goes_on)
     }
 
-    /// Writes `line`. If only a part can be written, removes the part from the file, or keeps the rest
-    /// in `pending`.
+    /// Writes `line`. If only a part can be written, removes the part from the file, or keeps the
+    /// rest in `pending`.
     fn write_whole(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         let stream = self.stream.as_mut().expect("begun");
         if let Err(failure) = stream.write_line(line, goes_on) {
@@ -252,8 +252,8 @@ impl OutFile {
         Ok(())
     }
 
-    /// Closes a FIFO whose reader has left, and keeps the unread lines for the next reader. The first
-    /// of them is the line that the last reader read only in part, if there is one.
+    /// Closes a FIFO whose reader has left, and keeps the unread lines for the next reader. The
+    /// first of them is the line that the last reader read only in part, if there is one.
     fn keep_unread(&mut self) {
         let unread = self.stream.take().and_then(|stream| stream.unread());
         self.in_pipe.keep(unread.unwrap_or(0));
@@ -385,8 +385,8 @@ fn warn_of_readers(path: &Path) {
     }
 }
 
-/// Treats a last line without a newline. An incomplete line of JSON, as after a full disk or a crash,
-/// is removed. Otherwise returns the newline to write before the next line.
+/// Treats a last line without a newline. An incomplete line of JSON, as after a full disk or a
+/// crash, is removed. Otherwise returns the newline to write before the next line.
 fn repair_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     let appends = rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND);
@@ -394,8 +394,8 @@ fn repair_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     if size == 0 || !appends && offset.stream_position()? != size {
         return Ok(Vec::new());
     }
-    // Opened again, because `file` is write-only. If reading is not permitted, a newline is written,
-    // which at worst makes a blank line.
+    // Opened again, because `file` is write-only. If reading is not permitted, a newline is
+    // written, which at worst makes a blank line.
     let Ok(readable) = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) else {
         return Ok(b"\n".to_vec());
     };

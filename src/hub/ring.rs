@@ -89,8 +89,8 @@ impl Ring {
         }
     }
 
-    /// Assigns the next `seq` to the event, serialises the event and appends it to the ring. Returns
-    /// the `seq`. Never waits for a reader.
+    /// Assigns the next `seq` to the event, serialises the event and appends it to the ring.
+    /// Returns the `seq`. Never waits for a reader.
     pub fn publish(&self, event: impl Into<Arc<Event>>) -> u64 {
         self.publish_shared(event.into())
     }

@@ -75,8 +75,8 @@ pub enum LossPolicy {
 }
 
 impl LossPolicy {
-    /// Whether the loss of `lost` events is an error of the program. `cause` is the I/O error of the
-    /// newest loss; `None` if the events left the ring unread.
+    /// Whether the loss of `lost` events is an error of the program. `cause` is the I/O error of
+    /// the newest loss; `None` if the events left the ring unread.
     pub(super) fn is_error(self, lost: u64, cause: Option<&io::Error>) -> bool {
         let has_left = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
         lost > 0

@@ -13,8 +13,8 @@ use crate::lane::{LaneReceiver, Received};
 use crate::notify::Heartbeat;
 use crate::time::Clock;
 
-/// Runs the aligner until the lane `inputs` ends. `counts` counts the inputs. `refused` receives the
-/// number of inputs that were dropped because their stamps went back.
+/// Runs the aligner until the lane `inputs` ends. `counts` counts the inputs. `refused` receives
+/// the number of inputs that were dropped because their stamps went back.
 pub(super) fn align(
     mut aligner: Aligner,
     inputs: &LaneReceiver<AlignInput>,

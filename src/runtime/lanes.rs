@@ -41,8 +41,8 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Creates the lanes that `stages` need. Live, a full lane drops an item, most lanes the oldest;
-    /// in a replay the sender waits.
+    /// Creates the lanes that `stages` need. Live, a full lane drops an item, most lanes the
+    /// oldest; in a replay the sender waits.
     pub fn new(stages: &Stages, tempo: Tempo) -> Lanes {
         let when_full = match tempo {
             Tempo::Live => WhenFull::DropOldest,

@@ -44,8 +44,8 @@ impl fmt::Display for Outage {
 }
 
 impl Outages {
-    /// Compares the current state of the sources, at time `now`, with that of the last call. Returns
-    /// the outages that have begun or ended.
+    /// Compares the current state of the sources, at time `now`, with that of the last call.
+    /// Returns the outages that have begun or ended.
     pub fn update(&mut self, sources: &Sources, now: MediaTime) -> Vec<Outage> {
         [
             ("video", &mut self.video, &sources.video),

@@ -160,7 +160,8 @@ impl Pipeline {
         pipeline
     }
 
-    /// Starts the thread of `stage`. An error or a panic of `work` is recorded as the stage's failure.
+    /// Starts the thread of `stage`. An error or a panic of `work` is recorded as the stage's
+    /// failure.
     fn thread(&mut self, stage: &'static str, heartbeat: Heartbeat, work: Work) {
         let failure = self.failure.clone();
         let body = move || {

@@ -168,8 +168,8 @@ impl Connections {
         self.evict(open, |peer| counts.get(&peer).copied() == most)
     }
 
-    /// Closes the connection with the oldest newest request, among those of peers for which `of` is true.
-    /// Returns whether one was closed.
+    /// Closes the connection with the oldest newest request, among those of peers for which `of` is
+    /// true. Returns whether one was closed.
     fn evict(&self, open: &mut HashMap<u64, Arc<Connection>>, of: impl Fn(IpAddr) -> bool) -> bool {
         let stalest = open
             .iter()

@@ -1,4 +1,5 @@
-//! The task of a WebSocket client: sends events, answers requests, and enforces the client's limits.
+//! The task of a WebSocket client: sends events, answers requests, and enforces the client's
+//! limits.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

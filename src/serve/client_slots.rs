@@ -1,5 +1,5 @@
-//! Limits the number of clients: each takes a slot. If all slots are taken, an unresponsive client is
-//! closed for a new one.
+//! Limits the number of clients: each takes a slot. If all slots are taken, an unresponsive client
+//! is closed for a new one.
 //!
 //! A responsive client answers a ping at once. If a new client finds no slot, the client with the
 //! oldest unanswered ping is closed for it, if that ping is older than [`PATIENCE`]. If no ping is

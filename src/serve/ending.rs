@@ -23,8 +23,8 @@ pub(super) enum End {
     Refused(Refusal),
     /// The client violated RFC 6455. The connection is closed with this close code.
     Broken(u16, Refusal),
-    /// The client's Close frame is malformed, and is answered with this close code. No `error` frame
-    /// is sent, because none may follow a Close frame.
+    /// The client's Close frame is malformed, and is answered with this close code. No `error`
+    /// frame is sent, because none may follow a Close frame.
     BadClose(u16),
     /// The client sent no pong in time.
     Idle(Refusal),

@@ -32,7 +32,8 @@ impl From<WireFault> for io::Error {
     }
 }
 
-/// Size of the longest frame header in bytes: 2, and 8 for the length, and 4 for the mask (RFC 6455,
+/// Size of the longest frame header in bytes: 2, and 8 for the length, and 4 for the mask (RFC
+/// 6455,
 /// 5.2).
 const MAX_HEADER: usize = 14;
 /// Opcode of a Close frame.
@@ -86,8 +87,8 @@ impl Framing {
         self.header_bytes == 0
     }
 
-    /// Consumes one byte of a header, or the bytes at the start of `bytes` that belong to the current
-    /// frame's payload. `bytes` must not be empty.
+    /// Consumes one byte of a header, or the bytes at the start of `bytes` that belong to the
+    /// current frame's payload. `bytes` must not be empty.
     pub fn step(&mut self, bytes: &[u8]) -> Step {
         if self.payload_left > 0 {
             let take = self.payload_left.min(bytes.len() as u64) as usize;

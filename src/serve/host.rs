@@ -46,8 +46,8 @@ impl HostFault {
 }
 
 /// Checks the header `Host`, and the host of an absolute request target. `addresses` are those that
-/// the server listens on, `listed` are the configured names. Any port passes, because a tunnel has a
-/// port of its own. HTTP/1.0 may omit `Host`, as health checks do; browsers never omit it.
+/// the server listens on, `listed` are the configured names. Any port passes, because a tunnel has
+/// a port of its own. HTTP/1.0 may omit `Host`, as health checks do; browsers never omit it.
 pub(super) fn check(
     version: Version,
     target: &Uri,
@@ -96,8 +96,8 @@ fn plain(name: &str) -> String {
     name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
 }
 
-/// Parses a host, as [`name_of`] returns it, as an IP address; `None` if it is a name. An IPv6 address
-/// is in brackets.
+/// Parses a host, as [`name_of`] returns it, as an IP address; `None` if it is a name. An IPv6
+/// address is in brackets.
 fn address(name: &str) -> Option<IpAddr> {
     let ip = match name.strip_prefix('[') {
         Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),

@@ -8,11 +8,12 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::{ServeError, ServeSettings};
 
-/// Largest number of attempts to find a port that is free on every address, if port 0 is configured.
+/// Largest number of attempts to find a port that is free on every address, if port 0 is
+/// configured.
 const FREE_PORT_TRIES: usize = 16;
 
-/// Binds a listener for each address of `settings.listen`, all on the same port. An address that the
-/// machine does not have (IPv6 may be off) is skipped, unless it is the first one.
+/// Binds a listener for each address of `settings.listen`, all on the same port. An address that
+/// the machine does not have (IPv6 may be off) is skipped, unless it is the first one.
 ///
 /// # Errors
 /// The port is taken, or an address cannot be bound.

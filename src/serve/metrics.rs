@@ -1,8 +1,8 @@
-//! The daemon's counters and latency distributions. They are published for Prometheus at `/metrics`,
-//! as JSON at `/v1/status`, and to clients in the event `status`.
+//! The daemon's counters and latency distributions. They are published for Prometheus at
+//! `/metrics`, as JSON at `/v1/status`, and to clients in the event `status`.
 //!
-//! An update takes an atomic operation, or a lock that is held for nanoseconds, so that any stage can
-//! make it.
+//! An update takes an atomic operation, or a lock that is held for nanoseconds, so that any stage
+//! can make it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -97,8 +97,8 @@ pub struct Metrics {
     pub socket_write: Timing,
     events: Family<Label, Counter>,
     drops: Family<Label, Counter>,
-    /// The causes in `drops` other than full lanes. They are kept here because a metric family cannot
-    /// be iterated.
+    /// The causes in `drops` other than full lanes. They are kept here because a metric family
+    /// cannot be iterated.
     causes: Mutex<BTreeSet<&'static str>>,
     lane_depth: Family<Label, Gauge>,
     lane_sent: Family<Label, Counter>,

@@ -60,8 +60,8 @@ pub trait ServerState: Send + Sync + 'static {
     /// The metrics, to read them for a page. First copies the counts of other modules into them,
     /// under the modules' locks.
     fn collected(&self) -> &Metrics;
-    /// Submits a transcript that client number `client` sent. If it is accepted, the client's answer
-    /// is the `speech` event.
+    /// Submits a transcript that client number `client` sent. If it is accepted, the client's
+    /// answer is the `speech` event.
     ///
     /// # Errors
     /// The refusal to send to the client.
@@ -76,7 +76,7 @@ pub struct HelloFacts {
     pub bundle: BundleFacts,
 }
 
-/// The results of the checks for `/readyz`: bundle, sources, scheduler.
+/// The results of the checks for `/readyz`: start-up, stages and sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     pub checks: Vec<Check>,
@@ -85,7 +85,7 @@ pub struct Readiness {
 /// One check of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// The check's name in the JSON of `/readyz`: `bundle`, `video`, `audio`, `scheduler`, …
+    /// The check's name in the JSON of `/readyz`: `opened`, `stages`, `video` or `audio`.
     pub name: &'static str,
     /// Why the check fails; `None` if it passes.
     pub reason: Option<String>,
@@ -98,8 +98,8 @@ impl Readiness {
     }
 }
 
-/// Settings of the server. The defaults are the limits of `src/event/protocol.md`; tests use smaller
-/// ones.
+/// Settings of the server. The defaults are the limits of `src/event/protocol.md`; tests use
+/// smaller ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
     /// Addresses to listen on, at least one. All use the port of the first; if it is 0, a free port
@@ -225,8 +225,8 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long a stop waits for clients to close. They get close code 1001 (RFC 6455: going away).
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
-/// Starts the server: binds the port on every address of `settings.listen`, and serves on threads of
-/// its own.
+/// Starts the server: binds the port on every address of `settings.listen`, and serves on threads
+/// of its own.
 ///
 /// # Errors
 /// An address is not a loopback address or cannot be bound, or no thread can be started.

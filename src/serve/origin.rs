@@ -1,5 +1,5 @@
-//! The check of the header `Origin`, which browsers send. Without the check, any web page could open
-//! a WebSocket to this machine.
+//! The check of the header `Origin`, which browsers send. Without the check, any web page could
+//! open a WebSocket to this machine.
 
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;

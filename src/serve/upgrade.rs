@@ -23,8 +23,8 @@ use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
 use crate::time::monotonic_nanos;
 
-/// Size of tungstenite's write buffer for a client that does not read, in bytes: one event or answer,
-/// and the Close frame. A larger event is reported as dropped.
+/// Size of tungstenite's write buffer for a client that does not read, in bytes: one event or
+/// answer, and the Close frame. A larger event is reported as dropped.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 /// Size of tungstenite's read buffer for each client, in bytes.
 const READ_BUFFER: usize = 4 << 10;

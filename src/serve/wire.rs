@@ -1,9 +1,9 @@
-//! A byte stream between the socket and tungstenite: checks RFC 6455's framing, and limits frames and
-//! bytes per second.
+//! A byte stream between the socket and tungstenite: checks RFC 6455's framing, and limits frames
+//! and bytes per second.
 //!
-//! tungstenite joins fragments and handles control frames internally, so its messages do not measure
-//! a client's traffic. [`Wire`] sees each frame header first. Bytes before a violation are passed on;
-//! then reading fails with a [`WireFault`].
+//! tungstenite joins fragments and handles control frames internally, so its messages do not
+//! measure a client's traffic. [`Wire`] sees each frame header first. Bytes before a violation are
+//! passed on; then reading fails with a [`WireFault`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -121,8 +121,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 /// Counts the frames and bytes of the last second.
 #[derive(Default)]
 struct Rate {
-    /// Entries of time, number of frames and number of bytes, oldest first. Traffic within [`GRAIN`]
-    /// of an entry's time is added to that entry.
+    /// Entries of time, number of frames and number of bytes, oldest first. Traffic within
+    /// [`GRAIN`] of an entry's time is added to that entry.
     recent: VecDeque<(Instant, usize, usize)>,
     /// Sum of the frames in `recent`.
     frames: usize,

@@ -144,8 +144,8 @@ impl Session {
         self.events.pop_front().map(Output::Event)
     }
 
-    /// Returns the stages with open graphs, for the session of the next recording. Opening the graphs
-    /// takes longer than a short recording.
+    /// Returns the stages with open graphs, for the session of the next recording. Opening the
+    /// graphs takes longer than a short recording.
     pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<SpeechDetection>) {
         (self.vision, self.speech)
     }

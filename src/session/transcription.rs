@@ -1,5 +1,5 @@
-//! Transcription of sound that arrives through a lane, which may drop blocks. A dropped block is not
-//! silence, so no transcribed word may span it.
+//! Transcription of sound that arrives through a lane, which may drop blocks. A dropped block is
+//! not silence, so no transcribed word may span it.
 
 use super::speech_detection::TranscriberInput;
 use crate::clip::Transcript;

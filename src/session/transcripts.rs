@@ -19,8 +19,8 @@ pub struct ClientTranscripts {
 }
 
 impl ClientTranscripts {
-    /// `window_nanos` is the length of a window in nanoseconds. With `transcribes`, the daemon has a
-    /// transcriber of its own, and every transcript of a client is refused.
+    /// `window_nanos` is the length of a window in nanoseconds. With `transcribes`, the daemon has
+    /// a transcriber of its own, and every transcript of a client is refused.
     pub fn new(window_nanos: i64, transcribes: bool) -> ClientTranscripts {
         ClientTranscripts {
             transcribes,

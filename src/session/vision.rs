@@ -19,10 +19,10 @@ pub enum DetectionPolicy {
     /// requests a detection. The tracker does not wait for the result, which arrives some frames
     /// later.
     WhenIdle,
-    /// For replays. Every detection is used on its own frame, so the same frames give the same faces
-    /// at any speed. The first frame of each detection interval goes to the detector as it arrives,
-    /// up to `read_ahead` frames before the tracker needs the result. The tracker may request
-    /// detections of further frames.
+    /// For replays. Every detection is used on its own frame, so the same frames give the same
+    /// faces at any speed. The first frame of each detection interval goes to the detector as it
+    /// arrives, up to `read_ahead` frames before the tracker needs the result. The tracker may
+    /// request detections of further frames.
     EveryInterval { read_ahead: usize },
 }
 

@@ -103,8 +103,8 @@ fn min_confidence_is_compared_with_the_rounded_confidence() {
 }
 
 proptest! {
-    /// The filter's result for a typed event, and for the keys of an event without its frame, equals
-    /// the result of [`Reference`] for the event's JSON.
+    /// The filter's result for a typed event, and for the keys of an event without its frame,
+    /// equals the result of [`Reference`] for the event's JSON.
     #[test]
     fn a_typed_event_passes_the_filter_exactly_if_its_json_does(
         events in prop::collection::vec(any_event(), 1..60),

@@ -202,8 +202,8 @@ fn each_loss_policy_treats_a_broken_pipe_and_a_full_disk_as_documented() {
     assert!(!is_error(LossPolicy::Counted, 3, Some(&full)));
 }
 
-/// A test sink that sends the top label of each expression as a UDP datagram, with a tokio runtime of
-/// its own.
+/// A test sink that sends the top label of each expression as a UDP datagram, with a tokio runtime
+/// of its own.
 struct Datagrams {
     runtime: tokio::runtime::Runtime,
     socket: tokio::net::UdpSocket,

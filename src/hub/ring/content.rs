@@ -133,8 +133,8 @@ impl RingContent {
         }
     }
 
-    /// The filter keys of the event `seq`, even if its frame was dropped; `None` if the ring does not
-    /// hold the event.
+    /// The filter keys of the event `seq`, even if its frame was dropped; `None` if the ring does
+    /// not hold the event.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
         match self.slot(seq)? {
             Slot::Stored(stored) => Some(FilterKeys::from_event(&stored.published.event)),
@@ -147,8 +147,8 @@ impl RingContent {
         self.slots.get(usize::try_from(index).ok()?)
     }
 
-    /// Appends the next event, which has `bytes` bytes. Returns the events that it displaced, so that
-    /// the caller frees their memory after it has released the lock.
+    /// Appends the next event, which has `bytes` bytes. Returns the events that it displaced, so
+    /// that the caller frees their memory after it has released the lock.
     #[must_use]
     pub(super) fn push(&mut self, published: Published, bytes: usize) -> Vec<Published> {
         debug_assert_eq!(published.seq, self.next_seq);

@@ -45,7 +45,8 @@ fn change(subject: u32, time_ms: i64, phase: SubjectPhase) -> Aligned {
     })
 }
 
-/// Identifies an item of the queue: its subject, its time in milliseconds, and whether it is a clip.
+/// Identifies an item of the queue: its subject, its time in milliseconds, and whether it is a
+/// clip.
 type Mark = (SubjectId, i64, bool);
 
 fn mark(item: &Aligned) -> Mark {
