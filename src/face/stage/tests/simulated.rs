@@ -120,7 +120,7 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    /// A uniform number in 0..1.
+    /// A uniformly distributed number in 0..1.
     fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
