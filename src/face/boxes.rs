@@ -13,8 +13,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Moves the corners by `regression`. The box's width and height are the distances of its corners
-    /// plus `extent` pixels: 0 for MTCNN's first network, 1 for the other two.
+    /// Moves the corners by `regression`. The box's width and height are the distances of its
+    /// corners plus `extent` pixels: 0 for MTCNN's first network, 1 for the other two.
     pub fn regress(&mut self, extent: f32) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1 + extent, y2 - y1 + extent);

@@ -1,5 +1,5 @@
-//! Cuts squares out of a picture, as inputs of MTCNN's last network and YuNet, and as luma from which
-//! a face is rated.
+//! Cuts squares out of a picture, as inputs of MTCNN's last network and YuNet, and as luma from
+//! which a face is rated.
 
 use super::image::pooled;
 use super::refine::INPUT_SIDE;
@@ -14,8 +14,8 @@ pub struct Closeup {
     pub origin: [i32; 2],
     /// Side of the square, in pixels of the picture.
     pub side: i32,
-    /// `INPUT_SIDE x INPUT_SIDE` values, row by row: 0 (black) to 255 (white), also for pictures with
-    /// limited range.
+    /// `INPUT_SIDE x INPUT_SIDE` values, row by row: 0 (black) to 255 (white), also for pictures
+    /// with limited range.
     pub luma: Vec<f32>,
 }
 
@@ -40,8 +40,8 @@ impl Closeup {
         ]
     }
 
-    /// The face's luma, aligned so that its landmarks (pixels of the picture) lie at fixed positions.
-    /// `None` if the landmarks are degenerate.
+    /// The face's luma, aligned so that its landmarks (pixels of the picture) lie at fixed
+    /// positions. `None` if the landmarks are degenerate.
     pub fn align_patch(&self, landmarks: &Landmarks) -> Option<Patch> {
         const TEMPLATE: Landmarks = [
             [0.3, 0.33],
@@ -81,7 +81,8 @@ impl Closeup {
         Some(Patch { values })
     }
 
-    /// The luma at `point`, which `transform` maps to pixels of the close-up, by bilinear interpolation.
+    /// The luma at `point`, which `transform` maps to pixels of the close-up, by bilinear
+    /// interpolation.
     fn bilinear(&self, transform: &Similarity, point: [f32; 2]) -> f32 {
         let limit = (INPUT_SIDE - 1) as f32;
         let [x, y] = transform.apply(point).map(|v| (v - 0.5).clamp(0.0, limit));
@@ -169,8 +170,8 @@ pub fn cut_square(
     (square, full)
 }
 
-/// The square in one plane of the picture (0: Y, 1: Cb, 2: Cr), resampled to `cells x cells` pixels by
-/// area means, row by row.
+/// The square in one plane of the picture (0: Y, 1: Cb, 2: Cr), resampled to `cells x cells` pixels
+/// by area means, row by row.
 #[multiversion(targets("x86_64+avx2"))]
 fn means(picture: &Picture, plane: usize, square: Square, cells: usize) -> Vec<f32> {
     let Square { origin, side } = square;

@@ -2,10 +2,10 @@
 //!
 //! [`Detector`] detects the faces of whole pictures at an interval. It is [`YuNet`], or MTCNN if
 //! configured. [`FaceStage`] tracks each face on every frame with MTCNN's last network, which has
-//! better landmarks on frontal faces than YuNet. If MTCNN's network rejects a face (a profile, a half
-//! covered face), YuNet runs on a crop. The stage keeps subject ids through short occlusions, cuts
-//! aligned crops, and rates the quality of each face by size, sharpness and pose. Detector and stage
-//! use no thread and no clock. [`tracking`] has the required and the measured accuracy of the
+//! better landmarks on frontal faces than YuNet. If MTCNN's network rejects a face (a profile, a
+//! half covered face), YuNet runs on a crop. The stage keeps subject ids through short occlusions,
+//! cuts aligned crops, and rates the quality of each face by size, sharpness and pose. Detector and
+//! stage use no thread and no clock. [`tracking`] has the required and the measured accuracy of the
 //! tracker.
 
 #[doc = include_str!("tracking.md")]

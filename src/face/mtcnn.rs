@@ -2,8 +2,8 @@
 //! 2.5.3. The first network proposes boxes on an image pyramid, the other two refine them.
 //!
 //! The arithmetic is that of facenet-pytorch: area averages for pyramid and crops, rounding of
-//! proposals, order and thresholds of suppression. A test checks that boxes and landmarks differ from
-//! facenet-pytorch's by at most 1 px, and probabilities by at most 0.01.
+//! proposals, order and thresholds of suppression. A test checks that boxes and landmarks differ
+//! from facenet-pytorch's by at most 1 px, and probabilities by at most 0.01.
 
 use std::path::Path;
 
@@ -39,8 +39,8 @@ const STRIDE: f32 = 2.0;
 const FILTER_SIDE: usize = 24;
 /// Largest number of crops in one run of a network.
 const BATCH: usize = 128;
-/// Before detection, pictures are shrunk by 2 or 4 if the smallest face to detect keeps at least this
-/// size, in pixels.
+/// Before detection, pictures are shrunk by 2 or 4 if the smallest face to detect keeps at least
+/// this size, in pixels.
 const SHRUNK_FACE_PX: f32 = 36.0;
 
 impl Mtcnn {
@@ -65,8 +65,8 @@ impl Mtcnn {
         })
     }
 
-    /// All faces, highest score first, in pixels of `picture`. Large pictures are shrunk first, as far
-    /// as the smallest face to detect allows.
+    /// All faces, highest score first, in pixels of `picture`. Large pictures are shrunk first, as
+    /// far as the smallest face to detect allows.
     ///
     /// # Errors
     /// A network fails, or its outputs have other shapes.
@@ -253,8 +253,8 @@ pub(super) fn is_mtcnn(dir: &Path) -> bool {
     dir.join("pnet.onnx").exists()
 }
 
-/// The area of the image under a candidate, as facenet-pytorch computes it: corners truncated to whole
-/// pixels that count from 1, and clipped to the image. `None` if the area is empty.
+/// The area of the image under a candidate, as facenet-pytorch computes it: corners truncated to
+/// whole pixels that count from 1, and clipped to the image. `None` if the area is empty.
 fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
     let [x1, y1, x2, y2] = candidate.corners.map(|c| c as i64);
     let (x, y) = (x1.max(1) - 1, y1.max(1) - 1);

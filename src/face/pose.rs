@@ -2,8 +2,8 @@
 
 use crate::clip::Landmarks;
 
-/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive pitch
-/// lowers the nose.
+/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive
+/// pitch lowers the nose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pose {
     pub yaw: f32,
@@ -12,9 +12,9 @@ pub struct Pose {
 
 /// Landmarks of a frontal head in three dimensions: eyes, nose, corners of the mouth. Axes point
 /// right, down and towards the camera, in millimetres from the tip of the nose. Depths and heights
-/// are fitted on 1,560 faces of the test material, so that the pose by MTCNN's landmarks agrees with
-/// MediaPipe's FaceLandmarker. The mean error of the yaw is 2° below 10°, and 3° to 4° up to 60°. The
-/// mean error of the pitch is 3° within 15°, and 5° to 8° beyond.
+/// are fitted on 1,560 faces of the test material, so that the pose by MTCNN's landmarks agrees
+/// with MediaPipe's FaceLandmarker. The mean error of the yaw is 2° below 10°, and 3° to 4° up to
+/// 60°. The mean error of the pitch is 3° within 15°, and 5° to 8° beyond.
 const MODEL: [[f32; 3]; 5] = [
     [-31.0, -20.0, -44.0],
     [31.0, -20.0, -44.0],
@@ -23,8 +23,8 @@ const MODEL: [[f32; 3]; 5] = [
     [25.0, 21.0, -21.0],
 ];
 
-/// The head pose in which [`MODEL`], seen by an orthographic camera, fits the landmarks best. `None`
-/// if the landmarks are degenerate, for example all at one point.
+/// The head pose in which [`MODEL`], seen by an orthographic camera, fits the landmarks best.
+/// `None` if the landmarks are degenerate, for example all at one point.
 pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     // Least-squares affine camera. By the model's symmetry only height and depth are coupled.
     let mean = |k: usize| MODEL.iter().map(|p| p[k]).sum::<f32>() / 5.0;
@@ -91,14 +91,14 @@ fn share([full, none]: [f32; 2], angle: f32) -> f32 {
     (1.0 - (angle.abs() - full) / (none - full)).clamp(0.0, 1.0)
 }
 
-/// How far a face looks towards the camera, by MTCNN's landmarks: 1 for a frontal face, falling to 0
-/// for a face that is turned too far to be used.
+/// How far a face looks towards the camera, by MTCNN's landmarks: 1 for a frontal face, falling to
+/// 0 for a face that is turned too far to be used.
 pub fn facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(YAW, p.yaw) * share(PITCH, p.pitch))
 }
 
-/// How far a face looks towards the camera, by YuNet's landmarks: 1 for a frontal face, falling to 0
-/// for a profile. Only the yaw is used.
+/// How far a face looks towards the camera, by YuNet's landmarks: 1 for a frontal face, falling to
+/// 0 for a profile. Only the yaw is used.
 pub fn detected_facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(DETECTED_YAW, p.yaw))
 }
@@ -138,7 +138,7 @@ mod tests {
         }
 
         #[test]
-        fn the_front_is_the_front_under_any_roll(roll in -60.0f32..60.0) {
+        fn a_frontal_face_is_facing_under_any_roll(roll in -60.0f32..60.0) {
             let points = seen([0.0, 0.0, roll], 1.0, [0.0; 2]);
             prop_assert!(facing(&points) > 0.99);
         }

@@ -6,7 +6,8 @@ use crate::clip::Picture;
 const COLUMNS: usize = 24;
 /// Number of rows of the thumbnail.
 const ROWS: usize = 16;
-/// A scene cut is possible only if the thumbnail's luma (0..255) changes by more than this on average.
+/// A scene cut is possible only if the thumbnail's luma (0..255) changes by more than this on
+/// average.
 const CHANGE: f32 = 14.0;
 /// A scene cut is possible only if the thumbnails of both pictures correlate less than this.
 const CORRELATION: f32 = 0.8;
@@ -19,12 +20,12 @@ pub struct SceneCutDetector {
 }
 
 impl SceneCutDetector {
-    /// Whether the picture differs from the previous one as after a scene cut. A change of the light
-    /// may look alike, so the caller also compares the faces.
+    /// Whether the picture differs from the previous one as after a scene cut. A change of the
+    /// light may look alike, so the caller also compares the faces.
     pub fn changed(&mut self, picture: &Picture) -> bool {
         let now = thumbnail(picture);
-        // Thumbnails of pictures with different sizes can be compared, so a change of the size alone
-        // is no scene cut.
+        // Thumbnails of pictures with different sizes can be compared, so a change of the size
+        // alone is no scene cut.
         let changed = !self.before.is_empty() && differ(&self.before, &now);
         self.before = now;
         changed

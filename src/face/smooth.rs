@@ -48,8 +48,8 @@ impl Smoother {
         }
     }
 
-    /// Smooths `points` (pixels), which follow the previous ones after `seconds`. `unit` is the face's
-    /// width in pixels, in which speeds are measured.
+    /// Smooths `points` (pixels), which follow the previous ones after `seconds`. `unit` is the
+    /// face's width in pixels, in which speeds are measured.
     pub fn smooth<const N: usize>(
         &mut self,
         points: [[f32; 2]; N],
@@ -68,8 +68,8 @@ impl Smoother {
         }
         let unit = unit.max(1.0);
         let of_speed = weight(SPEED_HZ, seconds);
-        // The mean motion of the points is that of the face. Its estimate is steadier than that of a
-        // single point.
+        // The mean motion of the points is that of the face. Its estimate is steadier than that of
+        // a single point.
         let mut together = [0.0f32; 2];
         for (state, point) in self.points.iter_mut().zip(&points) {
             for k in 0..2 {

@@ -99,14 +99,14 @@ impl FaceStage {
         }
     }
 
-    /// Returns the open networks, for the stage of the next recording. Opening them takes longer than
-    /// a short recording.
+    /// Returns the open networks, for the stage of the next recording. Opening them takes longer
+    /// than a short recording.
     pub fn into_follower(self) -> Follower {
         self.follower
     }
 
-    /// Whether the detector should run on this frame: the detection interval has passed, or there was
-    /// no detection since the start or a scene cut. Must not be called while the detector runs.
+    /// Whether the detector should run on this frame: the detection interval has passed, or there
+    /// was no detection since the start or a scene cut. Must not be called while the detector runs.
     pub fn wants_detection(&self, frame: &VideoFrame) -> bool {
         let Some(detected_at) = self.detected_at else {
             return true;
@@ -122,8 +122,8 @@ impl FaceStage {
         self.settings.detect_interval
     }
 
-    /// Adds the detections of the frame of time `at`. If later frames were tracked since, the motion
-    /// in between is compensated.
+    /// Adds the detections of the frame of time `at`. If later frames were tracked since, the
+    /// motion in between is compensated.
     pub fn detected(&mut self, at: MediaTime, mut detections: Vec<Detection>) {
         if self.shot_began.is_some_and(|began| at < began) {
             return;

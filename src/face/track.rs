@@ -42,8 +42,8 @@ pub struct UnmatchedDetection {
 }
 
 impl UnmatchedDetection {
-    /// Converts the box to a picture of another size; `factor` is the new size divided by the old one,
-    /// for width and height.
+    /// Converts the box to a picture of another size; `factor` is the new size divided by the old
+    /// one, for width and height.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         self.rect = self.rect.scaled(factor);
     }
@@ -168,8 +168,8 @@ impl Track {
         }
     }
 
-    /// Moves the centre by the velocity to its predicted position, `seconds` after the previous frame.
-    /// A hidden face also moves on, but stays within the picture.
+    /// Moves the centre by the velocity to its predicted position, `seconds` after the previous
+    /// frame. A hidden face also moves on, but stays within the picture.
     pub fn predict(&mut self, seconds: f32, picture_size: [usize; 2]) {
         for k in 0..2 {
             self.center[k] =
@@ -177,8 +177,8 @@ impl Track {
         }
     }
 
-    /// Converts all pixel coordinates to a picture of another size; `factor` is the new size divided
-    /// by the old one, for width and height.
+    /// Converts all pixel coordinates to a picture of another size; `factor` is the new size
+    /// divided by the old one, for width and height.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         for k in 0..2 {
             self.center[k] *= factor[k];
@@ -245,8 +245,8 @@ impl Track {
         self.last_seen = now;
     }
 
-    /// The landmarks and the box of `observation`, smoothed over time. Must be called once per frame,
-    /// `seconds` after the previous one.
+    /// The landmarks and the box of `observation`, smoothed over time. Must be called once per
+    /// frame, `seconds` after the previous one.
     pub fn smooth(&mut self, observation: &Observation, seconds: f32) -> (Landmarks, Rect) {
         let unit = observation.side();
         let landmarks =
@@ -271,8 +271,8 @@ impl Track {
         )
     }
 
-    /// The face's box at an earlier time, by the observation nearest in time; `None` if none is within
-    /// 150 ms.
+    /// The face's box at an earlier time, by the observation nearest in time; `None` if none is
+    /// within 150 ms.
     pub fn rect_at(&self, time: MediaTime) -> Option<Rect> {
         let (at, rect) = self
             .history
@@ -290,10 +290,10 @@ impl Track {
         self.quality = hidden.quality;
     }
 
-    /// Confidence in the landmarks of MTCNN's last network, 0..1, which lowers the face's quality. A
-    /// face that this network rejects, or accepts on single frames only, is weak evidence. The network
-    /// draws the landmarks of profiles towards a frontal face, so the pose by the detector's landmarks
-    /// ([`Track::facing`]) is used.
+    /// Confidence in the landmarks of MTCNN's last network, 0..1, which lowers the face's quality.
+    /// A face that this network rejects, or accepts on single frames only, is weak evidence. The
+    /// network draws the landmarks of profiles towards a frontal face, so the pose by the
+    /// detector's landmarks ([`Track::facing`]) is used.
     pub fn landmark_confidence(&self, now: MediaTime) -> f32 {
         let unrecognised = self
             .unrecognised_at
@@ -301,8 +301,8 @@ impl Track {
         self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
-    /// Similarity of `appearance` to the track, at most 1: the higher one of those to the running mean
-    /// and to the last appearance.
+    /// Similarity of `appearance` to the track, at most 1: the higher one of those to the running
+    /// mean and to the last appearance.
     pub fn likeness(&self, appearance: &Appearance) -> f32 {
         self.appearance
             .likeness(appearance)
@@ -314,8 +314,8 @@ impl Track {
         now.nanos_since(self.last_seen) as f32 * 1e-9
     }
 
-    /// The change to report for the track's subject; `None` if the track has no subject. Remembers the
-    /// state for [`Self::needs_update`]. `into` is the subject that continues after a merge.
+    /// The change to report for the track's subject; `None` if the track has no subject. Remembers
+    /// the state for [`Self::needs_update`]. `into` is the subject that continues after a merge.
     pub fn report(
         &mut self,
         time: MediaTime,
@@ -340,8 +340,8 @@ impl Track {
         })
     }
 
-    /// Whether a change of the subject has to be reported: at most once a second, and only if the box
-    /// moved or grew by a tenth of its size, or the quality changed by 0.2.
+    /// Whether a change of the subject has to be reported: at most once a second, and only if the
+    /// box moved or grew by a tenth of its size, or the quality changed by 0.2.
     pub fn needs_update(&self, now: MediaTime, picture_size: [usize; 2]) -> bool {
         let Some(reported) = self.reported else {
             return true;

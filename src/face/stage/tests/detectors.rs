@@ -1,5 +1,5 @@
-//! Tests of both face detectors on composed pictures with known faces: recall by size, light, yaw and
-//! pitch; error of the landmarks; time.
+//! Tests of both face detectors on composed pictures with known faces: recall by size, light, yaw
+//! and pitch; error of the landmarks; time.
 
 use super::head::{Head, HeadPose, Rendered, heads};
 use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, harness_with};
@@ -188,9 +188,9 @@ fn row(
     recalls
 }
 
-/// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture is
-/// that of the front. MTCNN finds more small and more turned ones than YuNet, and YuNet more in the
-/// dark. The integration tests have real profiles.
+/// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture
+/// is that of the front. MTCNN finds more small and more turned ones than YuNet, and YuNet more in
+/// the dark. The integration tests have real profiles.
 #[test]
 fn composed_faces_are_found_by_both_detectors() {
     let Some(folder) = material("detector") else {

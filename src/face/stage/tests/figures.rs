@@ -18,8 +18,8 @@ const DOCUMENT: &str = "src/face/tracking.md";
 /// The environment variable with which the figures and the tables are written instead of compared.
 const WRITE: &str = "EXPRESSD_WRITE_TRACKING";
 
-/// The outcomes of the scenes of the kind `name`. A kind is played once in a run of the tests, at the
-/// first call. `folder` has the pictures of the people.
+/// The outcomes of the scenes of the kind `name`. A kind is played once in a run of the tests, at
+/// the first call. `folder` has the pictures of the people.
 pub(super) fn outcomes(name: &str, folder: &Path) -> &'static [Outcome] {
     static PEOPLE: OnceLock<People> = OnceLock::new();
     static OUTCOMES: [OnceLock<Vec<Outcome>>; KINDS.len()] =
@@ -107,8 +107,8 @@ fn breaches(all: &FiguresByKind) -> Vec<String> {
 }
 
 /// One line for each figure in `found` that differs from `expected` by more than a tolerance. The
-/// tolerance is for different processors, whose arithmetic differs a little: a face may be found one
-/// frame earlier. On one processor the figures are always equal.
+/// tolerance is for different processors, whose arithmetic differs a little: a face may be found
+/// one frame earlier. On one processor the figures are always equal.
 fn differences(name: &str, found: &Figures, expected: &Figures) -> Vec<String> {
     let tolerance = |key: &str| match key {
         "boxes" | "switches" => 0.0,

@@ -65,8 +65,8 @@ const NOSE: [f32; 3] = [0.34, 0.17, 0.09];
 /// Number of steps by which a ray through the head is searched for its surface.
 const STEPS: usize = 160;
 
-/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive pitch
-/// lowers the nose.
+/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive
+/// pitch lowers the nose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct HeadPose {
     pub(super) yaw: f32,

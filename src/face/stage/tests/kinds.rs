@@ -176,8 +176,8 @@ fn moving<'a>(cutout: &'a Cutout, path: impl Fn(f32) -> Option<[f32; 2]> + 'a) -
     }
 }
 
-/// Every pair of people once, as the one behind and the one in front. Each person is sometimes behind
-/// and sometimes in front.
+/// Every pair of people once, as the one behind and the one in front. Each person is sometimes
+/// behind and sometimes in front.
 fn pairs(people: &[Cutout]) -> Vec<(usize, usize)> {
     let all = (0..people.len()).flat_map(|a| (0..people.len()).map(move |b| (a, b)));
     all.filter(|(a, b)| a != b && (b > a) == ((a + b) % 2 == 0))
@@ -318,8 +318,8 @@ fn scene_cuts(people: &People) -> Vec<Scene<'_>> {
     (0..4).map(scene).collect()
 }
 
-/// Two people who stand and one who walks behind them. The camera shakes with up to three face widths
-/// per second.
+/// Two people who stand and one who walks behind them. The camera shakes with up to three face
+/// widths per second.
 fn camera_shake(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scene = |i: usize| {

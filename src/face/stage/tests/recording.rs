@@ -157,8 +157,8 @@ impl Detections {
 pub(super) struct Outcome {
     /// For each actor: the number of frames on which each subject is at the actor's position.
     pub(super) ids: Vec<BTreeMap<SubjectId, u32>>,
-    /// For each actor: the number of frames with an unobstructed face, and the number of those frames
-    /// with a subject at the actor's position.
+    /// For each actor: the number of frames with an unobstructed face, and the number of those
+    /// frames with a subject at the actor's position.
     pub(super) clear: Vec<(u32, u32)>,
     pub(super) changes: Vec<SubjectChange>,
     pub(super) frames: Vec<AnnotatedFrame>,

@@ -125,8 +125,8 @@ impl Noise {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
 
-    /// An approximately normal number with mean 0 and standard deviation 1: the sum of twelve uniform
-    /// numbers, which is the same on every machine.
+    /// An approximately normal number with mean 0 and standard deviation 1: the sum of twelve
+    /// uniform numbers, which is the same on every machine.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }

@@ -47,8 +47,8 @@ impl<'a> Truth<'a> {
         }
     }
 
-    /// The true boxes of the visible faces at `time` (seconds), without the tracker's boxes. Must be
-    /// called with times that do not decrease.
+    /// The true boxes of the visible faces at `time` (seconds), without the tracker's boxes. Must
+    /// be called with times that do not decrease.
     ///
     /// An actor gets a new identity after a scene cut, and after an absence as long as
     /// [`FaceSettings::lost_after`]. The tracker then has to report a new subject.
