@@ -134,8 +134,9 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
 }
 
 /// Resolves `auto` and `default` by the present devices `found`, and adds the reasons to `notes`. A
-/// missing device is waited for, because a service may start before the USB bus reports its cameras.
-/// With `demonstration`, a missing device is left out instead; `None` if no source is left.
+/// missing device is waited for, because a service may start before the USB bus reports its
+/// cameras. With `demonstration`, a missing device is left out instead; `None` if no source is
+/// left.
 fn resolve(
     mut video: VideoSpec,
     mut audio: AudioSpec,

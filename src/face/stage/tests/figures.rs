@@ -65,7 +65,8 @@ fn table(all: &FiguresByKind) -> String {
 /// The required values ([`CONTRACTS`]) as a Markdown table.
 fn contract_table() -> String {
     let mut table = String::from(
-        "| under | MOTA | IDF1 | HOTA | switches per 1000 faces, at most |\n|---|---|---|---|---|\n",
+        "| under | MOTA | IDF1 | HOTA | switches per 1000 faces, at most |\n\
+         |---|---|---|---|---|\n",
     );
     for c in &CONTRACTS {
         let (name, switches) = (c.name, c.switches);
