@@ -3,8 +3,9 @@
 //! Field order is the order on the wire. Times (`*_ns`) are media time in nanoseconds, durations
 //! (`*_ms`) are in milliseconds.
 //!
-//! To add an event type: its structure here with its [`Payload`], its entry in `events!`, its row
-//! in `src/event/protocol.md`. `session/events.rs` makes the events of a session.
+//! A new event type needs a struct with its [`Payload`] implementation and an entry in `events!`,
+//! both in this file, and a row in `src/event/protocol.md`. `session/events.rs` builds the events
+//! of a session.
 
 use std::fmt;
 
@@ -39,27 +40,27 @@ pub use verbatim::Verbatim;
 
 use decimals::{decimals4, four_decimals, option_decimals4};
 
-/// Makes [`PUBLISHED`] and [`Event`] from one list. A type without a structure is reserved: a
-/// subscription may name it, and this version does not emit it.
+/// Generates [`PUBLISHED`] and [`Event`] from one list of event types. A type that is listed
+/// without a struct is reserved: a subscription may name it, but this version does not emit it.
 macro_rules! events {
     ($($kind:literal $(=> $Type:ident($payload:ty))?,)+) => {
-        /// Every `type` that is published with a `seq` in `expressd.v1`, including those that this
+        /// The `type` of every event of `expressd.v1`, including reserved types, which this
         /// version does not emit.
         pub const PUBLISHED: [&str; [$($kind),+].len()] = [$($kind),+];
 
-        /// A published event without its `seq`, which the ring assigns.
+        /// An event for all clients, without its sequence number `seq`, which the ring assigns.
         #[derive(Clone, Debug)]
         pub enum Event {
             $($($Type($payload),)?)+
         }
 
         impl Event {
-            /// The value of `type`.
+            /// The value of the JSON field `type`, for example `"expression"`.
             pub fn kind(&self) -> &'static str {
                 match self { $($(Event::$Type(_) => $kind,)?)+ }
             }
 
-            /// The facts of the event.
+            /// The event's struct, behind the trait that all event types implement.
             pub fn payload(&self) -> &dyn Payload {
                 match self { $($(Event::$Type(payload) => payload,)?)+ }
             }
@@ -80,23 +81,27 @@ events! {
     "status" => Status(StatusEvent),
 }
 
-/// The facts of an event that the ring, its readers and the outputs use.
+/// The properties of an event that the ring, its readers and the sinks use, without knowing the
+/// event's type.
 pub trait Payload {
     /// Whether the event is part of the offline form (`src/event/protocol.md`, JSON Lines).
     fn is_offline(&self) -> bool;
 
-    /// The newest media time in the event; `None` for an event of the daemon itself.
+    /// The newest media time in the event; `None` for `status`, which belongs to no moment of the
+    /// media.
     fn time(&self) -> Option<MediaTime>;
 
-    /// The subject that a subscription's `subjects` select; `None` for an event of no subject.
+    /// The subject of the event, which the filter `subjects` of a subscription is compared with;
+    /// `None` if the event belongs to no subject.
     fn subject(&self) -> Option<SubjectId>;
 
-    /// The subject that the event's subject was merged into.
+    /// The subject that continues the event's subject after a merge; `None` for any event other
+    /// than a merge.
     fn merged_into(&self) -> Option<SubjectId> {
         None
     }
 
-    /// Bytes of heap memory, without the allocator's overhead.
+    /// Number of bytes of heap memory that the event owns, without the allocator's overhead.
     fn heap_bytes(&self) -> usize;
 }
 
@@ -106,8 +111,8 @@ impl Event {
         self.payload().is_offline()
     }
 
-    /// The frame as one line of JSON, with `seq` after `type`. The offline form omits the fields
-    /// that depend on the machine and the time of day.
+    /// The event's frame as one line of JSON without a line break, with `seq` after `type`. The
+    /// offline form omits the fields that depend on the machine and the time of day.
     pub fn to_json(&self, seq: u64, form: Form) -> String {
         match (self, form) {
             (Event::Expression(e), Form::Offline) => frame(self.kind(), seq, &e.offline()),
@@ -116,6 +121,7 @@ impl Event {
     }
 }
 
+/// Serialises `event` as one JSON object that begins with `type` and `seq`.
 fn frame<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
     #[derive(Serialize)]
     struct Frame<'a, T> {
@@ -132,26 +138,31 @@ fn frame<T: Serialize>(kind: &'static str, seq: u64, event: &T) -> String {
     .expect("events serialise")
 }
 
-/// The two forms of `src/event/protocol.md`: live (sockets), and offline (`replay --jsonl`).
+/// The two JSON forms of an event (`src/event/protocol.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// All fields; sent on sockets and written by `run --jsonl`.
     Live,
+    /// Without the fields that depend on the machine and the time of day; written by
+    /// `replay --jsonl`.
     Offline,
 }
 
-/// A change of a track.
+/// The event `subject`: a subject appeared, moved or changed, was lost, or was merged into another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SubjectEvent {
     pub subject: SubjectId,
+    /// Capture time of the video frame with the change.
     pub time_ns: MediaTime,
     pub phase: SubjectPhase,
-    /// The surviving track; only in `merged`.
+    /// The subject that this one was merged into; `Some` only in the phase `merged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub into: Option<SubjectId>,
-    /// `x, y, w, h` as fractions of the picture, 0..1.
+    /// The face box `[x, y, width, height]` as fractions of the picture's width and height, 0..1;
+    /// `x, y` is the top left corner.
     #[serde(rename = "box", serialize_with = "four_decimals")]
     pub rect: [f32; 4],
-    /// Quality of the face, 0..1.
+    /// Quality of the face from its size, blur and pose, 0..1.
     #[serde(serialize_with = "decimals4")]
     pub quality: f32,
 }
@@ -178,20 +189,23 @@ impl Payload for SubjectEvent {
     }
 }
 
-/// The start or end of a turn, or a transcript.
+/// The event `speech`: the start or the end of a turn, or a transcript.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpeechEvent {
     pub phase: SpeechPhase,
+    /// Start of the turn or of the transcript.
     pub start_ns: MediaTime,
+    /// End of the turn or of the transcript; `None` in the phase `start`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_ns: Option<MediaTime>,
-    /// The transcript; only in `partial` and `final`.
+    /// The whole transcript; `None` in the phases `start` and `end`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The words with their times, in order.
+    /// The transcript's words with their times, in spoken order; `None` in the phases `start` and
+    /// `end`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<Vec<SpokenWord>>,
-    /// The speaker; `None` if it is unknown.
+    /// The subject that speaks; `None` if it is unknown.
     pub owner: Option<SubjectId>,
 }
 
@@ -228,13 +242,14 @@ impl Payload for SpeechEvent {
     }
 }
 
-/// A word of a transcript with its times.
+/// A word of a transcript with its start and end.
 #[derive(Clone, PartialEq, Serialize)]
 pub struct SpokenWord {
     pub text: String,
     pub start_ns: MediaTime,
     pub end_ns: MediaTime,
-    /// Posterior probability, 0..1; `None` for words of a client.
+    /// The transcriber's posterior probability of the word, 0..1; `None` if a client sent the
+    /// transcript.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
@@ -242,24 +257,29 @@ pub struct SpokenWord {
     pub confidence: Option<f32>,
 }
 
-/// `Start` and `End` delimit a turn. Transcripts are published during the turn and shortly after
-/// it: a `Partial` is superseded later, a `Final` is not.
+/// The phase of a `speech` event. Transcripts are published during the turn and shortly after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpeechPhase {
+    /// A turn begins.
     Start,
+    /// A transcript that a later one may replace.
     Partial,
+    /// A transcript that is not replaced.
     Final,
+    /// A turn ends.
     End,
 }
 
-/// State of the daemon: sources, degradation, counters.
+/// The event `status`: the state of the daemon's sources, and its counters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusEvent {
     pub sources: Sources,
-    /// The degradation of the daemon (`src/event/protocol.md`).
+    /// How far the daemon has reduced its work under load; `"none"` in this version.
     pub degraded: &'static str,
+    /// Whether a command has closed camera and microphone.
     pub paused: bool,
+    /// Counters by name, since the start of the daemon (`src/event/protocol.md`).
     pub counters: Map<String, Value>,
 }
 
@@ -282,30 +302,35 @@ impl Payload for StatusEvent {
     }
 }
 
-/// State of both sources.
+/// State of the video source and of the audio source.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sources {
     pub video: SourceStatus,
     pub audio: SourceStatus,
 }
 
-/// State of one source.
+/// State of one source, that is, of the camera, the microphone or a track of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceStatus {
     pub state: SourceState,
-    /// The cause of a loss.
+    /// Why the source is lost or off; `None` if no cause is known.
     pub reason: Option<String>,
-    /// Media time at which a replayed recording (each pass of a loop) begins.
+    /// Media time of the recording's start, for each pass of a loop anew; `None` for a camera or
+    /// microphone.
     pub origin_ns: Option<MediaTime>,
 }
 
-/// The phases of a source.
+/// The state of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
+    /// The source is being opened and has not delivered yet.
     Opening,
+    /// Frames or sound arrive.
     Delivering,
+    /// The source failed or was disconnected; the daemon tries to open it again.
     Lost,
+    /// The source is not configured, is paused, or has ended.
     Off,
 }
 
@@ -314,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn type_and_seq_come_first_and_ids_are_short() {
+    fn an_event_begins_with_type_and_seq_and_writes_subjects_as_s3() {
         let event = Event::Subject(SubjectEvent {
             subject: SubjectId::Face(3),
             time_ns: MediaTime::from_millis(1),
@@ -332,9 +357,10 @@ mod tests {
         );
     }
 
-    /// An emitted type has a row of its own, any other is listed as reserved.
+    /// `protocol.md` has a table row for each emitted event type, and lists any other type under
+    /// "Reserved".
     #[test]
-    fn the_protocol_describes_every_type() {
+    fn the_protocol_describes_every_event_type() {
         let text = include_str!("event/protocol.md");
         let (current, reserved) = text.split_once("## Reserved").unwrap();
         for kind in PUBLISHED {

@@ -1,4 +1,4 @@
-//! Opens bundle, stages and lanes as the configuration says. Nothing runs yet.
+//! Opens the bundle, the stages and the lanes by the configuration, without starting a thread.
 
 use super::DaemonError;
 use crate::assets::locate;
@@ -11,10 +11,11 @@ use crate::schedule::Schedule;
 use crate::serve::ServeSettings;
 use crate::session::{EventBuilder, Plan, Stages, Streams, Tempo};
 
-/// Opens the configured bundle: checks hashes and fingerprint, and runs the self-test.
+/// Opens the configured bundle. Checks the hashes of its files and its fingerprint, and replays its
+/// goldens.
 ///
 /// # Errors
-/// The bundle is refused.
+/// The bundle cannot be read, or a check fails.
 pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonError> {
     Ok(Bundle::open(
         runtime,
@@ -24,7 +25,7 @@ pub fn open_bundle(config: &Config, runtime: &Runtime) -> Result<Bundle, DaemonE
     )?)
 }
 
-/// Opens the stages and the lanes between them.
+/// Opens the stages of a session and creates the lanes between them.
 ///
 /// # Errors
 /// A graph or the transcriber cannot be opened.
@@ -53,7 +54,8 @@ pub fn assemble(
     })
 }
 
-/// The configured settings of the server; the limits are those of `src/event/protocol.md`.
+/// The settings of the server by the configuration, with the default limits of
+/// `src/event/protocol.md`.
 pub fn serve_settings(config: &Config) -> ServeSettings {
     ServeSettings {
         listen: config.serve.listen.clone(),

@@ -15,7 +15,7 @@ use crate::encode::{Provider, Runtime, telemetry_is_off};
 use crate::session::{Streams, Tempo};
 use crate::speech::open_transcriber;
 
-/// GStreamer elements: name, Debian package, and the feature that needs the element.
+/// The GStreamer elements to check: name, Debian package, and the feature that needs the element.
 const ELEMENTS: [(&str, &str, &str); 9] = [
     ("uridecodebin", "gstreamer1.0-plugins-base", EVERYTHING),
     ("v4l2src", "gstreamer1.0-plugins-good", "webcams"),
@@ -27,22 +27,23 @@ const ELEMENTS: [(&str, &str, &str); 9] = [
     ("opusdec", "gstreamer1.0-plugins-base", "the demonstration"),
     ("pipewiresrc", "gstreamer1.0-pipewire", "PipeWire's cameras"),
 ];
+/// The feature of elements that every source needs.
 const EVERYTHING: &str = "all media";
-/// Time limit for an answer of the program that listens on the port.
+/// How long the program that already listens on the port may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The result of one check.
 enum Finding {
     Passed(String),
-    /// The daemon runs, but something is missing. The text has the remedy.
+    /// The daemon can run, but something is missing. The text contains the remedy.
     Warning(String),
-    /// The daemon does not run. The text has the remedy.
+    /// The daemon cannot run. The text contains the remedy.
     Failure(String),
 }
 
 use Finding::{Failure, Passed, Warning};
 
-/// Prints and counts the findings.
+/// Prints the result of each check, and counts warnings and failures.
 #[derive(Default)]
 struct Examination {
     warnings: usize,
@@ -64,6 +65,7 @@ impl Examination {
         }
     }
 
+    /// The result of all checks.
     fn end(self) -> Result<(), DaemonError> {
         match (self.failures, self.warnings) {
             (0, 0) => Ok(()),
@@ -73,7 +75,7 @@ impl Examination {
     }
 }
 
-/// Checks everything that the configuration needs.
+/// Runs all checks of `expressd doctor` for this configuration, and prints their results.
 ///
 /// # Errors
 /// [`DaemonError::Failures`] if the daemon cannot run, [`DaemonError::Warnings`] if it runs and
@@ -114,6 +116,7 @@ pub fn examine(config: &Config) -> Result<(), DaemonError> {
     examination.end()
 }
 
+/// Checks ONNX Runtime, the bundle and the graphs.
 fn examine_inference(config: &Config, examination: &mut Examination) {
     let runtime = match Runtime::load() {
         Ok(runtime) => runtime,
@@ -174,6 +177,7 @@ fn examine_inference(config: &Config, examination: &mut Examination) {
     );
 }
 
+/// Names of the usable devices of a kind; `None` if there is none.
 fn names(kind: DeviceKind, found: &[DeviceEntry]) -> Option<String> {
     let usable = found
         .iter()
@@ -231,6 +235,7 @@ fn microphone(spec: &AudioSpec, found: &[DeviceEntry]) -> Finding {
     }
 }
 
+/// Checks that the daemon's address is free, or that a running `expressd` uses it.
 fn port(listen: SocketAddr) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => Passed(format!("{listen} is free")),
@@ -244,7 +249,7 @@ fn port(listen: SocketAddr) -> Finding {
     }
 }
 
-/// Whether an `expressd` answers at this address.
+/// Whether a running `expressd` answers at this address.
 fn is_healthy(listen: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&listen, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_devices_are_not_ok() {
+    fn a_missing_or_unusable_device_is_not_reported_as_passed() {
         let jack = entry(DeviceKind::Audio, "alsa:jack", Some("no server"));
         let found = [
             jack,

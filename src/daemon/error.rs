@@ -1,4 +1,5 @@
-//! Errors of the daemon and their exit codes (`src/architecture.md`, "The command line").
+//! The errors of `expressd`'s commands and their exit codes (`src/architecture.md`, "The command
+//! line").
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::serve::ServeError;
 use crate::session::OpenError;
 use crate::speech::{SpeechError, TranscribeError};
 
-/// An error that ends the daemon.
+/// An error that ends a command of `expressd`.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error(transparent)]
@@ -49,10 +50,10 @@ pub enum DaemonError {
     Usage(String),
     #[error("{failed} of {all} recordings could not be played to their end")]
     SomeRecordings { failed: usize, all: usize },
-    /// Exit 1: `doctor` found that the daemon cannot run.
+    /// `doctor` found this many faults with which the daemon cannot run; exit code 1.
     #[error("doctor: {0} failures")]
     Failures(usize),
-    /// Exit 5: `doctor` found that the daemon runs and something is missing.
+    /// `doctor` found this many faults with which the daemon can run; exit code 5.
     #[error("doctor: no failures, {0} warnings")]
     Warnings(usize),
 }
@@ -68,8 +69,8 @@ impl From<OpenError> for DaemonError {
 }
 
 impl DaemonError {
-    /// The exit code: 1 failed while running, 2 wrong arguments or configuration, 3 no such file or
-    /// local device, 4 bundle refused, 5 only warnings of `doctor`.
+    /// The exit code of the process. 1: failed while running. 2: wrong arguments or configuration.
+    /// 3: no such file or local device. 4: bundle refused. 5: warnings of `doctor` only.
     pub fn exit_code(&self) -> u8 {
         match self {
             DaemonError::Config(_)
@@ -96,7 +97,7 @@ impl DaemonError {
         }
     }
 
-    /// The error and its causes, one per line, for standard error.
+    /// The error message and its causes, one on each line, for standard error.
     pub fn report(&self) -> String {
         let mut text = format!("expressd: {self}");
         let mut source = std::error::Error::source(self);

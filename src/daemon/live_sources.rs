@@ -1,5 +1,5 @@
-//! The sources of frames and sound: devices, or a recording at live pace. They can be closed and
-//! opened again while the session continues.
+//! The sources of frames and sound of a running daemon: camera and microphone, or a recording that
+//! is played at live pace. They can be closed and opened again while the session continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,27 +13,33 @@ use crate::capture::{
 use crate::runtime::{PanicReport, StageError, StageFailure, catch};
 use crate::time::SystemClock;
 
-/// The sources of a running daemon.
+/// The sources of a running daemon, open or closed.
 pub struct LiveSources {
     choice: Choice,
     tracks: TrackChoice,
     clock: Arc<SystemClock>,
     health: Arc<SourceHealth>,
-    /// Keeps the lanes open while the sources are closed. `None` once a recording has ended.
+    /// The sending ends of the capture lanes, which keep the lanes open while the sources are
+    /// closed. `None` once a recording has ended.
     outputs: Option<Outputs>,
+    /// The open sources; `None` while capture is paused.
     open: Option<Open>,
 }
 
+/// Open sources.
 enum Open {
+    /// Camera, microphone or both.
     Devices(LiveCapture),
+    /// A recording that a thread plays.
     Recording {
+        /// Tells the thread to stop.
         stop: Arc<AtomicBool>,
         thread: JoinHandle<Result<Result<(), CaptureError>, PanicReport>>,
     },
 }
 
 impl LiveSources {
-    /// Opens the sources of `choice`, which deliver into `outputs`.
+    /// Opens the sources of `choice`, which send frames and sound into the lanes `outputs`.
     ///
     /// # Errors
     /// A source cannot be opened.
@@ -56,8 +62,8 @@ impl LiveSources {
         Ok(sources)
     }
 
-    /// Closes camera and microphone; the lanes stay open. Waits for their threads, at most a
-    /// second.
+    /// Closes the sources, while the lanes stay open. Waits for the threads of the sources, at most
+    /// a second.
     pub fn pause(&mut self) {
         let over = |open: &Open| match open {
             Open::Devices(_) => false,
@@ -76,8 +82,10 @@ impl LiveSources {
         self.health.pause(streams.video, streams.audio);
     }
 
-    /// Opens the sources again. A recording starts again from its beginning. Does nothing while
-    /// they are open.
+    /// Opens the sources if they are closed. A recording starts again from its beginning.
+    ///
+    /// # Errors
+    /// A source cannot be opened.
     pub fn resume(&mut self) -> Result<(), DaemonError> {
         let (None, Some(outputs)) = (&self.open, self.outputs.clone()) else {
             return Ok(());
@@ -121,10 +129,10 @@ impl LiveSources {
         }
     }
 
-    /// Closes all sources.
+    /// Closes the sources and the lanes.
     ///
     /// # Errors
-    /// The recording failed.
+    /// The recording could not be played to its end.
     pub fn finish(mut self) -> Result<(), DaemonError> {
         self.outputs = None;
         match self.open.take() {

@@ -1,9 +1,9 @@
-//! The log: its filter and its output.
+//! Sets up the log: which messages are logged, and where to.
 //!
 //! Dependencies log their data: a tokenizer logs each character, a WebSocket library each frame. At
-//! `trace`, the log would hold every spoken word. So the log admits our own messages and those of
-//! named dependencies, for any requested level or target. Records of the crate `log` are not
-//! collected.
+//! level `trace`, the log would contain every spoken word. Therefore only messages of this crate
+//! and of listed dependencies are logged, whatever level or target is requested. Records of the
+//! crate `log` are not collected.
 
 use std::io::{IsTerminal, stderr};
 
@@ -12,12 +12,13 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{fmt, registry};
 
-/// The crates that may log, and up to which level. ONNX Runtime's own messages name files and
-/// devices.
+/// The crates whose messages may be logged, each with the most detailed level. Messages of `ort`
+/// (ONNX Runtime) contain only names of files and devices.
 const ADMITTED: [(&str, LevelFilter); 2] =
     [("expressd", LevelFilter::TRACE), ("ort", LevelFilter::WARN)];
 
-/// Starts the log on standard error, at `level` or by `RUST_LOG`. A second call does nothing.
+/// Starts the log on standard error. The environment variable `RUST_LOG`, if set, is the filter,
+/// else `level`. A second call does nothing.
 pub fn start_log(level: &str) {
     let requested = std::env::var("RUST_LOG")
         .ok()
@@ -62,6 +63,7 @@ pub fn start_log(level: &str) {
     }
 }
 
+/// Whether messages of the module path `target` at `level` may be logged, by [`ADMITTED`].
 fn is_admitted(target: &str, level: tracing::Level) -> bool {
     let root = target.split("::").next().unwrap_or_default();
     ADMITTED
@@ -69,7 +71,7 @@ fn is_admitted(target: &str, level: tracing::Level) -> bool {
         .any(|(name, most)| *name == root && level <= *most)
 }
 
-/// The targets that directives name and that are not admitted.
+/// The targets in `directives` (the value of `RUST_LOG`) that [`ADMITTED`] excludes.
 fn closed_targets(directives: &str) -> Vec<&str> {
     let mut depth = 0;
     let parts = directives.split(|c: char| {
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_messages_are_admitted_and_named_dependencies() {
+    fn only_messages_of_this_crate_and_of_listed_dependencies_are_admitted() {
         for (target, level, admitted) in [
             ("expressd", Level::TRACE, true),
             ("expressd::serve::client", Level::TRACE, true),
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_for_other_targets_are_found() {
+    fn directives_for_targets_that_are_not_admitted_are_found() {
         for (directives, closed) in [
             ("trace", &[][..]),
             ("expressd=trace,warn", &[]),

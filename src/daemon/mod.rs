@@ -1,4 +1,5 @@
-//! The verbs of `expressd`, composed of sources, a session and outputs.
+//! The commands of `expressd` (`run`, `replay`, `check`, `devices`, `doctor`). They connect
+//! sources, a session and outputs.
 
 mod assembly;
 pub mod doctor;
@@ -24,7 +25,8 @@ pub use sources::{DEMONSTRATION, track_choice};
 use crate::capture::{AudioSpec, DeviceKind, VideoSpec, devices};
 use crate::config::Config;
 
-/// `expressd check` of the sources: their strings must parse and go together. Opens nothing.
+/// Checks the configured sources, for `expressd check`: their strings must parse, and both sources
+/// must be usable together. Opens no device.
 ///
 /// # Errors
 /// A string cannot be parsed, or the sources contradict each other.
@@ -33,7 +35,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     sources::conflict(&video, &audio).map_or(Ok(()), |what| Err(DaemonError::Usage(what)))
 }
 
-/// The sources that the configuration names.
+/// Parses the configured video and audio sources.
 fn specs(config: &Config) -> Result<(VideoSpec, AudioSpec), DaemonError> {
     let usage =
         |key: &str, error: &dyn std::fmt::Display| DaemonError::Usage(format!("{key}: {error}"));
@@ -50,7 +52,8 @@ fn specs(config: &Config) -> Result<(VideoSpec, AudioSpec), DaemonError> {
     Ok((video, audio))
 }
 
-/// `expressd devices`.
+/// Prints the cameras and microphones for `expressd devices`, as text or, with `json`, as one line
+/// of JSON.
 pub fn print_devices(json: bool) {
     let found = devices();
     if json {

@@ -1,4 +1,5 @@
-//! `expressd replay`: the same stages offline, at full speed, blocking instead of dropping.
+//! `expressd replay`: runs the daemon's stages on a recording. Full lanes block instead of
+//! dropping, so that the output is the same each time.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,15 +20,16 @@ use crate::runtime::{Assembly, Emit, Losses, Pipeline, ReplayCounts};
 use crate::session::{Streams, Tempo};
 use crate::time::{Clock, SystemClock};
 
-/// The output of a replay. A write error is reported once, at the end; the recording is still
-/// played to its end.
+/// The JSON Lines output of a replay. After a write error nothing more is written, but the
+/// recording is played to its end; then the error is reported.
 pub struct Lines {
     out: JsonLines<Box<dyn Write + Send>>,
+    /// The first write error.
     failed: Option<std::io::Error>,
 }
 
 impl Lines {
-    /// An output that writes lines to `out`.
+    /// Writes the events as JSON lines to `out`.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Lines {
             out: JsonLines::new(out),
@@ -35,13 +37,13 @@ impl Lines {
         }
     }
 
-    /// Starts a recording: `seq` starts again at 1.
+    /// Starts the next recording: `seq` starts again at 1. Each of its lines begins with the field
+    /// `recording`, if a name is given.
     pub fn begin(&mut self, recording: Option<String>) {
         self.out.begin(recording);
     }
 
-    /// Takes the file over when a recording starts: removes its old content, even if no event
-    /// follows.
+    /// Removes the old content of the output file before the first event, even if no event follows.
     fn start(&mut self) {
         if self.failed.is_none() {
             self.failed = self.out.start().err();
@@ -60,16 +62,16 @@ impl Lines {
     }
 }
 
-/// A recording and its stages, opened but not yet playing.
+/// An opened recording with the opened stages that will process it.
 pub struct Prepared {
     recording: Recording,
     assembly: Assembly,
 }
 
-/// Opens recording, bundle and stages.
+/// Opens the recording `file`, the bundle and the stages.
 ///
 /// # Errors
-/// One of them cannot be opened.
+/// The recording, the bundle or a stage cannot be opened.
 pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepared, DaemonError> {
     let mut recording = Recording::open_with(file, track_choice(config)?)?;
     recording.require(true, true);
@@ -91,15 +93,16 @@ pub fn prepare(config: &Config, runtime: &Runtime, file: &Path) -> Result<Prepar
 }
 
 impl Prepared {
-    /// Plays the recording through every stage, at its own pace if `realtime`.
+    /// Processes the recording and writes its events to `lines`: in real time with `realtime`, else
+    /// at full speed.
     ///
     /// # Errors
-    /// The recording or a stage fails. The events up to there are written.
+    /// The recording or a stage fails. The events before the failure are written.
     pub fn play(self, realtime: bool, lines: &Arc<Mutex<Lines>>) -> Result<Played, DaemonError> {
         self.play_and_count(realtime, lines).0
     }
 
-    /// As [`Prepared::play`], with counts of the recording.
+    /// Does the work of [`Prepared::play`], and also returns the counts for the summary line.
     fn play_and_count(
         self,
         realtime: bool,
@@ -150,7 +153,8 @@ impl Prepared {
     }
 }
 
-/// Opens and plays one recording. Prints a summary on standard error.
+/// Opens the recording `file`, processes it and writes its events to `lines`: in real time with
+/// `realtime`, else at full speed. Prints a summary to standard error.
 ///
 /// # Errors
 /// The recording, the bundle or a stage fails.

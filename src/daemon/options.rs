@@ -1,14 +1,15 @@
-//! Options of `expressd run`.
+//! Command-line options of `expressd run`.
 
 use std::path::PathBuf;
 
-/// Command-line options of `run` that are not configuration keys.
+/// The command-line options of `expressd run` that are not configuration keys.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Play this recording as if live, instead of camera and microphone.
+    /// A recording to play as if live, in place of camera and microphone.
     pub replay: Option<PathBuf>,
-    /// Repeat the recording at its end.
+    /// Whether the recording `replay` starts again at its end.
     pub looped: bool,
-    /// Without camera and microphone, play the demonstration instead of waiting for them.
+    /// Whether to play the demonstration recording if there is neither camera nor microphone. If
+    /// false, the daemon waits for them.
     pub demonstration: bool,
 }

@@ -1,4 +1,4 @@
-//! `expressd run`: the daemon.
+//! `expressd run`: the service that captures, recognises and publishes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,14 @@ use crate::serve::{self, Metrics};
 use crate::session::{ClientTranscripts, Tempo};
 use crate::time::{Clock, SystemClock};
 
-/// Interval of the progress check without systemd's watchdog: `/readyz` needs it.
+/// Interval of the check that all stages make progress, if there is no systemd watchdog. `/readyz`
+/// reports the result.
 const WITHOUT_WATCHDOG: Duration = Duration::from_secs(1);
-/// Time limit of the stages to finish their current work.
+/// How long the stages may take to finish their current work when the daemon stops.
 const DRAIN: Duration = Duration::from_millis(1200);
 
-/// Runs until a signal, the end of a recording that is not looped, or a failure.
+/// Runs the daemon until SIGTERM or SIGINT, the end of a recording that is not looped, or a
+/// failure.
 ///
 /// # Errors
 /// The daemon cannot start, a stage fails, or an output loses events.
@@ -39,7 +41,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     let (control, commands) = Control::new();
     let signals = Signals::install(control);
     let choice = choose(config, options)?;
-    // Before any output: a standard output for events holds nothing else.
+    // Before anything is printed, because a standard output for events must hold nothing else.
     let sinks = Sinks::open(&config.publish, choice.recording())?;
     for line in choice.explanation() {
         print_line(&format!("expressd: {line}"));
@@ -133,12 +135,15 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<(), DaemonError> {
     Ok(written?)
 }
 
-/// Whether a source currently delivers nothing: it is lost, or capture is paused.
+/// A function that returns whether a source currently delivers nothing, because it is lost, paused
+/// or ended. `state` selects the source.
 fn lost(health: &Arc<SourceHealth>, state: fn(&SourceHealth) -> SourceState) -> IsLost {
     let health = health.clone();
     Box::new(move || matches!(state(&health), SourceState::Lost | SourceState::Off))
 }
 
+/// A function that publishes events in the ring and counts them. It also passes subject changes to
+/// the inbox of client transcripts, which checks that a subject is present.
 fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptInbox>) -> Emit {
     Box::new(move |event, _| {
         if let Event::Subject(change) = &event {
@@ -150,7 +155,7 @@ fn publish(ring: Arc<Ring>, metrics: Arc<Metrics>, transcripts: Arc<TranscriptIn
     })
 }
 
-/// Raises the limit of open files to its maximum: each client needs one.
+/// Raises the process's limit of open files to the maximum, because each client needs one.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if setrlimit(
@@ -166,6 +171,8 @@ fn raise_file_limit() {
     }
 }
 
+/// Waits at most [`DRAIN`] for the end of the stages. Returns the first failure; a stage that still
+/// runs is one.
 fn drain(pipeline: Pipeline, clock: &dyn Clock) -> Option<StageFailure> {
     pipeline.drop_backlog();
     let until = clock.now().plus(DRAIN);

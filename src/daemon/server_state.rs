@@ -1,4 +1,4 @@
-//! The daemon's state, for clients, monitors and systemd.
+//! The daemon's state, as the server, clients and systemd read it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +19,11 @@ use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
 use crate::session::{ClientTranscripts, Streams, hop_ms};
 use crate::time::{Clock, SystemClock};
 
-/// The daemon's state, read from the counters of sources, stages and graphs. It owns none of their
-/// state.
+/// The daemon's state, collected on request from the counters of sources, stages and graphs.
 pub struct DaemonState {
     session: String,
     bundle: BundleFacts,
-    /// The requested execution provider, and the one in use.
+    /// Names of the requested execution provider and of the one in use.
     provider: [&'static str; 2],
     streams: Streams,
     clock: Arc<SystemClock>,
@@ -32,14 +31,15 @@ pub struct DaemonState {
     metrics: Arc<Metrics>,
     runtime: Runtime,
     stages: Mutex<Option<(Arc<InferenceQueue>, Arc<RefusedCounts>)>>,
-    /// Takes clients' transcripts.
+    /// Receives transcripts of clients; not set before the session runs.
     transcripts: OnceLock<Arc<TranscriptInbox>>,
+    /// Whether capture is paused.
     paused: AtomicBool,
-    /// Values of collected counters that are already in the metrics.
+    /// Counters of other modules by name, with the values that are already in the metrics.
     collected_counts: Mutex<HashMap<String, u64>>,
     /// Whether the start is complete: self-test done, sources open, socket bound.
     opened: AtomicBool,
-    /// Name of the stage that makes no progress.
+    /// Name of a stage that makes no progress; `None` if all do.
     stalled: Mutex<Option<&'static str>>,
 }
 
@@ -85,13 +85,13 @@ impl DaemonState {
         }
     }
 
-    /// Collects the losses of the stages from now on.
+    /// Includes the losses that the stages of `pipeline` count in the metrics from now on.
     pub fn collect_from(&self, pipeline: &Pipeline) {
         let counted = (pipeline.queue(), pipeline.refused());
         *self.stages.lock().expect("stages lock") = Some(counted);
     }
 
-    /// Passes clients' transcripts to `inbox` from now on.
+    /// Passes transcripts of clients to `inbox` from now on. Before that, they are refused.
     pub fn take_transcripts(&self, inbox: Arc<TranscriptInbox>) {
         let _ = self.transcripts.set(inbox);
     }
@@ -101,17 +101,17 @@ impl DaemonState {
         self.paused.store(paused, Ordering::Release);
     }
 
-    /// Notes that the start is complete.
+    /// Records that the start is complete.
     pub fn set_opened(&self) {
         self.opened.store(true, Ordering::Release);
     }
 
-    /// Sets the stage that makes no progress; `None`: all do.
+    /// Sets the name of a stage that makes no progress; `None` if all stages do.
     pub fn set_stalled(&self, stage: Option<&'static str>) {
         *self.stalled.lock().expect("stalled lock") = stage;
     }
 
-    /// Whether every source that is on delivers.
+    /// Whether every source of the session delivers.
     pub fn sources_deliver(&self) -> bool {
         self.sources()
             .iter()
@@ -138,6 +138,7 @@ impl DaemonState {
         )
     }
 
+    /// Name (`video`, `audio`) and state of each source of the session.
     fn sources(&self) -> Vec<(&'static str, SourceStatus)> {
         let mut on = Vec::new();
         if self.streams.video {
@@ -149,8 +150,8 @@ impl DaemonState {
         on
     }
 
-    /// Adds the counts of other modules to the metrics. Takes the queue's lock, which the encoders'
-    /// thread needs, so it must not be called for each frame.
+    /// Adds the counts of other modules to the metrics. Takes the inference queue's lock, which the
+    /// thread "infer" needs, so it must not be called for every frame of a client.
     fn collect(&self) {
         let mut collected_counts = self.collected_counts.lock().expect("passed lock");
         let mut growth = |name: String, now: u64| {
@@ -311,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_collects_counts_and_a_frame_does_not() {
+    fn pages_and_status_include_counts_of_other_modules_once_and_plain_metrics_none() {
         let (config, runtime) = (Config::default(), Runtime::load().unwrap());
         let bundle = open_bundle(&config, &runtime).unwrap();
         let (health, streams) = (

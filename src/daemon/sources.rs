@@ -1,4 +1,5 @@
-//! The choice of sources, with its reasons.
+//! Chooses the sources of `expressd run` by configuration, options and present devices, and
+//! explains the choice to the user.
 
 use std::path::{Path, PathBuf};
 
@@ -11,27 +12,33 @@ use crate::capture::{
 use crate::config::Config;
 use crate::session::Streams;
 
-/// The project's own recording: `--demonstration` plays it without camera and microphone.
+/// The recording of the project that `--demonstration` plays if there is neither camera nor
+/// microphone.
 pub const DEMONSTRATION: &str = "config/demo/demo.mp4";
 
-/// The sources to capture.
+/// The chosen sources of `expressd run`.
 #[derive(Clone, Debug)]
 pub enum Choice {
+    /// Camera, microphone or both.
     Devices {
         video: VideoSpec,
         audio: AudioSpec,
+        /// Reasons for the choice, one line each.
         notes: Vec<String>,
     },
+    /// A recording, played as if live.
     Recording {
         file: PathBuf,
+        /// Whether it starts again at its end.
         looped: bool,
         streams: Streams,
+        /// Reasons for the choice, one line each.
         notes: Vec<String>,
     },
 }
 
 impl Choice {
-    /// Whether the choice has pictures, and whether it has sound.
+    /// Whether the chosen sources include video, and whether they include audio.
     pub fn streams(&self) -> Streams {
         match self {
             Choice::Devices { video, audio, .. } => Streams {
@@ -58,7 +65,7 @@ impl Choice {
     }
 }
 
-/// The tracks and channels that the configuration selects.
+/// The configured selection of a source's tracks and of its audio channel.
 ///
 /// # Errors
 /// A selection cannot be parsed.
@@ -75,8 +82,12 @@ pub fn track_choice(config: &Config) -> Result<TrackChoice, DaemonError> {
     })
 }
 
-/// Chooses the sources: `--replay`, else devices. `auto` and `default` are present devices, or the
-/// first ones that appear.
+/// Chooses the sources: the recording of `--replay`, else the configured devices. `auto` and
+/// `default` stand for a present device, or for the first one that appears later.
+///
+/// # Errors
+/// A source's string cannot be parsed, the sources contradict each other, or the recording cannot
+/// be opened.
 pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonError> {
     if let Some(file) = &options.replay {
         let note = format!(
@@ -122,9 +133,10 @@ pub fn choose(config: &Config, options: &RunOptions) -> Result<Choice, DaemonErr
     }
 }
 
-/// Resolves `auto` and `default`; `found` are the present devices. A missing device is waited for,
-/// because a service may start before the USB bus reports its cameras. With `demonstration`, a
-/// missing device is left out instead. `None`: no source is left.
+/// Resolves `auto` and `default` by the present devices `found`, and adds the reasons to `notes`. A
+/// missing device is waited for, because a service may start before the USB bus reports its
+/// cameras. With `demonstration`, a missing device is left out instead; `None` if no source is
+/// left.
 fn resolve(
     mut video: VideoSpec,
     mut audio: AudioSpec,
@@ -174,7 +186,7 @@ fn resolve(
     (video != VideoSpec::None || audio != AudioSpec::None).then_some((video, audio))
 }
 
-/// Why these two sources cannot be captured together, whatever the devices.
+/// The message why `video` and `audio` can never be captured together; `None` if they can.
 pub fn conflict(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     match (video, audio) {
         (VideoSpec::None, AudioSpec::None) => {
@@ -191,6 +203,7 @@ pub fn conflict(video: &VideoSpec, audio: &AudioSpec) -> Option<String> {
     }
 }
 
+/// The choice to play `file`, which is opened to find its tracks.
 fn recording(
     config: &Config,
     file: PathBuf,
@@ -259,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_decision_has_a_note() {
+    fn each_missing_device_is_explained_by_a_note() {
         let notes = |demonstration| {
             let mut notes = Vec::new();
             let _ = resolve(

@@ -1,4 +1,4 @@
-//! The supervisor: the work of the main thread once the stages run.
+//! The supervisor: what the main thread does while the stages run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,30 +16,30 @@ use crate::runtime::{
 use crate::serve::{Server, ServerState};
 use crate::time::{Clock, SystemClock};
 
-/// Interval of the supervisor's rounds.
+/// Interval at which the supervisor does its work.
 const ROUND: Duration = Duration::from_millis(50);
-/// Interval of `status` without a change (`src/event/protocol.md`).
+/// Interval of `status` events while nothing changes (`src/event/protocol.md`).
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// Shortest interval of `status`: changes within it are published together.
+/// Shortest time between two `status` events; changes within it are published together.
 const STATUS_GAP: Duration = Duration::from_millis(250);
-/// READY=1 waits at most this long for the sources: a network source may take longer.
+/// Longest time that READY=1 waits for the sources, because a network source may take longer.
 const OPENING: Duration = Duration::from_secs(10);
 /// `/readyz` fails if a stage makes no progress for this long.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// The signals of the operating system.
+/// Flags that the signal handlers set.
 pub(super) struct Signals {
-    /// SIGTERM or SIGINT: the daemon ends.
+    /// SIGTERM or SIGINT arrived: the daemon ends.
     pub stop: Arc<AtomicBool>,
-    /// SIGUSR1.
+    /// SIGUSR1 arrived: capture pauses.
     pause: Arc<AtomicBool>,
-    /// SIGUSR2.
+    /// SIGUSR2 arrived: capture resumes.
     resume: Arc<AtomicBool>,
     control: Control,
 }
 
 impl Signals {
-    /// Installs the handlers. A second SIGTERM or SIGINT ends the process at once.
+    /// Installs the signal handlers. A second SIGTERM or SIGINT ends the process immediately.
     pub fn install(control: Control) -> Signals {
         use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
         let signals = Signals {
@@ -58,7 +58,7 @@ impl Signals {
         signals
     }
 
-    /// Sends the commands of the signals that have arrived.
+    /// Sends a command to the session for each SIGUSR1 or SIGUSR2 that has arrived.
     fn send(&self) {
         for (flag, command) in [
             (&self.pause, Command::Pause),
@@ -73,6 +73,7 @@ impl Signals {
     }
 }
 
+/// Executes `command`: pauses or resumes capture.
 fn execute(
     command: Command,
     sources: &mut LiveSources,
@@ -96,7 +97,8 @@ fn execute(
     Ok(())
 }
 
-/// The main thread's work: status, systemd, commands, failures and the end.
+/// The main thread's work while the stages run: it publishes the status, notifies systemd, executes
+/// commands, and stops when a stage fails.
 pub(super) struct Supervisor<'a> {
     pub ring: &'a Ring,
     pub server_state: &'a DaemonState,
@@ -108,7 +110,7 @@ pub(super) struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Runs until a signal, a failure, or the end of all stages.
+    /// Runs until SIGTERM or SIGINT, the failure of a stage, or the end of all stages.
     pub fn run(&mut self, pipeline: &Pipeline, mut progress: Progress, server: &Server) {
         let started = self.clock.now();
         let (mut ready, mut changes, mut next_status, mut heartbeats) = (false, 0, started, 0);

@@ -1,4 +1,4 @@
-//! The `expression` event and its parts.
+//! The event `expression` and the types of its fields.
 
 use serde::{Serialize, Serializer};
 
@@ -7,43 +7,45 @@ use super::decimals::{decimals1, decimals4, option_decimals1, option_decimals4, 
 use crate::clip::{Absence, SubjectId};
 use crate::time::MediaTime;
 
-/// The recognition result of one clip.
+/// The event `expression`: the recognition of one clip.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExpressionEvent {
     pub subject: SubjectId,
-    /// Start of the clip.
+    /// Start of the time that the clip covers.
     pub start_ns: MediaTime,
-    /// End of the clip.
+    /// End of the time that the clip covers.
     pub end_ns: MediaTime,
     pub scores: Scores,
     /// The label with the highest score.
     pub top: String,
-    /// The calibrated probability of `top`, 0..1.
+    /// Calibrated probability that the label `top` is correct, 0..1.
     #[serde(serialize_with = "decimals4")]
     pub confidence: f32,
-    /// Whether the evidence does not support a label.
+    /// Whether the confidence is below the bundle's threshold, so that `top` should not be relied
+    /// on.
     pub abstain: bool,
     pub modalities: Modalities,
-    /// `None` in the offline form.
+    /// Latency of each stage; `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<Latency>,
-    /// `None` in the offline form.
+    /// The latency budget and whether it was met; `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
-    /// The degradation of the daemon when the result was made (`src/event/protocol.md`); `None` in
-    /// the offline form.
+    /// How far the daemon had reduced its work under load, `"none"` in this version; `None` in the
+    /// offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<&'static str>,
-    /// Newest audio stamp used minus newest video stamp used; `None` unless both were used.
+    /// Capture time of the newest audio in the clip minus that of the newest video, in
+    /// milliseconds; `None` unless the clip has face and voice.
     #[serde(serialize_with = "option_decimals1")]
     pub skew_ms: Option<f64>,
-    /// `None` in the offline form.
+    /// Bundle and settings that produced the scores; `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
 }
 
 impl ExpressionEvent {
-    /// Without the fields that depend on the machine and the time of day.
+    /// A copy of the event without the fields that depend on the machine and the time of day.
     pub(super) fn offline(&self) -> ExpressionEvent {
         let mut event = self.clone();
         (event.latency_ms, event.deadline) = (None, None);
@@ -55,7 +57,7 @@ impl ExpressionEvent {
     }
 }
 
-/// The event is boxed, because it is much larger than the others.
+/// Implemented for the boxed event, because `Event` boxes it: it is much larger than other events.
 impl Payload for Box<ExpressionEvent> {
     fn is_offline(&self) -> bool {
         true
@@ -80,7 +82,8 @@ impl Payload for Box<ExpressionEvent> {
     }
 }
 
-/// Labels with their scores, in the manifest's order; a JSON object on the wire.
+/// Pairs of a label and its score (0..1), in the order of the manifest's labels; serialised as one
+/// JSON object with the labels as keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores(pub Vec<(String, f32)>);
 
@@ -94,7 +97,7 @@ impl Serialize for Scores {
     }
 }
 
-/// The use of each modality in one result.
+/// For each modality, whether it contributed to the scores of an event, and which data it had.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Modalities {
     pub face: FaceEvidence,
@@ -102,25 +105,27 @@ pub struct Modalities {
     pub text: TextEvidence,
 }
 
-/// Use of the face. Slots are those of the face rate.
+/// The face modality of an event. The clip is divided into slots, one for each period of the
+/// manifest's face rate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FaceEvidence {
-    /// Whether the face is part of the evidence.
+    /// Whether the face contributed to the scores.
     pub used: bool,
-    /// The reason if it is not.
+    /// Why the face did not contribute; `None` if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
     /// Number of slots with a usable face.
     pub frames: u32,
-    /// Number of slots without one.
+    /// Number of slots without a usable face.
     pub missing: u32,
-    /// Mean quality of the used faces, 0..1.
+    /// Mean quality of the clip's faces, 0..1; `None` if it has none.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub quality: Option<f32>,
-    /// Age of the newest used frame when the event was built.
+    /// Age of the clip's newest face when the event was built, in milliseconds; `None` if the clip
+    /// has no face, and in the offline form.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -128,30 +133,32 @@ pub struct FaceEvidence {
     pub age_ms: Option<f64>,
 }
 
-/// Use of the voice.
+/// The voice modality of an event. Optional values are `None` if the clip has no voice.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VoiceEvidence {
-    /// Whether the voice is part of the evidence.
+    /// Whether the voice contributed to the scores.
     pub used: bool,
-    /// The reason if it is not.
+    /// Why the voice did not contribute; `None` if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
-    /// Share of the clip that is speech, 0..1.
+    /// Share of the clip's time that is speech, 0..1; `None` if the clip has no voice.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub speech: Option<f32>,
-    /// Length of the parts of the clip without sound.
+    /// Duration within the clip for which no sound was captured, in milliseconds; `None` if the
+    /// clip has no voice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_ms: Option<u32>,
-    /// Probability that the voice is the subject's, 0..1.
+    /// Probability that the voice is the subject's, 0..1; `None` if the clip has no voice.
     #[serde(
         serialize_with = "option_decimals4",
         skip_serializing_if = "Option::is_none"
     )]
     pub owner_confidence: Option<f32>,
-    /// Age of the newest used sample when the event was built.
+    /// Age of the clip's newest sample when the event was built, in milliseconds; `None` if the
+    /// clip has no voice, and in the offline form.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -159,15 +166,16 @@ pub struct VoiceEvidence {
     pub age_ms: Option<f64>,
 }
 
-/// Use of the transcript.
+/// The text modality of an event, that is, the words that the subject said.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TextEvidence {
-    /// Whether the text is part of the evidence.
+    /// Whether the words contributed to the scores.
     pub used: bool,
-    /// The reason if it is not.
+    /// Why the words did not contribute; `None` if they did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Absence>,
-    /// Age of the newest used word when the event was built.
+    /// Age of the clip's newest word when the event was built, in milliseconds; `None` if the clip
+    /// has no word, and in the offline form.
     #[serde(
         serialize_with = "option_decimals1",
         skip_serializing_if = "Option::is_none"
@@ -175,8 +183,7 @@ pub struct TextEvidence {
     pub age_ms: Option<f64>,
 }
 
-/// Latency by stage, in milliseconds. `total` runs from the capture of the newest evidence to the
-/// entry into the ring.
+/// Latency of each stage, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
     /// From the capture of the newest evidence to the output of the aligner.
@@ -188,33 +195,37 @@ pub struct Latency {
     /// From the start of encoding to the recognition result.
     #[serde(serialize_with = "decimals1")]
     pub encode: f64,
-    /// From the recognition result to the entry into the ring.
+    /// From the recognition result to the construction of the event.
     #[serde(serialize_with = "decimals1")]
     pub emit: f64,
-    /// From the capture of the newest evidence to the entry into the ring.
+    /// From the capture of the newest evidence to the construction of the event: the sum of the
+    /// four stages.
     #[serde(serialize_with = "decimals1")]
     pub total: f64,
 }
 
-/// The latency budget of a result, and whether its total latency is within it.
+/// The latency budget of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Deadline {
+    /// The longest permitted total latency, in milliseconds, from the configuration.
     pub budget_ms: u32,
-    /// Whether the total latency is within the budget.
+    /// Whether the event's total latency is at most `budget_ms`.
     pub met: bool,
 }
 
-/// Origin of a result.
+/// The bundle and the settings that produced an event's scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Provenance {
-    /// Fingerprint of all that determines the scores: `Manifest::score_fingerprint`.
+    /// SHA-256 of everything in the bundle that determines scores, in hexadecimal
+    /// (`Manifest::score_fingerprint`).
     pub bundle: String,
-    /// The execution provider of the graphs.
+    /// ONNX Runtime's execution provider, for example `"cpu"`.
     pub provider: &'static str,
-    /// The precision of the graphs.
+    /// Number format of the networks, for example `"int8"`.
     pub precision: &'static str,
     /// Hash of the effective configuration.
     pub config: String,
+    /// Reserved for a calibration to one person; `None` in this version.
     pub calibration: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Bytes of the entries, without the allocator's overhead.
+/// Number of bytes of heap memory of the entries of `object`, without the allocator's overhead.
 pub(super) fn object(object: &Map<String, Value>) -> usize {
     let entry = |(key, value): (&String, &Value)| {
         size_of::<(String, Value)>() + key.capacity() + value_bytes(value)
@@ -10,6 +10,7 @@ pub(super) fn object(object: &Map<String, Value>) -> usize {
     object.iter().map(entry).sum()
 }
 
+/// Number of bytes of heap memory that `value` owns, without the size of the `Value` itself.
 fn value_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

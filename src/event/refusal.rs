@@ -1,13 +1,14 @@
-//! Refusals of client frames, with their stable codes.
+//! Refusals of frames from clients, with error codes that stay the same within `expressd.v1`.
 
 use serde::Serialize;
 
-/// The reason for the refusal of a client frame.
+/// The refusal of a frame from a client; sent to the client as an `error` frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     pub code: ErrorCode,
+    /// An explanation for people.
     pub message: String,
-    /// The frame's `type`; `None` if the frame has none.
+    /// The `type` of the refused frame; `None` if the frame has no valid `type`.
     pub in_reply_to: Option<String>,
 }
 
@@ -21,28 +22,41 @@ impl Refusal {
     }
 }
 
-/// The stable codes of `error`.
+/// The field `code` of an `error` frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
+    /// The frame is binary, not JSON, or not a JSON object.
     Malformed,
+    /// The frame's `type` is absent or unknown.
     UnknownType,
+    /// The frame has a field that its `type` does not have.
     UnknownField,
+    /// A field has a value that is not allowed.
     BadValue,
+    /// The frame exceeds the size limit.
     TooLarge,
+    /// The client sent too many frames or bytes within a second.
     RateLimited,
+    /// Reserved for access tokens.
     Unauthorized,
+    /// The web page's `Origin` is not allowed.
     ForbiddenOrigin,
+    /// The daemon's configuration forbids the request.
     NotAllowed,
+    /// The transcript lies outside the window of coming events, or no session runs.
     Stale,
+    /// The maximum number of clients is connected.
     TooManyClients,
     /// The client made no progress on its socket, or sent no pong.
     TooSlow,
+    /// The server failed.
     Internal,
 }
 
 impl ErrorCode {
-    /// The WebSocket close code sent after the error; `None` if the connection stays open.
+    /// The WebSocket close code that follows the `error` frame; `None` if the connection stays
+    /// open.
     pub fn close_code(self) -> Option<u16> {
         Some(match self {
             ErrorCode::Malformed => 4400,

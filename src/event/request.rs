@@ -1,4 +1,5 @@
-//! Frames from a client. Unknown fields and values are refused, so that a typo is reported.
+//! Parsing of the frames that clients send. Unknown fields and values are refused, so that a typo
+//! is reported.
 
 use std::fmt;
 
@@ -15,27 +16,31 @@ use crate::time::Span;
 mod transcript;
 use transcript::transcript;
 
-/// Most words of one transcript: minutes of speech. Each word becomes an object in the `speech`
-/// event that all clients receive.
+/// Largest number of words in one `transcript` request, enough for minutes of speech. It bounds the
+/// `speech` event, which has an object for each word and goes to all clients.
 pub const MAX_WORDS: usize = 512;
 
-/// A client frame that this version understands.
+/// A valid frame from a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// Replaces the client's filter.
     Subscribe(Subscribe),
+    /// Submits words of the client's own speech recogniser.
     Transcript(TranscriptRequest),
+    /// Asks for a `pong` with the same `data`.
     Ping { data: Verbatim },
 }
 
-/// A transcript from the client's own recogniser. `Debug` hides the words.
+/// A transcript from a client's own speech recogniser. `Debug` hides the words.
 #[derive(Clone, PartialEq)]
 pub struct TranscriptRequest {
-    /// At least one word, at most [`MAX_WORDS`].
+    /// The words, at least one and at most [`MAX_WORDS`].
     pub text: String,
+    /// Media time in which the words were said.
     pub span: Span,
     /// Whether no later transcript replaces this one.
     pub is_final: bool,
-    /// The speaker, if the client knows it.
+    /// The subject that said the words; `None` if the client does not know it.
     pub subject: Option<SubjectId>,
 }
 
@@ -49,19 +54,22 @@ impl fmt::Debug for TranscriptRequest {
     }
 }
 
-/// A request for events that match a filter. `resume_after`: the last `seq` that the client has.
+/// The request `subscribe`: replaces the client's filter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Subscribe {
+    /// The new filter.
     pub subscription: Subscription,
-    /// The last `seq` that the client has.
+    /// The `seq` of the last event that the client has: later events that are still in the ring
+    /// are sent again. `None`: only new events are sent.
     pub resume_after: Option<u64>,
 }
 
 impl Request {
-    /// Parses one text frame. `labels`: the labels of the bundle.
+    /// Parses one text frame of a client. `labels` are the bundle's labels, which a subscription
+    /// may name.
     ///
     /// # Errors
-    /// A [`Refusal`] with the code and message for the client.
+    /// A [`Refusal`] with the code and message for the client, if the frame is not a valid request.
     pub fn parse(text: &str, labels: &[String]) -> Result<Request, Refusal> {
         let frame = strict::read(text)?;
         let data = frame.verbatim("data");
@@ -110,6 +118,8 @@ impl Request {
     }
 }
 
+/// Refuses a request with remaining fields. `rest` are the fields that were not read; `known`
+/// lists the permitted ones for the message.
 fn refuse_unknown(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<(), Refusal> {
     match rest.keys().next() {
         None => Ok(()),
@@ -124,10 +134,12 @@ fn refuse_unknown(kind: &str, rest: &Map<String, Value>, known: &str) -> Result<
     }
 }
 
+/// The first 64 characters of `text`, so that an error message stays short.
 fn excerpt(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
+/// Parses the fields of a `subscribe` request (without `type`).
 fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscribe, Refusal> {
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some("subscribe"));
     let events = list(
@@ -186,6 +198,8 @@ fn subscribe(mut fields: Map<String, Value>, labels: &[String]) -> Result<Subscr
     })
 }
 
+/// Removes the list of strings `field` and converts each string with `find`; `None` if the field is
+/// absent or `null`. A string without a value is refused; the message lists the `known` ones.
 fn list<T>(
     fields: &mut Map<String, Value>,
     field: &str,
@@ -213,6 +227,7 @@ fn list<T>(
     Ok(Some(found))
 }
 
+/// Removes the number `field`; `None` if it is absent or `null`.
 fn number(fields: &mut Map<String, Value>, field: &str) -> Result<Option<f64>, Refusal> {
     match fields.remove(field) {
         None | Some(Value::Null) => Ok(None),
@@ -227,6 +242,7 @@ fn number(fields: &mut Map<String, Value>, field: &str) -> Result<Option<f64>, R
     }
 }
 
+/// Parses `voice`, or `s` and a number; `None` if `name` is no subject id.
 fn subject(name: &str) -> Option<SubjectId> {
     if name == "voice" {
         return Some(SubjectId::Voice);
@@ -254,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_is_read_and_written_back() {
+    fn a_parsed_subscription_serialises_to_the_same_filter() {
         let filter = json!({
             "events": ["expression"], "subjects": ["s3", "voice"], "labels": [],
             "min_confidence": 0.5, "max_rate_hz": 2
@@ -277,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_its_code() {
+    fn each_invalid_frame_is_refused_with_its_error_code() {
         use ErrorCode::*;
         let to = |kind: &str| Some(kind.to_owned());
         for text in ["", "{", "[1]", "7", "\"subscribe\"", "null"] {

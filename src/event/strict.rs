@@ -1,8 +1,8 @@
-//! Strict reading of a client's JSON object.
+//! Strict parsing of a client's JSON object.
 //!
-//! The first step checks the grammar: text that fails it is not JSON. The second step reads the
-//! values. Well-formed JSON can still hold a value that cannot be represented: a lone surrogate, a
-//! number beyond `f64`, nesting over 127 levels, a duplicate key.
+//! The first step checks the grammar of JSON, and an error of it is `malformed`. The second step
+//! parses the values. Well-formed JSON can still hold what cannot be represented: a lone surrogate,
+//! a number beyond `f64`, nesting over 127 levels, a duplicate key. The error is `bad_value`.
 
 use std::fmt;
 
@@ -13,14 +13,15 @@ use serde_json::{Map, Number, Value};
 use super::refusal::{ErrorCode, Refusal};
 use super::verbatim::Verbatim;
 
-/// The fields of a client frame.
+/// The fields of a client frame, parsed and as received.
 pub(super) struct Fields<'a> {
+    /// The parsed values by key.
     pub values: Map<String, Value>,
     raw: RawFields<'a>,
 }
 
 impl Fields<'_> {
-    /// The field as received; `null` if it is absent.
+    /// The JSON text of a field as received; `null` if the field is absent.
     pub fn verbatim(&self, field: &str) -> Verbatim {
         self.raw
             .find(field)
@@ -29,7 +30,7 @@ impl Fields<'_> {
     }
 }
 
-/// Reads a JSON object.
+/// Parses `text` as one JSON object.
 ///
 /// # Errors
 /// `malformed`: the text is not JSON, or not an object. `bad_value`: the JSON is well formed, but
@@ -58,10 +59,11 @@ pub(super) fn read(text: &str) -> Result<Fields<'_>, Refusal> {
     }
 }
 
-/// Keys and values of an object as received, in order.
+/// Pairs of key and value of a JSON object as received, in order.
 struct RawFields<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'a> RawFields<'a> {
+    /// The value of the first key equal to `field`, after the key's escapes are decoded.
     fn find(&self, field: &str) -> Option<&'a RawValue> {
         self.0
             .iter()
@@ -92,7 +94,7 @@ impl<'de> Deserialize<'de> for RawFields<'de> {
     }
 }
 
-/// A JSON value without duplicate keys.
+/// A JSON value whose deserialisation fails on a duplicate key; `serde_json` keeps the last value.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -101,6 +103,7 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
+/// Builds the value for [`Strict`].
 struct AnyValue;
 
 impl<'de> Visitor<'de> for AnyValue {
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_kept_verbatim() {
+    fn the_json_text_of_a_field_is_kept_unchanged() {
         for data in [
             "null",
             r#"{"z":1,"a":{"y":2,"b":[1, 2 ,3]}}"#,

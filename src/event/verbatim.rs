@@ -1,9 +1,10 @@
-//! JSON that is echoed to the client unchanged.
+//! A JSON value that is sent back to the client unchanged.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A JSON value as received: key order, digits of numbers and white space are kept.
+/// A JSON value as received, `null` by default. The order of keys, the digits of numbers and white
+/// space are kept.
 #[derive(Clone, Debug)]
 pub struct Verbatim(Box<RawValue>);
 

@@ -1,30 +1,35 @@
-//! Appearance of a subject without a network: the aligned face's luma, the colour of the skin, and
-//! the colours below (clothes) and above (hair). It distinguishes the few people of one scene; it
-//! does not identify a person on another day.
+//! A description of how a face looks, computed without a network: luma of the aligned face, colour
+//! of the skin, and colours below (clothes) and above it (hair). It distinguishes the few people of
+//! one scene, but does not identify a person on another day.
 
 use super::closeup::Patch;
 use crate::clip::{Landmarks, Picture, Rect};
 
-/// Weight of the face's luma in the similarity; the others follow.
+/// Weight of the face's luma in the similarity of two appearances.
 const OF_FACE: f32 = 0.6;
+/// Weight of the skin's colour in the similarity.
 const OF_SKIN: f32 = 0.15;
+/// Weight of the colours around the face in the similarity.
 const OF_SURROUND: f32 = 0.25;
-/// Scale of differences of the skin's chroma, and of the surrounding colour.
+/// Difference of the skin's chroma (0..255) at which its similarity falls to 1/e.
 const SKIN_SPREAD: f32 = 8.0;
+/// Difference of the colour around the face (0..255) at which its similarity falls to 1/e.
 const SURROUND_SPREAD: f32 = 30.0;
 
-/// The appearance on one frame, or its running mean.
+/// The appearance of a face on one frame, or a running mean over frames.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Appearance {
+    /// Luma of the aligned face, as [`Patch::values`].
     face: Vec<f32>,
-    /// Mean Cb and Cr of the cheeks and the nose.
+    /// Mean Cb and Cr of the cheeks, the nose and the point between the eyes.
     skin: [f32; 2],
-    /// Y, Cb, Cr of cells below and above the face.
+    /// Mean Y, Cb, Cr of three cells below and three above the face.
     surround: [[f32; 3]; 6],
 }
 
 impl Appearance {
-    /// The appearance of the face with these box, landmarks and aligned luma.
+    /// The appearance of a face in `picture`, given by its box and landmarks in pixels, and its
+    /// aligned luma.
     pub fn new(picture: &Picture, rect: &Rect, landmarks: &Landmarks, patch: &Patch) -> Appearance {
         let [left, right, nose, mouth_left, mouth_right] = *landmarks;
         let between = |a: [f32; 2], b: [f32; 2]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0];
@@ -59,7 +64,8 @@ impl Appearance {
         }
     }
 
-    /// Similarity, at most 1. For the same person in the same scene it is mostly above 0.7.
+    /// Similarity of two appearances, at most 1. For the same person in the same scene it is mostly
+    /// above 0.7.
     pub fn likeness(&self, other: &Appearance) -> f32 {
         let (mut ab, mut aa, mut bb) = (0.0, 1e-6, 1e-6);
         for (a, b) in self.face.iter().zip(&other.face) {
@@ -93,7 +99,7 @@ impl Appearance {
         OF_FACE * face + OF_SKIN * skin + OF_SURROUND * surround
     }
 
-    /// Moves this running mean towards a new appearance by `share`.
+    /// Updates a running mean with a new appearance, which gets the weight `share` (0..1).
     pub fn blend(&mut self, appearance: &Appearance, share: f32) {
         let towards = |mine: &mut f32, theirs: f32| *mine += share * (theirs - *mine);
         self.face
@@ -112,7 +118,8 @@ impl Appearance {
     }
 }
 
-/// Mean Y, Cb, Cr of nine samples around a point, clamped to the picture.
+/// Mean Y, Cb, Cr of nine samples at distance 0 or `reach` (pixels) from a point in both
+/// directions. Samples outside of the picture are moved to its border.
 fn mean(picture: &Picture, [x, y]: [f32; 2], reach: f32) -> [f32; 3] {
     let bytes = picture.bytes();
     let mut sum = [0.0f32; 3];

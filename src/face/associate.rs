@@ -1,5 +1,5 @@
-//! Data association: detections to tracks, returning faces to hidden subjects, and conflicts of two
-//! tracks over one face.
+//! Data association: matches detections with tracks and returning faces with hidden subjects, and
+//! resolves conflicts of two tracks over one face.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,21 @@ use super::track::{Observation, Track};
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
-/// Lowest overlap (IoU) of a detection with its track.
+/// Overlap (intersection over union) above which a detection matches a track.
 const SAME_FACE_IOU: f32 = 0.3;
-/// Lowest similarity of a returning face to a hidden subject: at the expected position, near it,
-/// and elsewhere.
+/// Lowest similarity with which a face at the expected position of a hidden subject is that
+/// subject.
 const LIKENESS_EXPECTED: f32 = 0.35;
+/// Lowest similarity with which a face near the expected position of a hidden subject is that
+/// subject.
 const LIKENESS_NEAR: f32 = 0.5;
+/// Lowest similarity with which a face at any other position is a hidden subject.
 const LIKENESS_FAR: f32 = 0.66;
-/// Gain of similarity that justifies an exchange of two identities.
+/// Increase of similarity from which two tracks exchange their faces.
 const SWAP_MARGIN: f32 = 0.15;
 
-/// Pairs of tracks that were seen at the same time in different places: two people. Track serials,
-/// the smaller first.
+/// Pairs of tracks that were seen at the same time in different places, and so are two people. A
+/// pair has the tracks' serial numbers, the smaller first.
 pub type CannotLink = BTreeSet<(u32, u32)>;
 
 fn pair(a: &Track, b: &Track) -> (u32, u32) {
@@ -31,7 +34,7 @@ pub fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
-/// Whether two boxes cover one face.
+/// Whether two boxes are so near to each other that they show the same face.
 pub fn same_face(a: &Rect, b: &Rect) -> bool {
     let side = a.w.max(a.h).min(b.w.max(b.h));
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
@@ -41,16 +44,17 @@ pub fn same_face(a: &Rect, b: &Rect) -> bool {
         || distance(a.center(), b.center()) < 0.3 * side
 }
 
-/// Whether a face that only the detector finds overlaps this one. Boxes of profiles differ much
-/// between networks.
+/// Whether two boxes may show the same face, one of which only the detector finds. The condition is
+/// weaker than [`same_face`], because the networks' boxes of profiles differ much.
 pub fn overlaps(a: &Rect, b: &Rect) -> bool {
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
     w * h > 0.3 * a.area().min(b.area())
 }
 
-/// The index of the track that each detection confirms, by greatest overlap first; no track twice.
-/// Boxes are compared as of `at`.
+/// Matches detections of the frame at time `at` with the visible tracks' boxes of that time,
+/// greatest overlap first. Returns for each detection the index of its track; no track occurs
+/// twice.
 pub fn match_detections(
     tracks: &[Track],
     at: MediaTime,
@@ -79,8 +83,9 @@ pub fn match_detections(
     matched
 }
 
-/// Distance of a face from the positions of a hidden subject, in sides of the face. `None` if it is
-/// too far for the time hidden, or its size differs too much.
+/// Distance of a face from the predicted or the last position of a hidden subject, whichever is
+/// nearer, divided by the subject's face side. `None` if the subject cannot have moved as far while
+/// it was hidden, or if the sizes differ too much.
 fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option<f32> {
     let side = hidden.side.max(1.0);
     let found = observation.rect.center();
@@ -90,14 +95,16 @@ fn nearness(hidden: &Track, now: MediaTime, observation: &Observation) -> Option
     .then_some(away)
 }
 
-/// Whether this face may be a hidden subject that a later frame recognises.
+/// Whether a face may be a hidden subject by position and size, whatever its appearance.
 pub fn may_return(tracks: &[Track], now: MediaTime, observation: &Observation) -> bool {
     tracks
         .iter()
         .any(|t| !t.visible && t.subject.is_some() && nearness(t, now, observation).is_some())
 }
 
-/// The index of the hidden subject that a new face belongs to, by position and appearance.
+/// The index in `tracks` of the hidden subject that a new face belongs to, by position and
+/// appearance; `None` if it is none. `seen` tells for each track whether it is observed in this
+/// frame. `serial` is the serial number of the face's own track, if it has one.
 pub fn returning_subject(
     tracks: &[Track],
     seen: &[bool],
@@ -181,8 +188,8 @@ pub fn resolve_conflicts(
     }
 }
 
-/// Returns a face to a hidden subject if it is clearly more similar to that subject than to its
-/// current track.
+/// Assigns the face of a track to a hidden subject if it is clearly more similar to that subject
+/// than to its current track.
 pub fn reassign_to_hidden(
     tracks: &[Track],
     observations: &mut [Option<Observation>],
@@ -209,8 +216,8 @@ pub fn reassign_to_hidden(
     }
 }
 
-/// A hidden and a visible subject, in this order, that are the same person: never seen apart, at
-/// one position, and similar.
+/// The indices in `tracks` of a hidden and a visible subject that are the same person: they were
+/// never seen at the same time, are at the same position, and look similar.
 pub fn duplicate(
     tracks: &[Track],
     cannot_link: &CannotLink,

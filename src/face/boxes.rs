@@ -1,20 +1,20 @@
-//! Candidate boxes of the cascade: regression, squares, non-maximum suppression. Coordinates are
-//! the reference's: corners in pixels.
+//! Boxes that MTCNN's networks propose: regression, squares, non-maximum suppression. As in
+//! facenet-pytorch, a box is given by its corners in pixels.
 
-/// A box that a network of the cascade proposes.
+/// A box that one of MTCNN's networks proposes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// `x1, y1, x2, y2`.
+    /// Top left and bottom right corner `x1, y1, x2, y2`, in pixels.
     pub corners: [f32; 4],
     /// Probability of a face, 0..1.
     pub score: f32,
-    /// Offsets of the corners, as shares of width and height.
+    /// Corrections of `x1, y1, x2, y2` by the network, as shares of the box's width and height.
     pub regression: [f32; 4],
 }
 
 impl Candidate {
-    /// Moves the corners by the regression. A side is the corners' distance plus `extent` pixels (0
-    /// for the first network, 1 for the others).
+    /// Moves the corners by `regression`. The box's width and height are the distances of its
+    /// corners plus `extent` pixels: 0 for MTCNN's first network, 1 for the other two.
     pub fn regress(&mut self, extent: f32) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1 + extent, y2 - y1 + extent);
@@ -27,7 +27,7 @@ impl Candidate {
         }
     }
 
-    /// Replaces the box by the square with its longer side and the same centre.
+    /// Replaces the box by a square with the same centre, whose side is the box's longer side.
     pub fn square(&mut self) {
         let [x1, y1, x2, y2] = self.corners;
         let (w, h) = (x2 - x1, y2 - y1);
@@ -37,14 +37,16 @@ impl Candidate {
     }
 }
 
-/// The denominator of the overlap of two boxes.
+/// The area that the intersection of two boxes is divided by, to measure their overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlap {
+    /// The area of the union.
     Union,
-    /// The smaller area; sides count both border pixels.
+    /// The area of the smaller box. Widths and heights include both border pixels.
     Smaller,
 }
 
+/// Overlap of two boxes `x1, y1, x2, y2`, 0..1.
 fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
     let extent = if against == Overlap::Smaller {
         1.0
@@ -61,8 +63,8 @@ fn overlap(a: &[f32; 4], b: &[f32; 4], against: Overlap) -> f32 {
     }
 }
 
-/// Non-maximum suppression: of boxes that overlap by more than `threshold`, the best one stays. The
-/// result is sorted, best first; ties keep their order.
+/// Non-maximum suppression: of boxes that overlap by more than `threshold`, only the one with the
+/// highest score is kept. The result is sorted by score, highest first; ties keep their order.
 pub fn suppress(
     mut candidates: Vec<Candidate>,
     threshold: f32,
@@ -88,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn kept_boxes_do_not_overlap_and_each_suppressed_one_has_a_better(
+        fn kept_boxes_do_not_overlap_and_each_suppressed_one_overlaps_a_better_one(
             boxes in prop::collection::vec(
                 (0.0f32..100.0, 0.0f32..100.0, 1.0f32..50.0, 1.0f32..50.0, 0.0f32..1.0),
                 0..40,

@@ -1,4 +1,5 @@
-//! Face crops for the refining network, and the same pixels as luma for rating the face.
+//! Cuts squares out of a picture, as inputs of MTCNN's last network and YuNet, and as luma from
+//! which a face is rated.
 
 use super::image::pooled;
 use super::refine::INPUT_SIDE;
@@ -6,21 +7,22 @@ use crate::clip::{ColorMatrix, Landmarks, Picture};
 use crate::preprocess::{Similarity, similarity};
 use multiversion::multiversion;
 
-/// A square of the picture at [`INPUT_SIDE`]: its position, and its luma in 0..255 for either range
-/// of the picture.
+/// The luma of a square of a picture, resampled to [`INPUT_SIDE`] pixels a side.
 #[derive(Clone, Debug)]
 pub struct Closeup {
-    /// Top left corner in whole pixels of the picture; may lie outside.
+    /// Top left corner `x, y` of the square in pixels of the picture; may lie outside of it.
     pub origin: [i32; 2],
     /// Side of the square, in pixels of the picture.
     pub side: i32,
-    /// `[INPUT_SIDE, INPUT_SIDE]`, row by row.
+    /// `INPUT_SIDE x INPUT_SIDE` values, row by row: 0 (black) to 255 (white), also for pictures
+    /// with limited range.
     pub luma: Vec<f32>,
 }
 
 impl Closeup {
-    /// Cuts the square around `center`, each pixel the mean over its area. Appends its R, G, B
-    /// planes of `(value - 127.5) / 128` to `inputs`. Outside the picture the border is repeated.
+    /// Cuts the square with this centre and side (pixels of the picture), resampled by area means.
+    /// Appends its planes R, G, B to `inputs`, with values `(v - 127.5) / 128` for `v` in 0..255.
+    /// Outside of the picture, the border pixels are repeated.
     pub fn cut(picture: &Picture, center: [f32; 2], side: f32, inputs: &mut Vec<f32>) -> Closeup {
         let (square, luma) = cut_square(picture, center, side, INPUT_SIDE, inputs);
         Closeup {
@@ -30,7 +32,7 @@ impl Closeup {
         }
     }
 
-    /// Converts a point from shares of the square to pixels of the picture.
+    /// Converts a point from shares of the square's side (0..1 inside) to pixels of the picture.
     pub fn to_picture(&self, [x, y]: [f32; 2]) -> [f32; 2] {
         [
             self.origin[0] as f32 + x * self.side as f32,
@@ -38,8 +40,8 @@ impl Closeup {
         ]
     }
 
-    /// The face aligned to the template: [`Patch::SIDE`] pixels square. `None` if the landmarks are
-    /// degenerate.
+    /// The face's luma, aligned so that its landmarks (pixels of the picture) lie at fixed
+    /// positions. `None` if the landmarks are degenerate.
     pub fn align_patch(&self, landmarks: &Landmarks) -> Option<Patch> {
         const TEMPLATE: Landmarks = [
             [0.3, 0.33],
@@ -79,6 +81,8 @@ impl Closeup {
         Some(Patch { values })
     }
 
+    /// The luma at `point`, which `transform` maps to pixels of the close-up, by bilinear
+    /// interpolation.
     fn bilinear(&self, transform: &Similarity, point: [f32; 2]) -> f32 {
         let limit = (INPUT_SIDE - 1) as f32;
         let [x, y] = transform.apply(point).map(|v| (v - 0.5).clamp(0.0, limit));
@@ -94,31 +98,32 @@ impl Closeup {
     }
 }
 
-/// An aligned face's luma with mean 0 and deviation 1.
+/// The luma of an aligned face, normalised to mean 0 and standard deviation 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
-    /// `[SIDE, SIDE]`, row by row.
+    /// `SIDE x SIDE` values, row by row.
     pub values: Vec<f32>,
 }
 
 impl Patch {
-    /// Side in pixels.
+    /// Side of the aligned face, in pixels.
     pub const SIDE: usize = 24;
 }
 
-/// A square of a picture in whole pixels; may reach outside.
+/// A square of a picture, in whole pixels. It may reach beyond the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Square {
-    /// Top left corner.
+    /// Top left corner `x, y`.
     pub origin: [i32; 2],
     pub side: i32,
 }
 
-/// Cuts the square around `center` at `cells` pixels a side, each the mean over its area. Appends
-/// its R, G, B planes of `(value - 127.5) / 128` to `inputs`. Outside the picture the border is
-/// repeated.
+/// Cuts the square with this centre and side (pixels of the picture), and resamples it to
+/// `cells x cells` pixels by area means. Appends its planes R, G, B to `inputs`, with values
+/// `(v - 127.5) / 128` for `v` in 0..255. Outside of the picture, the border pixels are repeated.
 ///
-/// Returns the square and its luma, 0..255 for either range of the picture.
+/// Returns the square in whole pixels, and its luma row by row: 0 (black) to 255 (white), also for
+/// pictures with limited range.
 pub fn cut_square(
     picture: &Picture,
     center: [f32; 2],
@@ -165,7 +170,8 @@ pub fn cut_square(
     (square, full)
 }
 
-/// Means of a plane over the square's pixels.
+/// The square in one plane of the picture (0: Y, 1: Cb, 2: Cr), resampled to `cells x cells` pixels
+/// by area means, row by row.
 #[multiversion(targets("x86_64+avx2"))]
 fn means(picture: &Picture, plane: usize, square: Square, cells: usize) -> Vec<f32> {
     let Square { origin, side } = square;
@@ -223,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_square_can_be_cut(
+        fn a_square_of_any_place_and_size_can_be_cut(
             x in -300.0f32..300.0,
             y in -300.0f32..300.0,
             side in 0.0f32..400.0,

@@ -1,20 +1,21 @@
-//! A detected face, and the common parts of the detectors: settings and the shrinking of large
-//! pictures.
+//! What the face detectors have in common: the type of a detected face, settings, and the shrinking
+//! of large pictures.
 
 use super::image::RgbImage;
 use crate::clip::{Landmarks, Picture, Rect};
 use crate::encode::EncodeError;
 
-/// Settings of [`super::Detector`].
+/// Settings of the face detector, [`super::Detector`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectorSettings {
-    /// Smallest face to detect, as a share of the picture's longer side; at least 20 px.
+    /// Side of the smallest face to detect, divided by the picture's longer side. In pixels, it is
+    /// at least 20.
     pub min_face_share: f32,
-    /// Probability thresholds of MTCNN's three networks.
+    /// Lowest face probability (0..1) that each of MTCNN's three networks accepts.
     pub thresholds: [f32; 3],
-    /// Scale from one level of MTCNN's image pyramid to the next.
+    /// Size of a level of MTCNN's image pyramid, divided by the size of the previous level.
     pub pyramid_factor: f64,
-    /// Threads per network.
+    /// Number of threads for each network.
     pub threads: usize,
 }
 
@@ -30,7 +31,7 @@ impl Default for DetectorSettings {
 }
 
 impl DetectorSettings {
-    /// The smallest face in pixels of this picture.
+    /// Side of the smallest face to detect in `picture`, in pixels.
     pub(super) fn min_face_px(&self, picture: &Picture) -> f32 {
         (picture.width.max(picture.height) as f32 * self.min_face_share).max(20.0)
     }
@@ -40,13 +41,13 @@ impl DetectorSettings {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
     pub rect: Rect,
-    /// Probability, 0..1.
+    /// Probability of a face, 0..1.
     pub score: f32,
     pub landmarks: Landmarks,
 }
 
 impl Detection {
-    /// The detection in a picture scaled by `factor`, per axis.
+    /// The detection after the picture is scaled by `factor`, for width and height.
     pub(super) fn scaled(mut self, factor: [f32; 2]) -> Detection {
         self.rect = self.rect.scaled(factor);
         for point in &mut self.landmarks {
@@ -58,9 +59,9 @@ impl Detection {
     }
 }
 
-/// Detects in a copy of `picture`, shrunk by 4, 2 or 1 per axis so that its smallest face keeps
-/// `shrunk_face_px` pixels. `detect` gets the copy and that face's size in it. The detections are
-/// in pixels of `picture`.
+/// Shrinks `picture` by the largest of the factors 4, 2 and 1 with which a face of `min_face_px`
+/// keeps `shrunk_face_px` pixels, into the buffer `copy`. Calls `detect` with the shrunk picture
+/// and the smallest face's size in it. Returns the detections in pixels of `picture`.
 pub(super) fn in_shrunk(
     picture: &Picture,
     min_face_px: f32,

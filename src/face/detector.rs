@@ -8,7 +8,7 @@ use super::yunet::YuNet;
 use crate::clip::Picture;
 use crate::encode::{EncodeError, Provider, Runtime};
 
-/// Detects all faces of a picture. Owned by one thread.
+/// A face detector for whole pictures. Owned by one thread.
 #[derive(Debug)]
 pub enum Detector {
     YuNet(Box<YuNet>),
@@ -16,7 +16,7 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// Opens the detector in `dir`: MTCNN if there is a `pnet.onnx`, else YuNet.
+    /// Opens the detector in the folder `dir`: MTCNN if it has a `pnet.onnx`, else YuNet.
     ///
     /// # Errors
     /// A graph is missing, does not match its `provenance.toml`, or cannot be opened.
@@ -33,7 +33,7 @@ impl Detector {
         })
     }
 
-    /// The detector's published name.
+    /// The detector's name in the literature.
     pub fn name(&self) -> &'static str {
         match self {
             Detector::YuNet(_) => "YuNet",
@@ -41,7 +41,7 @@ impl Detector {
         }
     }
 
-    /// All faces, best first, in pixels of `picture`.
+    /// All faces, highest score first, in pixels of `picture`.
     ///
     /// # Errors
     /// A graph fails, or its outputs have other shapes.

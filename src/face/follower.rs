@@ -13,13 +13,14 @@ use crate::encode::{EncodeError, Provider, Runtime};
 #[derive(Debug)]
 pub struct Follower {
     pub(super) refiner: Refiner,
-    /// Detects a face that the refiner rejects. `None` with MTCNN as detector: its last network is
-    /// the refiner.
+    /// YuNet on crops, for faces that the refiner rejects. `None` if the detector is MTCNN, whose
+    /// last network is the refiner itself.
     pub(super) crops: Option<CropDetector>,
 }
 
 impl Follower {
-    /// Opens `onet.onnx` in `tracker`, and `yunet.onnx` in `detector` if YuNet is the detector.
+    /// Opens `onet.onnx` in the folder `tracker`, and `yunet.onnx` in the folder `detector` if
+    /// YuNet is the detector.
     ///
     /// # Errors
     /// A graph is missing, does not match its `provenance.toml`, or cannot be opened.
@@ -40,8 +41,9 @@ impl Follower {
         })
     }
 
-    /// 1 for a detected face towards the camera, 0 for a profile. Always 1 with MTCNN as detector,
-    /// where the tracker's landmarks alone decide.
+    /// How far a detected face looks towards the camera: 1 for a frontal face, falling to 0 for a
+    /// profile. Always 1 if the detector is MTCNN, because then only the tracker's landmarks
+    /// decide.
     pub(super) fn facing(&self, detection: &Detection) -> f32 {
         if self.crops.is_some() {
             detected_facing(&detection.landmarks)

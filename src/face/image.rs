@@ -1,34 +1,35 @@
-//! RGB images, and area averages of them as network inputs.
+//! RGB images, and their resampling by area averages to network inputs.
 
 use crate::clip::{ColorMatrix, Picture};
 use multiversion::multiversion;
 
-/// An upright picture, interleaved R, G, B.
+/// An RGB image with 8 bits per channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RgbImage {
     pub width: usize,
     pub height: usize,
+    /// `width x height` pixels row by row, interleaved R, G, B.
     pub pixels: Vec<u8>,
 }
 
 impl RgbImage {
-    /// Converts by the picture's colorimetry, each pixel the mean over `shrink x shrink` of the
-    /// picture's (1, 2 or 4). A rest at the right and lower border that does not fill a pixel is
-    /// left out.
+    /// Converts `picture` to RGB by its colorimetry. Each pixel is the mean over `shrink x shrink`
+    /// pixels of the picture; `shrink` is 1, 2 or 4. Columns and rows at the right and lower border
+    /// that do not fill a pixel are left out.
     pub fn from_picture(picture: &Picture, shrink: usize) -> Self {
         let mut image = RgbImage::default();
         image.fill_from(picture, shrink);
         image
     }
 
-    /// [`RgbImage::from_picture`] into this image's buffer.
+    /// Does what [`RgbImage::from_picture`] does, with this image's buffer.
     pub fn fill_from(&mut self, picture: &Picture, shrink: usize) {
         fill(self, picture, shrink);
     }
 }
 
-/// The rounded mean of square `x` in a row of squares of `side` samples. `sums`: for each column,
-/// the sum over the height of the row.
+/// The rounded mean of the samples in square number `x` of a row of squares, each `side x side`
+/// samples. `sums` has the sum of each column over the row's height.
 #[inline(always)]
 fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
     let sum: u32 = sums[x * side..(x + 1) * side]
@@ -40,7 +41,8 @@ fn mean(sums: &[u16], x: usize, side: usize) -> i32 {
     ((sum + ((1 << bits) >> 1)) >> bits) as i32
 }
 
-/// Loops instead of closures: a closure in a multiversioned function may not be inlined.
+/// Implements [`RgbImage::fill_from`]. It uses loops, because closures in a multiversioned function
+/// may not be inlined.
 #[multiversion(targets("x86_64+avx2"))]
 fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
     assert!(matches!(shrink, 1 | 2 | 4), "shrink is {shrink}");
@@ -123,7 +125,8 @@ fn fill(image: &mut RgbImage, picture: &Picture, shrink: usize) {
     }
 }
 
-/// [`crate::preprocess::ycc_to_rgb`] in integers with 16 fractional bits; equal within 1.
+/// The conversion from YCbCr to RGB with integer coefficients of 16 fractional bits. Results differ
+/// by at most 1 from [`crate::preprocess::ycc_to_rgb`].
 struct Matrix {
     luma_offset: i32,
     luma: i32,
@@ -161,7 +164,7 @@ impl Matrix {
         self.with_luma(y, self.chroma(cb, cr))
     }
 
-    /// The chroma's share of R, G, B.
+    /// What Cb and Cr (0..255) contribute to R, G, B, with 16 fractional bits.
     #[inline(always)]
     fn chroma(&self, cb: i32, cr: i32) -> [i32; 3] {
         let (cb, cr) = (cb - 128, cr - 128);
@@ -180,12 +183,13 @@ impl Matrix {
     }
 }
 
+/// Removes the 16 fractional bits, and clamps to 0..255.
 #[inline(always)]
 fn to_byte(fixed: i32) -> u8 {
     (fixed >> 16).clamp(0, 255) as u8
 }
 
-/// An area of an image in whole pixels.
+/// A rectangle of an image in whole pixels; `x, y` is the top left corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     pub x: usize,
@@ -194,19 +198,20 @@ pub struct Area {
     pub h: usize,
 }
 
-/// Normalisation of the networks' inputs.
+/// The value that is subtracted from a pixel (0..255) in the networks' inputs.
 const PIXEL_MEAN: f32 = 127.5;
+/// The factor by which a pixel is then multiplied in the networks' inputs.
 const PIXEL_SCALE: f32 = 1.0 / 128.0;
 
-/// The pixels of `from` under pixel `at` of `to`, as in adaptive average pooling: neighbours may
-/// share one.
+/// When a row of `from` pixels is resampled to `to` pixels: the input pixels whose mean is output
+/// pixel `at`, as in adaptive average pooling. Neighbouring output pixels may share an input pixel.
 #[inline(always)]
 pub fn pooled(at: usize, from: usize, to: usize) -> std::ops::Range<usize> {
     at * from / to..((at + 1) * from).div_ceil(to)
 }
 
-/// The area resampled to `width x height`, appended to `out` as three planes R, G, B of `(value -
-/// 127.5) / 128`. Each pixel is the mean over the pixels of [`pooled`].
+/// Resamples an area of `image` to `width x height` pixels by the means over [`pooled`]. Appends
+/// the planes R, G, B to `out`, with values `(v - 127.5) / 128` for `v` in 0..255.
 #[multiversion(targets("x86_64+avx2"))]
 pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: &mut Vec<f32>) {
     let start = out.len();
@@ -253,6 +258,7 @@ pub fn resample(image: &RgbImage, area: Area, width: usize, height: usize, out: 
     }
 }
 
+/// Sums `rows` of samples by column into `sums`.
 #[inline(always)]
 fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(
     mut rows: impl Iterator<Item = &'a [u8]>,
@@ -270,8 +276,9 @@ fn sum_rows<'a, S: Copy + From<u8> + std::ops::AddAssign>(
     }
 }
 
-/// Prefix sums by channel, modulo 2^32; the last entry is the total. The sum between two pixels is
-/// one difference, however many they are. Short loops would cost more in overhead than in work.
+/// Computes the prefix sums of interleaved `sums` for each channel, modulo 2^32. `before` has one
+/// entry more than there are pixels. The sum over any range of pixels is then a single difference,
+/// which is faster than a short loop.
 #[inline(always)]
 fn add_up<S: Copy>(sums: &[S], before: &mut [[u32; 3]])
 where
@@ -311,7 +318,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_and_floats_agree_on_colour(
+        fn the_integer_conversion_to_rgb_differs_from_the_float_one_by_at_most_1(
             seed in any::<u32>(),
             full_range in any::<bool>(),
             hd in any::<bool>(),
@@ -382,9 +389,9 @@ mod tests {
     }
 
     proptest! {
-        /// 16-bit and 32-bit sums agree: each pixel is the mean over [`pooled`].
+        /// Heights up to 700 rows test both 16-bit and 32-bit sums.
         #[test]
-        fn every_pixel_is_the_mean_of_its_area(
+        fn each_resampled_pixel_is_the_mean_over_its_pooled_pixels(
             seed in any::<u32>(),
             w in 1usize..30,
             h in 1usize..700,
@@ -427,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shrunk_picture_has_the_same_mean() {
+    fn a_shrunk_picture_has_its_size_divided_and_rounded_down() {
         let picture = picture(
             37,
             23,

@@ -1,14 +1,14 @@
-//! Lip motion: change of the mouth between two frames, beyond that of the rest of the face.
+//! Lip motion: by how much the mouth changes between two frames more than the rest of the face.
 
 use super::closeup::Patch;
 
-/// Rows and columns of an aligned face that hold the mouth.
+/// Rows and columns of a [`Patch`] that contain the mouth.
 const MOUTH: (std::ops::Range<usize>, std::ops::Range<usize>) = (15..24, 6..18);
-/// Rows and columns that move with the head only: forehead to nose.
+/// Rows and columns of a [`Patch`] that move with the head only, from forehead to nose.
 const REST: (std::ops::Range<usize>, std::ops::Range<usize>) = (2..14, 3..21);
 
-/// Mean absolute change of the mouth minus that of the rest of the face, at least 0, in standard
-/// deviations of the face's luma.
+/// Mean absolute change of the mouth's luma between two frames, minus that of the rest of the face;
+/// at least 0. The unit is the standard deviation of the face's luma.
 pub fn lip_motion(before: &Patch, now: &Patch) -> f32 {
     let change = |(rows, columns): (std::ops::Range<usize>, std::ops::Range<usize>)| {
         let count = (rows.len() * columns.len()) as f32;
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_mouth_counts() {
+    fn only_a_change_of_the_mouth_is_lip_motion() {
         let still = Patch {
             values: vec![0.0; Patch::SIDE * Patch::SIDE],
         };

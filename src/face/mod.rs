@@ -1,11 +1,12 @@
 //! Face detection, tracking and alignment.
 //!
-//! [`Detector`] detects faces at an interval: [`YuNet`], or MTCNN if configured. [`FaceStage`]
-//! tracks each face on every frame with MTCNN's last network, which has the better landmarks on
-//! frontal faces. If that network rejects a face (profiles, half covered faces), YuNet runs on a
-//! crop. The stage keeps ids through short occlusions and cuts aligned crops. It rates each face as
-//! evidence by size, sharpness and pose. Neither uses a thread or a clock. [`tracking`] has the
-//! contract of the tracker and its figures.
+//! [`Detector`] detects the faces of whole pictures at an interval. It is [`YuNet`], or MTCNN if
+//! configured. [`FaceStage`] tracks each face on every frame with MTCNN's last network, which has
+//! better landmarks on frontal faces than YuNet. If MTCNN's network rejects a face (a profile, a
+//! half covered face), YuNet runs on a crop. The stage keeps subject ids through short occlusions,
+//! cuts aligned crops, and rates the quality of each face by size, sharpness and pose. Detector and
+//! stage use no thread and no clock. [`tracking`] has the required and the measured accuracy of the
+//! tracker.
 
 #[doc = include_str!("tracking.md")]
 pub mod tracking {}

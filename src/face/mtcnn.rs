@@ -1,9 +1,9 @@
-//! MTCNN's cascade (Zhang et al. 2016) as facenet-pytorch 2.5.3 runs it: an image pyramid proposes,
-//! two networks refine.
+//! The face detector MTCNN (Zhang et al. 2016), a cascade of three networks, as in facenet-pytorch
+//! 2.5.3. The first network proposes boxes on an image pyramid, the other two refine them.
 //!
-//! Numbers are the reference's: area averages for pyramid and crops, rounding of proposals, order
-//! and thresholds of suppression. A test checks boxes and landmarks within 1 px of it, and
-//! probabilities within 0.01.
+//! The arithmetic is that of facenet-pytorch: area averages for pyramid and crops, rounding of
+//! proposals, order and thresholds of suppression. A test checks that boxes and landmarks differ
+//! from facenet-pytorch's by at most 1 px, and probabilities by at most 0.01.
 
 use std::path::Path;
 
@@ -15,24 +15,32 @@ use super::refine::{INPUT_SIDE, Refiner};
 use crate::clip::{Picture, Rect};
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
-/// The cascade. Owned by one thread.
+/// The face detector MTCNN. Owned by one thread.
 #[derive(Debug)]
 pub struct Mtcnn {
     settings: DetectorSettings,
+    /// The first network, PNet.
     proposer: Graph,
+    /// The second network, RNet.
     filter: Graph,
+    /// The third network, ONet.
     refiner: Refiner,
+    /// Buffer of the picture that is searched.
     image: RgbImage,
+    /// Buffer of a network's input.
     inputs: Vec<f32>,
 }
 
-/// Side of the first network's window, and its stride.
+/// Side of the window that PNet classifies, in pixels of its input.
 const CELL: f64 = 12.0;
+/// Distance of two of PNet's windows, in pixels of its input.
 const STRIDE: f32 = 2.0;
+/// Side of RNet's input, in pixels.
 const FILTER_SIDE: usize = 24;
-/// Crops in one run of a network.
+/// Largest number of crops in one run of a network.
 const BATCH: usize = 128;
-/// Pictures are shrunk as far as the smallest face stays at least this large.
+/// Before detection, pictures are shrunk by 2 or 4 if the smallest face to detect keeps at least
+/// this size, in pixels.
 const SHRUNK_FACE_PX: f32 = 36.0;
 
 impl Mtcnn {
@@ -57,8 +65,11 @@ impl Mtcnn {
         })
     }
 
-    /// All faces, best first, in pixels of `picture`. Large pictures are shrunk first, as far as
-    /// the smallest face allows.
+    /// All faces, highest score first, in pixels of `picture`. Large pictures are shrunk first, as
+    /// far as the smallest face to detect allows.
+    ///
+    /// # Errors
+    /// A network fails, or its outputs have other shapes.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
         let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
@@ -73,7 +84,10 @@ impl Mtcnn {
         found
     }
 
-    /// All faces of at least `min_face_px`, best first.
+    /// All faces of at least `min_face_px` pixels, highest score first, in pixels of `image`.
+    ///
+    /// # Errors
+    /// A network fails, or its outputs have other shapes.
     pub fn detect_rgb(
         &mut self,
         image: &RgbImage,
@@ -84,6 +98,7 @@ impl Mtcnn {
         self.refine(image, filtered)
     }
 
+    /// Runs PNet on an image pyramid. Returns square boxes that may be faces.
     fn propose(
         &mut self,
         image: &RgbImage,
@@ -134,6 +149,7 @@ impl Mtcnn {
         Ok(proposals)
     }
 
+    /// Runs RNet on the proposals. Returns the square boxes that it accepts.
     fn filter(
         &mut self,
         image: &RgbImage,
@@ -172,6 +188,7 @@ impl Mtcnn {
         Ok(passed)
     }
 
+    /// Runs ONet on the candidates. Returns the faces that it accepts, with landmarks.
     fn refine(
         &mut self,
         image: &RgbImage,
@@ -207,7 +224,7 @@ impl Mtcnn {
                 );
             }
         }
-        // The suppression sorts, so the landmarks' index is carried through it.
+        // The suppression sorts the candidates, so each carries the index of its landmarks.
         for (i, candidate) in refined.iter_mut().enumerate() {
             candidate.regression[0] = i as f32;
         }
@@ -231,13 +248,13 @@ impl Mtcnn {
     }
 }
 
-/// Whether `dir` holds MTCNN's cascade.
+/// Whether the folder `dir` holds MTCNN's networks.
 pub(super) fn is_mtcnn(dir: &Path) -> bool {
     dir.join("pnet.onnx").exists()
 }
 
-/// The area of the image under a candidate, as the reference cuts it: truncated, counted from 1,
-/// clipped. `None` if nothing is left.
+/// The area of the image under a candidate, as facenet-pytorch computes it: corners truncated to
+/// whole pixels that count from 1, and clipped to the image. `None` if the area is empty.
 fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
     let [x1, y1, x2, y2] = candidate.corners.map(|c| c as i64);
     let (x, y) = (x1.max(1) - 1, y1.max(1) - 1);
@@ -250,6 +267,7 @@ fn area_of(image: &RgbImage, candidate: &Candidate) -> Option<Area> {
     })
 }
 
+/// The values of a network's two outputs: box regression and probabilities.
 fn two<'a>(
     graph: &Graph,
     outputs: &'a [crate::encode::Output],

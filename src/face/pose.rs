@@ -1,20 +1,20 @@
-//! Head pose, estimated from the five landmarks.
+//! Estimates the head pose from a face's five landmarks.
 
 use crate::clip::Landmarks;
 
-/// Head pose in degrees. Positive yaw turns the nose to the picture's right, positive pitch lowers
-/// it.
+/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive
+/// pitch lowers the nose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pose {
     pub yaw: f32,
     pub pitch: f32,
 }
 
-/// Eyes, nose and corners of the mouth of a frontal face: right, down, towards the camera, in
-/// millimetres from the tip of the nose. Depths and heights are fitted so that the pose of MTCNN's
-/// landmarks agrees with MediaPipe's FaceLandmarker on 1,560 faces of the test material. Mean error
-/// of the yaw: 2° below 10°, 3° to 4° up to 60°. Mean error of the pitch: 3° within 15°, 5° to 8°
-/// beyond.
+/// Landmarks of a frontal head in three dimensions: eyes, nose, corners of the mouth. Axes point
+/// right, down and towards the camera, in millimetres from the tip of the nose. Depths and heights
+/// are fitted on 1,560 faces of the test material, so that the pose by MTCNN's landmarks agrees
+/// with MediaPipe's FaceLandmarker. The mean error of the yaw is 2° below 10°, and 3° to 4° up to
+/// 60°. The mean error of the pitch is 3° within 15°, and 5° to 8° beyond.
 const MODEL: [[f32; 3]; 5] = [
     [-31.0, -20.0, -44.0],
     [31.0, -20.0, -44.0],
@@ -23,8 +23,8 @@ const MODEL: [[f32; 3]; 5] = [
     [25.0, 21.0, -21.0],
 ];
 
-/// The pose in which an orthographic camera would see [`MODEL`] nearest to the landmarks. `None` if
-/// they are degenerate.
+/// The head pose in which [`MODEL`], seen by an orthographic camera, fits the landmarks best.
+/// `None` if the landmarks are degenerate, for example all at one point.
 pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     // Least-squares affine camera. By the model's symmetry only height and depth are coupled.
     let mean = |k: usize| MODEL.iter().map(|p| p[k]).sum::<f32>() / 5.0;
@@ -75,25 +75,30 @@ pub fn pose(landmarks: &Landmarks) -> Option<Pose> {
     })
 }
 
-/// Degrees of yaw and pitch: frontal up to the first, unusable from the second.
+/// Yaw up to which a face counts as frontal, and from which it is unusable, in degrees.
 const YAW: [f32; 2] = [25.0, 50.0];
+/// Pitch up to which a face counts as frontal, and from which it is unusable, in degrees.
 const PITCH: [f32; 2] = [20.0, 40.0];
 
-/// The same for the yaw of YuNet's landmarks, which exaggerate it. On the test material their
-/// median is 49° where MediaPipe's FaceLandmarker gives 30° to 45°, and 61° where it gives 45° to
-/// 60°. Their pitch is too small by half and is not used.
+/// Yaw by YuNet's landmarks up to which a face counts as frontal, and from which it is unusable, in
+/// degrees. YuNet's landmarks exaggerate the yaw: on the test material their median is 49° where
+/// MediaPipe's FaceLandmarker gives 30° to 45°, and 61° where FaceLandmarker gives 45° to 60°. The
+/// pitch by YuNet's landmarks is too small by half and is not used.
 const DETECTED_YAW: [f32; 2] = [55.0, 70.0];
 
+/// 1 for angles up to `full` degrees, falling linearly to 0 at `none` degrees.
 fn share([full, none]: [f32; 2], angle: f32) -> f32 {
     (1.0 - (angle.abs() - full) / (none - full)).clamp(0.0, 1.0)
 }
 
-/// 1 for a face towards the camera, falling to 0 for one that is turned away too far to be rated.
+/// How far a face looks towards the camera, by MTCNN's landmarks: 1 for a frontal face, falling to
+/// 0 for a face that is turned too far to be used.
 pub fn facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(YAW, p.yaw) * share(PITCH, p.pitch))
 }
 
-/// As [`facing`], by the landmarks of YuNet.
+/// How far a face looks towards the camera, by YuNet's landmarks: 1 for a frontal face, falling to
+/// 0 for a profile. Only the yaw is used.
 pub fn detected_facing(landmarks: &Landmarks) -> f32 {
     pose(landmarks).map_or(0.0, |p| share(DETECTED_YAW, p.yaw))
 }
@@ -103,8 +108,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The landmarks of the model, turned by these degrees (pitch, then yaw, then roll), at a scale
-    /// and a position.
+    /// The landmarks of [`MODEL`], turned by the given degrees (pitch first, then yaw, then roll),
+    /// scaled, and moved to `place`.
     fn seen([yaw, pitch, roll]: [f32; 3], scale: f32, place: [f32; 2]) -> Landmarks {
         let [(sy, cy), (sp, cp), (sr, cr)] = [yaw, pitch, roll].map(|v| v.to_radians().sin_cos());
         MODEL.map(|[x, y, z]| {
@@ -119,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turned_model_has_its_pose(
+        fn the_pose_of_a_turned_model_is_found_within_half_a_degree(
             yaw in -75.0f32..75.0,
             pitch in -45.0f32..45.0,
             scale in 0.2f32..8.0,
@@ -133,7 +138,7 @@ mod tests {
         }
 
         #[test]
-        fn the_front_is_the_front_under_any_roll(roll in -60.0f32..60.0) {
+        fn a_frontal_face_is_facing_under_any_roll(roll in -60.0f32..60.0) {
             let points = seen([0.0, 0.0, roll], 1.0, [0.0; 2]);
             prop_assert!(facing(&points) > 0.99);
         }
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_not_facing() {
+    fn facing_is_0_for_turned_and_degenerate_faces_and_1_for_frontal_ones() {
         assert_eq!(facing(&seen([60.0, 0.0, 0.0], 1.0, [0.0; 2])), 0.0);
         assert_eq!(facing(&seen([0.0, -45.0, 0.0], 1.0, [0.0; 2])), 0.0);
         assert!(facing(&seen([20.0, 10.0, 0.0], 1.0, [0.0; 2])) > 0.99);

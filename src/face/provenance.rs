@@ -1,4 +1,5 @@
-//! Graph files of the face networks, checked against the `provenance.toml` beside them.
+//! Opens the graph files of the face networks, and checks them against the `provenance.toml` in
+//! their folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,14 +7,19 @@ use std::path::Path;
 use crate::encode::{EncodeError, Graph, Provider, Runtime};
 use crate::manifest::hex_sha256;
 
-/// Written by `expressd-train import mtcnn` beside the graphs: the SHA-256 of each.
+/// The content of `provenance.toml`, which `expressd-train import mtcnn` writes into the folder of
+/// the graphs.
 #[derive(serde::Deserialize)]
 struct Provenance {
+    /// SHA-256 of each graph in hexadecimal, by file name.
     written: BTreeMap<String, String>,
 }
 
-/// Opens `<name>.onnx` in `dir`. If a `provenance.toml` beside it names its hash, the file must
-/// match.
+/// Opens the graph `<name>.onnx` in the folder `dir`.
+///
+/// # Errors
+/// The file cannot be read or opened, or does not match its hash in `provenance.toml`, if there is
+/// one.
 pub(super) fn open_graph(
     runtime: &Runtime,
     dir: &Path,
@@ -52,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flipped_byte_in_a_converted_graph_is_detected() {
+    fn a_graph_with_a_changed_bit_is_refused_by_its_hash() {
         let runtime = Runtime::load().unwrap();
         let (ours, copy) = (
             crate::testing::project("models/mtcnn"),

@@ -1,22 +1,24 @@
-//! Quality of a face as evidence: size, blur, pose and the network's score in one number.
+//! Rates the quality of a face as evidence in one number, by size, blur, pose and the network's
+//! score.
 
 use super::closeup::Closeup;
 use super::refine::INPUT_SIDE;
 use crate::clip::Landmarks;
 
-/// Distance between the eyes in pixels: no evidence below the first value, no gain above the
-/// second.
+/// Distance between the eyes, in pixels, up to which the quality is 0, and from which it does not
+/// grow further.
 const EYES_PX: [f32; 2] = [5.0, 22.0];
-/// Share of the finest detail in the energy of all detail: blurred below the first value, sharp
-/// above the second.
+/// Values of [`detail`] up to which a face counts as blurred, and from which it counts as sharp.
 const DETAIL: [f32; 2] = [0.002, 0.03];
 
+/// 0 up to `low`, rising linearly to 1 at `high`.
 fn ramp([low, high]: [f32; 2], value: f32) -> f32 {
     ((value - low) / (high - low)).clamp(0.0, 1.0)
 }
 
-/// Quality, 0..1: the product of size, sharpness, pose (`facing`) and score. An average face has
-/// 0.5 or more, a profile or a blurred face less than 0.25.
+/// Quality of a face as evidence, 0..1: the product of ratings of size, sharpness, pose (`facing`,
+/// 0..1) and `score` (0..1). An average face has 0.5 or more, a profile or a blurred face less than
+/// 0.25.
 pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32) -> f32 {
     let [left, right, ..] = *landmarks;
     let eyes = (right[0] - left[0]).hypot(right[1] - left[1]);
@@ -27,7 +29,7 @@ pub fn quality(closeup: &Closeup, landmarks: &Landmarks, score: f32, facing: f32
     (score.clamp(0.0, 1.0) * size.sqrt() * (0.35 + 0.65 * sharp.sqrt()) * facing).clamp(0.0, 1.0)
 }
 
-/// Distance from the middle of the eyes to the middle of the mouth.
+/// Distance from the point midway between the eyes to the centre of the mouth.
 fn height(landmarks: &Landmarks) -> f32 {
     let [left, right, _, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
@@ -38,9 +40,9 @@ fn middle(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
     [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]
 }
 
-/// 1 for a face towards the camera, 0 for a profile, by the position of the nose between the eyes,
-/// and between eyes and mouth. Used with MTCNN as detector; with YuNet it is
-/// [`super::pose::facing`].
+/// How far a face looks towards the camera: 1 for a frontal face, falling to 0 for a profile. It is
+/// computed from the position of the nose between the eyes, and between eyes and mouth. Used if the
+/// detector is MTCNN; if it is YuNet, [`super::pose::facing`] is used.
 pub fn frontal(landmarks: &Landmarks) -> f32 {
     let [left, right, nose, mouth_left, mouth_right] = *landmarks;
     let (eyes, mouth) = (middle(left, right), middle(mouth_left, mouth_right));
@@ -62,7 +64,8 @@ pub fn frontal(landmarks: &Landmarks) -> f32 {
     yaw * pitch * narrow
 }
 
-/// Variance of the Laplacian over the variance of the luma, in the middle of the close-up.
+/// Sharpness of the face: mean square of the Laplacian, divided by 20 times the variance of the
+/// luma, in the middle of the close-up.
 pub fn detail(closeup: &Closeup) -> f32 {
     let at = |x: usize, y: usize| closeup.luma[y * INPUT_SIDE + x];
     let (mut sum, mut square, mut laplacian, mut count) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);

@@ -1,6 +1,7 @@
-//! ONet, MTCNN's last network: square crops to face probability, box regression and five landmarks.
+//! ONet, MTCNN's last network: it computes face probability, box and five landmarks from a square
+//! crop.
 //!
-//! It ends the detector's cascade, and the tracker runs it on every frame.
+//! The detector MTCNN uses it, and the tracker runs it on every frame.
 
 use std::path::Path;
 
@@ -8,22 +9,23 @@ use super::provenance::open_graph;
 use crate::clip::Landmarks;
 use crate::encode::{EncodeError, Graph, Input, Provider, Runtime};
 
-/// Side of the network's input.
+/// Side of ONet's input, in pixels.
 pub const INPUT_SIDE: usize = 48;
-/// Number of values of an input `[3, 48, 48]`.
+/// Number of values of one input of ONet, `[3, 48, 48]`.
 pub const INPUT_VALUES: usize = 3 * INPUT_SIDE * INPUT_SIDE;
 
-/// Output of the network for one crop, in shares of the crop's sides.
+/// The output of ONet for one crop. Coordinates are shares of the crop's side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refinement {
     /// Probability of a face, 0..1.
     pub score: f32,
-    /// Offsets of the corners `x1, y1, x2, y2` from the crop's own.
+    /// Offsets of the face's corners `x1, y1, x2, y2` from the corners of the crop.
     pub regression: [f32; 4],
+    /// Landmarks from the top left corner of the crop.
     pub landmarks: Landmarks,
 }
 
-/// ONet. Owned by one thread.
+/// The network ONet. Owned by one thread.
 #[derive(Debug)]
 pub struct Refiner {
     graph: Graph,
@@ -45,8 +47,9 @@ impl Refiner {
         })
     }
 
-    /// Runs on crops `[n, 3, 48, 48]` of `(value - 127.5) / 128`, all in one run. Does not run for
-    /// zero crops.
+    /// Runs ONet once on all `crops`: `[n, 3, 48, 48]`, planes R, G, B, with values `(v - 127.5) /
+    /// 128` for `v` in 0..255. Returns one result for each crop; an empty list for no crops,
+    /// without a run.
     ///
     /// # Errors
     /// The graph fails, or its outputs have other shapes.
@@ -72,6 +75,7 @@ impl Refiner {
     }
 }
 
+/// The values of ONet's three outputs for `count` crops: regressions, landmarks, probabilities.
 fn three<'a>(
     graph: &Graph,
     outputs: &'a [crate::encode::Output],

@@ -1,20 +1,22 @@
-//! Changes of the picture size within a stream: coordinates are rescaled.
+//! Converts coordinates when the size of the pictures changes within a stream.
 
 use super::detection::Detection;
 use crate::clip::Rect;
 use crate::time::MediaTime;
 
-/// The size of the pictures of a stream, and its last change.
+/// The current size of a stream's pictures, and its last change.
 #[derive(Clone, Debug, Default)]
 pub struct PictureSize {
+    /// Width and height in pixels; `None` before the first frame.
     size: Option<[usize; 2]>,
-    /// First frame of this size, and this size over the previous one, per axis.
+    /// Time of the first frame with the current size, and the current size divided by the previous
+    /// one, for width and height; `None` before a change.
     changed: Option<(MediaTime, [f32; 2])>,
 }
 
 impl PictureSize {
-    /// Notes the size of the frame at `now`, in pixels. Returns the ratio to the previous size, per
-    /// axis, if it changed.
+    /// Records the width and height in pixels of the frame at `now`. If they have changed, returns
+    /// the new size divided by the previous one, for width and height.
     pub fn update(&mut self, now: MediaTime, size: [usize; 2]) -> Option<[f32; 2]> {
         let before = self.size.replace(size)?;
         if before == size || before.contains(&0) {
@@ -25,8 +27,8 @@ impl PictureSize {
         Some(factor)
     }
 
-    /// Scales detections of the frame at `at`, which may precede the last change, to the present
-    /// size.
+    /// Converts detections of the frame at `at` to the current picture size, if the frame precedes
+    /// the last change.
     pub fn rescale(&self, at: MediaTime, detections: &mut [Detection]) {
         let Some((_, factor)) = self.changed.filter(|(changed, _)| at < *changed) else {
             return;
@@ -38,7 +40,7 @@ impl PictureSize {
 }
 
 impl Rect {
-    /// The box in a picture that is scaled by `factor`, per axis.
+    /// The box after the picture is scaled by `factor`, for width and height.
     pub(super) fn scaled(&self, factor: [f32; 2]) -> Rect {
         Rect {
             x: self.x * factor[0],
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn detections_of_before_a_change_are_brought_to_the_new_size() {
+    fn detections_from_before_a_change_are_converted_to_the_new_size() {
         let at = |ms: i64| MediaTime::from_nanos(ms * 1_000_000);
         let mut size = PictureSize::default();
         assert_eq!(size.update(at(0), [320, 240]), None);

@@ -1,32 +1,38 @@
-//! Scene cuts: a picture without correlation to the previous one.
+//! Detects possible scene cuts: a picture that does not correlate with the previous one.
 
 use crate::clip::Picture;
 
+/// Number of cells in a row of the thumbnail.
 const COLUMNS: usize = 24;
+/// Number of rows of the thumbnail.
 const ROWS: usize = 16;
-/// A cut is suspected above this mean change of the thumbnail's luma (0..255) and below this
-/// correlation.
+/// A scene cut is possible only if the thumbnail's luma (0..255) changes by more than this on
+/// average.
 const CHANGE: f32 = 14.0;
+/// A scene cut is possible only if the thumbnails of both pictures correlate less than this.
 const CORRELATION: f32 = 0.8;
 
 /// Detects sudden changes of the whole picture.
 #[derive(Clone, Debug, Default)]
 pub struct SceneCutDetector {
+    /// Thumbnail of the previous picture; empty before the first.
     before: Vec<f32>,
 }
 
 impl SceneCutDetector {
-    /// Whether this picture differs like a scene cut. Light changes too, so the caller confirms a
-    /// cut by the faces.
+    /// Whether the picture differs from the previous one as after a scene cut. A change of the
+    /// light may look alike, so the caller also compares the faces.
     pub fn changed(&mut self, picture: &Picture) -> bool {
         let now = thumbnail(picture);
-        // Thumbnails of two picture sizes are comparable: the same scene goes on in another size.
+        // Thumbnails of pictures with different sizes can be compared, so a change of the size
+        // alone is no scene cut.
         let changed = !self.before.is_empty() && differ(&self.before, &now);
         self.before = now;
         changed
     }
 }
 
+/// Whether two thumbnails differ by more than [`CHANGE`] and correlate less than [`CORRELATION`].
 fn differ(before: &[f32], now: &[f32]) -> bool {
     let n = now.len() as f32;
     let change = before
@@ -46,10 +52,11 @@ fn differ(before: &[f32], now: &[f32]) -> bool {
     change > CHANGE && ab < CORRELATION * (aa * bb).sqrt().max(n)
 }
 
-/// A grid of some 200 by 110 pixels suffices for the means, at any picture size.
+/// Mean luma (0..255) of each cell of the thumbnail, row by row. Only about 200 by 110 pixels are
+/// sampled, which suffices at any picture size.
 fn thumbnail(picture: &Picture) -> Vec<f32> {
     let step = (picture.width / 200).max(1);
-    // First sampled column of each cell: cell `x * COLUMNS / width` holds column `x`.
+    // The first sampled column of each cell. Column `x` belongs to cell `x * COLUMNS / width`.
     let starts: [usize; COLUMNS + 1] = std::array::from_fn(|cell| {
         (cell * picture.width)
             .div_ceil(COLUMNS)
@@ -129,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn another_picture_is_a_change_and_another_light_is_none() {
+    fn another_picture_counts_as_a_change_and_brighter_light_does_not() {
         let mut watch = SceneCutDetector::default();
         assert!(
             !watch.changed(&picture(|x, y| (x + y) as u8 / 2)),

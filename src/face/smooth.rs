@@ -1,28 +1,31 @@
-//! Temporal smoothing without jitter at rest and without lag in motion (the one-euro filter, Casiez
-//! et al. 2012).
+//! Smooths points over time by the one-euro filter (Casiez et al. 2012): strongly at rest, against
+//! jitter, and weakly in motion, against lag.
 
 use crate::clip::Landmarks;
 
-/// Cut-off of a point at rest, in Hz.
+/// Cut-off frequency of the low-pass filter for a point at rest, in Hz.
 const REST_HZ: f32 = 1.2;
-/// Rise of the cut-off per face width a second.
+/// Increase of the cut-off frequency, in Hz for each face width per second of speed.
 const HZ_PER_SPEED: f32 = 14.0;
-/// Cut-off of the speed itself, in Hz.
+/// Cut-off frequency of the low-pass filter for the speed, in Hz.
 const SPEED_HZ: f32 = 2.0;
 
-/// One point.
+/// The state of one smoothed point.
 #[derive(Clone, Copy, Debug)]
 struct Point {
+    /// Smoothed position, in pixels.
     at: [f32; 2],
+    /// Smoothed velocity, in pixels per second.
     speed: [f32; 2],
 }
 
-/// Smooths a set of points, each by its own speed.
+/// Smooths a set of points of a face over time, each by its speed.
 #[derive(Clone, Debug, Default)]
 pub struct Smoother {
     points: Vec<Point>,
 }
 
+/// Weight of a new value in a first-order low-pass filter, `seconds` after the previous value.
 fn weight(cutoff_hz: f32, seconds: f32) -> f32 {
     let r = std::f32::consts::TAU * cutoff_hz * seconds;
     r / (r + 1.0)
@@ -34,7 +37,8 @@ impl Smoother {
         self.points.clear();
     }
 
-    /// Scales the state to another picture size; `factor` per axis.
+    /// Converts the state to a picture of another size; `factor` is the new size divided by the old
+    /// one, for width and height.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         for point in &mut self.points {
             for k in 0..2 {
@@ -44,8 +48,8 @@ impl Smoother {
         }
     }
 
-    /// Smooths `points`, `seconds` after the previous ones. `unit` is the face's width, the unit of
-    /// speeds.
+    /// Smooths `points` (pixels), which follow the previous ones after `seconds`. `unit` is the
+    /// face's width in pixels, in which speeds are measured.
     pub fn smooth<const N: usize>(
         &mut self,
         points: [[f32; 2]; N],
@@ -64,8 +68,8 @@ impl Smoother {
         }
         let unit = unit.max(1.0);
         let of_speed = weight(SPEED_HZ, seconds);
-        // The mean motion of the points is the face's; its estimate is steadier than a single
-        // point's.
+        // The mean motion of the points is that of the face. Its estimate is steadier than that of
+        // a single point.
         let mut together = [0.0f32; 2];
         for (state, point) in self.points.iter_mut().zip(&points) {
             for k in 0..2 {
@@ -87,7 +91,7 @@ impl Smoother {
         smoothed
     }
 
-    /// [`Smoother::smooth`] of the five landmarks.
+    /// Smooths the five landmarks of a face, as [`Smoother::smooth`] does.
     pub fn smooth_landmarks(&mut self, landmarks: Landmarks, unit: f32, seconds: f32) -> Landmarks {
         self.smooth(landmarks, unit, seconds)
     }
@@ -100,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_smoothed_point_stays_between_its_past_and_its_present(
+        fn a_smoothed_point_stays_within_the_range_of_its_inputs(
             xs in prop::collection::vec(-100.0f32..100.0, 2..50),
         ) {
             let mut smoother = Smoother::default();
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_at_rest_shrinks_and_fast_motion_hardly_lags() {
+    fn noise_at_rest_is_halved_and_fast_motion_lags_by_less_than_3_percent() {
         let mut smoother = Smoother::default();
         let mut state = 1u32;
         let mut noise = || {

@@ -1,4 +1,4 @@
-//! The face stage: tracks the faces of every frame.
+//! The face stage: tracks faces on every frame, and confirms, re-identifies and ends subjects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use observations::{SQUARE, plausible};
 /// Settings of [`FaceStage`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaceSettings {
-    /// Interval between detections; half of it while a face is searched for.
+    /// Interval between detections; half of it while a subject is hidden or a track unconfirmed.
     pub detect_interval: Duration,
-    /// A subject hidden this long is lost.
+    /// How long a subject may be hidden before it is lost.
     pub lost_after: Duration,
-    /// Largest number of subjects at the same time; the largest faces stay.
+    /// Largest number of subjects at the same time. If there are more faces, the largest are kept.
     pub max_subjects: usize,
 }
 
@@ -41,11 +41,11 @@ impl Default for FaceSettings {
     }
 }
 
-/// Appearance likeness that disproves a scene cut.
+/// Similarity of a face's appearance to its track from which a scene cut is ruled out.
 const SAME_SHOT: f32 = 0.6;
 
-/// Tracks every face on every frame, between and across detections. Deterministic: the same frames
-/// and detections give the same faces.
+/// Tracks every face on every frame; the caller supplies detections at an interval. The same frames
+/// and detections always give the same faces.
 #[derive(Debug)]
 pub struct FaceStage {
     settings: FaceSettings,
@@ -53,22 +53,27 @@ pub struct FaceStage {
     follower: Follower,
     tracks: Vec<Track>,
     cannot_link: CannotLink,
+    /// Detections without a track, for the next frame.
     unmatched: Vec<UnmatchedDetection>,
     scene_cuts: SceneCutDetector,
+    /// Time of the newest frame with detections; `None` after a scene cut.
     detected_at: Option<MediaTime>,
     /// Time of the last scene cut.
     shot_began: Option<MediaTime>,
+    /// Time of the previous frame.
     last_frame: Option<MediaTime>,
+    /// Width and height of the newest frame, in pixels.
     picture_size: [usize; 2],
     size: PictureSize,
     next_serial: u32,
     next_subject: u32,
     next_face: u64,
+    /// Buffer of the networks' inputs.
     inputs: Vec<f32>,
 }
 
 impl FaceStage {
-    /// `preprocessing`: the manifest's `[face]`; without it there are no crops.
+    /// `preprocessing` is the manifest's section `[face]`; without it, faces have no crops.
     pub fn new(
         settings: FaceSettings,
         preprocessing: Option<FacePreprocessing>,
@@ -94,14 +99,14 @@ impl FaceStage {
         }
     }
 
-    /// Returns the networks for the next stage, because opening them takes longer than a short
-    /// recording.
+    /// Returns the open networks, for the stage of the next recording. Opening them takes longer
+    /// than a short recording.
     pub fn into_follower(self) -> Follower {
         self.follower
     }
 
-    /// Whether this frame needs a detection. Depends on the media time since the last detection;
-    /// always true after a scene cut. The caller does not ask while one is running.
+    /// Whether the detector should run on this frame: the detection interval has passed, or there
+    /// was no detection since the start or a scene cut. Must not be called while the detector runs.
     pub fn wants_detection(&self, frame: &VideoFrame) -> bool {
         let Some(detected_at) = self.detected_at else {
             return true;
@@ -112,13 +117,13 @@ impl FaceStage {
         frame.time.nanos_since(detected_at) >= if calm { interval } else { interval / 2 }
     }
 
-    /// Interval of detections while all known faces are visible.
+    /// Interval between detections while all known faces are visible.
     pub fn detect_interval(&self) -> Duration {
         self.settings.detect_interval
     }
 
-    /// Adds the detections of this or an earlier frame. Live results are late; the motion since
-    /// their frame is compensated.
+    /// Adds the detections of the frame of time `at`. If later frames were tracked since, the
+    /// motion in between is compensated.
     pub fn detected(&mut self, at: MediaTime, mut detections: Vec<Detection>) {
         if self.shot_began.is_some_and(|began| at < began) {
             return;
@@ -140,8 +145,8 @@ impl FaceStage {
             track.best_detection = track.best_detection.max(detection.score);
             track.facing = self.follower.facing(detection);
             if rect.iou(&detection.rect) < 0.6 {
-                // The track drifted. Its new place is the detected one, moved by the track's motion
-                // since then.
+                // The track has drifted: its new position is the detected one, moved by the track's
+                // motion since the time `at`.
                 let (found, then) = (detection.rect.center(), rect.center());
                 track.center = std::array::from_fn(|k| track.center[k] + found[k] - then[k]);
                 track.side = detection.rect.w.max(detection.rect.h);
@@ -160,7 +165,8 @@ impl FaceStage {
         self.unmatched.extend(fresh.take(limit));
     }
 
-    /// Tracks, aligns, crops and rates all faces of this frame.
+    /// Tracks all faces on the next frame. Returns the subjects' faces with landmarks, quality and
+    /// crops, and the changes of subjects.
     ///
     /// # Errors
     /// A network fails.
@@ -265,7 +271,8 @@ impl FaceStage {
         })
     }
 
-    /// End of the recording or session: every remaining subject is lost.
+    /// Ends all tracks, at the end of the recording or session. Returns the loss of each remaining
+    /// subject.
     pub fn finish(&mut self, end: MediaTime) -> Vec<SubjectChange> {
         self.unmatched.clear();
         self.lose(end, |_| true)

@@ -1,4 +1,4 @@
-//! A tracked face: place, motion, appearance.
+//! The state of a tracked face: position, motion, appearance.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,18 @@ use super::smooth::Smoother;
 use crate::clip::{Landmarks, Rect, SubjectChange, SubjectId, SubjectPhase};
 use crate::time::MediaTime;
 
-/// The result of the networks at one place of one frame.
+/// A face that the networks find at an expected position in one frame.
 #[derive(Clone, Debug)]
 pub struct Observation {
+    /// The face's box, in pixels of the picture.
     pub rect: Rect,
+    /// The landmarks, in pixels of the picture.
     pub landmarks: Landmarks,
     /// Probability of a face, 0..1.
     pub score: f32,
     pub closeup: Closeup,
     pub appearance: Appearance,
-    /// Whether the observation is from the detector alone: the refining network rejects the face.
+    /// Whether only YuNet finds the face, and MTCNN's last network rejects it.
     pub by_detector: bool,
 }
 
@@ -28,41 +30,48 @@ impl Observation {
     }
 }
 
-/// A detection without a track.
+/// A detection that matches no track: possibly a new or a returning face.
 #[derive(Clone, Copy, Debug)]
 pub struct UnmatchedDetection {
+    /// The face's box, in pixels of the picture.
     pub rect: Rect,
+    /// Probability of a face, 0..1.
     pub score: f32,
-    /// See [`Track::facing`].
+    /// 1 for a face towards the camera, falling to 0 for a profile.
     pub facing: f32,
 }
 
 impl UnmatchedDetection {
-    /// Scales it to another picture size; `factor` per axis.
+    /// Converts the box to a picture of another size; `factor` is the new size divided by the old
+    /// one, for width and height.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         self.rect = self.rect.scaled(factor);
     }
 }
 
-/// Gains of the filter on place, speed and size.
+/// Share of the position's prediction error that corrects the position (alpha-beta filter).
 const PLACE_GAIN: f32 = 0.85;
+/// Share of the position's prediction error that corrects the velocity.
 const SPEED_GAIN: f32 = 0.3;
+/// Share of the difference between observed and tracked side that corrects the side.
 const SIDE_GAIN: f32 = 0.3;
-/// Highest speed, in face widths per second.
+/// Highest speed of a track, in face widths per second.
 const MAX_SPEED: f32 = 8.0;
 /// Weight of a new appearance in the running mean.
 const APPEARANCE_SHARE: f32 = 0.06;
-/// Length of the box history, for late detections.
+/// How long a track keeps its boxes, with which late detections are matched.
 const HISTORY_NANOS: i64 = 3_000_000_000;
 
-/// Factor on a face's quality if the refining network rejected it within the last
+/// Factor on the quality of a face that MTCNN's last network rejected within the last
 /// [`UNRECOGNISED_NANOS`].
 const UNRECOGNISED: f32 = 0.14;
+/// How long a rejection by MTCNN's last network lowers the face's quality.
 const UNRECOGNISED_NANOS: i64 = 300_000_000;
 
-/// The last reported state of a subject.
+/// The state of a subject when it was last reported.
 #[derive(Clone, Copy, Debug)]
 struct ReportedState {
+    /// The box `x, y, w, h` as shares of the picture's size, 0..1.
     rect: [f32; 4],
     quality: f32,
     time: MediaTime,
@@ -75,7 +84,7 @@ pub struct Track {
     pub serial: u32,
     /// Time of the first detection.
     pub born: MediaTime,
-    /// `None` until the track is confirmed.
+    /// Number of the subject; `None` until the track is confirmed.
     pub subject: Option<u32>,
     /// Predicted centre of the face's square, in pixels.
     pub center: [f32; 2],
@@ -83,32 +92,39 @@ pub struct Track {
     pub side: f32,
     /// Velocity in pixels per second.
     pub velocity: [f32; 2],
+    /// Whether the face was found in the newest frame.
     pub visible: bool,
+    /// Time of the last observation.
     pub last_seen: MediaTime,
+    /// Box of the last observation, in pixels.
     pub rect: Rect,
     /// Score of the last observation, 0..1.
     pub score: f32,
+    /// Quality of the face as evidence, 0..1.
     pub quality: f32,
-    /// Whether the last observation came from the detector alone.
+    /// Whether only YuNet found the last observation, and MTCNN's last network rejected it.
     pub by_detector: bool,
-    /// Time of the last such observation.
+    /// Time of the last observation that MTCNN's last network rejected.
     unrecognised_at: Option<MediaTime>,
-    /// Of the last detection: 1 for a face towards the camera, 0 for a profile.
+    /// By the last matching detection: 1 for a face towards the camera, falling to 0 for a profile.
     pub facing: f32,
     /// Number of matching detections.
     pub hits: u32,
     /// Highest score of the matching detections.
     pub best_detection: f32,
-    /// Detections without a match since then.
+    /// Number of runs of the detector without a matching detection, since the last match.
     pub misses: u32,
-    /// Until then another face is so near that appearance and speed are not updated.
+    /// Until this time another face is near, so that appearance, velocity and side are not updated.
     pub entangled_until: MediaTime,
+    /// Running mean of the face's appearance.
     pub appearance: Appearance,
+    /// Appearance of the last observation without another face near.
     pub recent: Appearance,
     /// The aligned face of the previous frame.
     pub patch: Option<Patch>,
-    /// Slot of the encoder's rate with the last crop.
+    /// The slot (period of the manifest's face rate) of the last crop.
     pub slot: Option<i64>,
+    /// Boxes of the last observations, oldest first.
     history: VecDeque<(MediaTime, Rect)>,
     landmark_smoother: Smoother,
     rect_smoother: Smoother,
@@ -152,7 +168,8 @@ impl Track {
         }
     }
 
-    /// Predicts the next place. A hidden face keeps its velocity, within the picture.
+    /// Moves the centre by the velocity to its predicted position, `seconds` after the previous
+    /// frame. A hidden face also moves on, but stays within the picture.
     pub fn predict(&mut self, seconds: f32, picture_size: [usize; 2]) {
         for k in 0..2 {
             self.center[k] =
@@ -160,8 +177,8 @@ impl Track {
         }
     }
 
-    /// Scales all pixel coordinates to another picture size; `factor` is the new size over the old
-    /// one, per axis.
+    /// Converts all pixel coordinates to a picture of another size; `factor` is the new size
+    /// divided by the old one, for width and height.
     pub fn rescale(&mut self, factor: [f32; 2]) {
         for k in 0..2 {
             self.center[k] *= factor[k];
@@ -228,7 +245,8 @@ impl Track {
         self.last_seen = now;
     }
 
-    /// The smoothed landmarks and box. Once per frame.
+    /// The landmarks and the box of `observation`, smoothed over time. Must be called once per
+    /// frame, `seconds` after the previous one.
     pub fn smooth(&mut self, observation: &Observation, seconds: f32) -> (Landmarks, Rect) {
         let unit = observation.side();
         let landmarks =
@@ -253,7 +271,8 @@ impl Track {
         )
     }
 
-    /// The box at an earlier time: that of the nearest observed frame, at most 150 ms away.
+    /// The face's box at an earlier time, by the observation nearest in time; `None` if none is
+    /// within 150 ms.
     pub fn rect_at(&self, time: MediaTime) -> Option<Rect> {
         let (at, rect) = self
             .history
@@ -262,7 +281,7 @@ impl Track {
         (at.nanos_since(time).abs() <= 150_000_000).then_some(*rect)
     }
 
-    /// Takes over the subject of `hidden`, which loses it.
+    /// Takes over the subject of the track `hidden`, which then has none.
     pub fn inherit(&mut self, hidden: &mut Track) {
         self.subject = hidden.subject.take();
         self.appearance = hidden.appearance.clone();
@@ -271,9 +290,10 @@ impl Track {
         self.quality = hidden.quality;
     }
 
-    /// Confidence in the refining network's landmarks, 0..1. A face that this network rejects, or
-    /// accepts on single frames only, is weak evidence in any pose. On profiles the landmarks are
-    /// drawn towards a frontal face, so the detector's decide.
+    /// Confidence in the landmarks of MTCNN's last network, 0..1, which lowers the face's quality.
+    /// A face that this network rejects, or accepts on single frames only, is weak evidence. The
+    /// network draws the landmarks of profiles towards a frontal face, so the pose by the
+    /// detector's landmarks ([`Track::facing`]) is used.
     pub fn landmark_confidence(&self, now: MediaTime) -> f32 {
         let unrecognised = self
             .unrecognised_at
@@ -281,20 +301,21 @@ impl Track {
         self.facing * if unrecognised { UNRECOGNISED } else { 1.0 }
     }
 
-    /// The higher similarity to the mean and to the last appearance.
+    /// Similarity of `appearance` to the track, at most 1: the higher one of those to the running
+    /// mean and to the last appearance.
     pub fn likeness(&self, appearance: &Appearance) -> f32 {
         self.appearance
             .likeness(appearance)
             .max(self.recent.likeness(appearance))
     }
 
-    /// Seconds since the last observation.
+    /// Seconds from the last observation to `now`.
     pub fn hidden_secs(&self, now: MediaTime) -> f32 {
         now.nanos_since(self.last_seen) as f32 * 1e-9
     }
 
-    /// The change of the subject's track; the reported state is remembered. `None` without a
-    /// subject.
+    /// The change to report for the track's subject; `None` if the track has no subject. Remembers
+    /// the state for [`Self::needs_update`]. `into` is the subject that continues after a merge.
     pub fn report(
         &mut self,
         time: MediaTime,
@@ -319,8 +340,8 @@ impl Track {
         })
     }
 
-    /// Whether an update is due: at most once a second, and only if the box moved by a tenth of its
-    /// size or the quality by 0.2.
+    /// Whether a change of the subject has to be reported: at most once a second, and only if the
+    /// box moved or grew by a tenth of its size, or the quality changed by 0.2.
     pub fn needs_update(&self, now: MediaTime, picture_size: [usize; 2]) -> bool {
         let Some(reported) = self.reported else {
             return true;
@@ -337,7 +358,7 @@ impl Track {
     }
 }
 
-/// The box as shares of the picture, 0..1, clipped.
+/// The box `x, y, w, h` as shares of the picture's width and height, clipped to 0..1.
 fn share_of(rect: &Rect, [width, height]: [usize; 2]) -> [f32; 4] {
     let x = |v: f32| (v / width.max(1) as f32).clamp(0.0, 1.0);
     let y = |v: f32| (v / height.max(1) as f32).clamp(0.0, 1.0);

@@ -1,7 +1,9 @@
-//! YuNet (Wu et al. 2023): one small network proposes faces with five landmarks at three strides.
+//! The face detector YuNet (Wu et al. 2023): a small network that proposes faces with five
+//! landmarks at three strides.
 //!
-//! [`YuNet`] detects in whole pictures. [`CropDetector`] detects one face at an expected place. It
-//! follows faces that MTCNN's last network, trained on frontal faces, rejects.
+//! [`YuNet`] detects faces in whole pictures. [`CropDetector`] detects one face at an expected
+//! position. The tracker uses it for faces that MTCNN's last network rejects, because that network
+//! is trained on frontal faces.
 
 use std::path::Path;
 
@@ -12,34 +14,36 @@ use super::provenance::open_graph;
 use crate::clip::{Landmarks, Picture, Rect};
 use crate::encode::{EncodeError, Graph, Input, Output, Provider, Runtime};
 
-/// Strides of the three outputs, in pixels of the input.
+/// Distance of neighbouring cells of each of the three outputs, in pixels of the input.
 const STRIDES: [usize; 3] = [8, 16, 32];
-/// The input's sides are multiples of this.
+/// The width and the height of the input are multiples of this number of pixels.
 const GRID: usize = 32;
-/// Values of a cell: class, object, box, landmarks.
+/// Number of values of a cell: class score, object score, box (4), landmarks (10).
 const CELL_VALUES: usize = 16;
 /// Input value of a black pixel; the padding is black.
 const BLACK: f32 = -127.5 / 128.0;
-/// The picture is scaled so that the smallest face has this size. On the test material, faces of 40
-/// to 60 px of 640 are found in 0.83 of the frames at 20 px, 0.90 at 32 px and 0.88 at 40 px. Time
-/// grows with the square.
+/// Size in pixels to which the smallest face to detect is scaled. On the test material, faces of 40
+/// to 60 px in pictures 640 px wide are found in 0.83 of the frames with 20 px, 0.90 with 32 px and
+/// 0.88 with 40 px. The time grows with the square.
 const SMALLEST_FACE_PX: f32 = 32.0;
-/// Pictures are shrunk by whole factors first while the smallest face stays at least this large.
+/// Before detection, pictures are shrunk by 2 or 4 if the smallest face to detect keeps at least
+/// this size, in pixels.
 const SHRUNK_FACE_PX: f32 = 36.0;
-/// Lowest score of a face.
+/// Lowest score of a face in a whole picture.
 const THRESHOLD: f32 = 0.6;
-/// Proposals that overlap by more are merged.
+/// Overlap (intersection over union) above which two proposals are merged.
 const SAME_FACE_IOU: f32 = 0.45;
-/// Side of a crop in pixels; and in sides of the expected face.
+/// Side of the network's input for a crop, in pixels.
 const CROP_SIDE: usize = 128;
+/// Side of a crop in the picture, divided by the expected face's side.
 const CROP_REACH: f32 = 2.0;
 /// Lowest score of a face in a crop. Random places of the test material reach 0.56, profiles have a
 /// median of 0.85.
 const CROP_THRESHOLD: f32 = 0.55;
-/// Lowest overlap of the face in a crop with the expected place.
+/// Overlap (intersection over union) with the expected face above which a face in a crop counts.
 const EXPECTED_IOU: f32 = 0.2;
 
-/// A proposal of one cell, in pixels of the input.
+/// The face that one cell of the output proposes, in pixels of the network's input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Proposal {
     score: f32,
@@ -47,19 +51,21 @@ struct Proposal {
     landmarks: Landmarks,
 }
 
-/// One output for one picture: `values` are `[16, rows, columns]`.
+/// The output of one stride for one picture.
 #[derive(Clone, Copy, Debug)]
 struct Level<'a> {
+    /// Distance of neighbouring cells, in pixels of the input.
     stride: usize,
     rows: usize,
     columns: usize,
+    /// The values `[16, rows, columns]`.
     values: &'a [f32],
 }
 
 impl Level<'_> {
-    /// Appends the proposals with at least `threshold`, row by row. The score is the geometric mean
-    /// of class and object. Boxes and landmarks are in strides from the cell's corner, sizes are
-    /// logarithms.
+    /// Appends the proposals of all cells with a score of at least `threshold`, row by row. The
+    /// score is the geometric mean of class and object score. In the output, positions are in
+    /// strides from the cell's corner, and sizes are logarithms.
     fn propose(&self, threshold: f32, proposals: &mut Vec<Proposal>) {
         let cells = self.rows * self.columns;
         let stride = self.stride as f32;
@@ -92,9 +98,10 @@ impl Level<'_> {
     }
 }
 
-/// One proposal per face, best first: the mean of all that overlap the best one, weighted by score.
-/// Neighbouring cells differ by up to 4 % of the face's side. Their mean is a tenth nearer to the
-/// truth than the best one alone, and jumps a third less from frame to frame.
+/// Merges the proposals of each face, and sorts the faces by score, highest first. A merged box is
+/// the mean, weighted by score, of all proposals that overlap the best one. Proposals of
+/// neighbouring cells differ by up to 4 % of the face's side. The error of their mean is a tenth
+/// smaller than that of the best proposal, and its jitter a third smaller.
 fn merge(proposals: &mut Vec<Proposal>) {
     proposals.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept = 0;
@@ -134,9 +141,9 @@ fn merge(proposals: &mut Vec<Proposal>) {
     proposals.truncate(kept);
 }
 
-/// The score on the tracker's scale. YuNet's scores saturate: frontal faces have 0.90 to 0.96,
-/// profiles 0.75 to 0.90. No false detection of the test material reaches 0.6. Piecewise linear
-/// between these points.
+/// Converts a score of YuNet to the scale of MTCNN's probabilities, which the tracker uses, by a
+/// piecewise linear function. YuNet's scores saturate: frontal faces have 0.90 to 0.96, profiles
+/// 0.75 to 0.90. No false detection of the test material reaches 0.6.
 fn probability(score: f32) -> f32 {
     const POINTS: [[f32; 2]; 6] = [
         [0.0, 0.0],
@@ -156,8 +163,9 @@ fn probability(score: f32) -> f32 {
 }
 
 impl Proposal {
-    /// The detection in the picture: `origin` is the picture's pixel at the input's first, `scale`
-    /// the picture's pixels per input pixel, per axis.
+    /// Converts the proposal to pixels of the picture. `origin` is the position of the input's top
+    /// left corner in the picture, `scale` the number of picture pixels per input pixel, for `x`
+    /// and `y`.
     fn in_picture(&self, origin: [f32; 2], scale: [f32; 2]) -> Detection {
         let detection = Detection {
             rect: self.rect,
@@ -176,7 +184,10 @@ impl Proposal {
     }
 }
 
-/// The levels of picture `index` of a run on `count` pictures.
+/// The three outputs for picture number `index` of a run on `count` pictures.
+///
+/// # Errors
+/// The outputs have other shapes than YuNet's.
 fn levels<'a>(
     graph: &Graph,
     outputs: &'a [Output],
@@ -211,7 +222,7 @@ fn levels<'a>(
     })
 }
 
-/// The detector for whole pictures. Owned by one thread; reuses its buffers.
+/// The face detector YuNet for whole pictures. Owned by one thread.
 #[derive(Debug)]
 pub struct YuNet {
     settings: DetectorSettings,
@@ -240,7 +251,11 @@ impl YuNet {
         })
     }
 
-    /// All faces, best first, in pixels of `picture`.
+    /// All faces, highest score first, in pixels of `picture`. Large pictures are shrunk first, as
+    /// far as the smallest face to detect allows.
+    ///
+    /// # Errors
+    /// The network fails, or its outputs have other shapes.
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>, EncodeError> {
         let min_face_px = self.settings.min_face_px(picture);
         let mut image = std::mem::take(&mut self.image);
@@ -255,7 +270,10 @@ impl YuNet {
         found
     }
 
-    /// All faces of at least about `min_face_px`, best first.
+    /// All faces of about `min_face_px` pixels or more, highest score first, in pixels of `image`.
+    ///
+    /// # Errors
+    /// The network fails, or its outputs have other shapes.
     pub fn detect_rgb(
         &mut self,
         image: &RgbImage,
@@ -281,7 +299,8 @@ impl YuNet {
             .collect())
     }
 
-    /// The image at `w x h`, padded with black to the right and below up to the grid.
+    /// Fills the network's input with the image resampled to `w x h` pixels. At the right and lower
+    /// side it is padded with black to multiples of [`GRID`].
     fn fill_inputs(&mut self, image: &RgbImage, w: usize, h: usize) {
         let whole = Area {
             x: 0,
@@ -305,6 +324,7 @@ impl YuNet {
         }
     }
 
+    /// Runs the network on an input of this size, and collects the proposals.
     fn propose(&mut self, columns: usize, rows: usize) -> Result<(), EncodeError> {
         let outputs = self
             .graph
@@ -317,7 +337,7 @@ impl YuNet {
     }
 }
 
-/// The same network on a crop around an expected place.
+/// YuNet on crops around expected faces. Owned by one thread.
 #[derive(Debug)]
 pub struct CropDetector {
     graph: Graph,
@@ -340,8 +360,9 @@ impl CropDetector {
         })
     }
 
-    /// The face at each place (centre and longer side of a face). One run for all places; no run
-    /// for none.
+    /// Searches a face at each of `places`: centre and longer side of an expected face, in pixels
+    /// of `picture`. Returns for each place the face; `None` if there is none. All crops are one
+    /// run.
     ///
     /// # Errors
     /// The graph fails, or its outputs have other shapes.

@@ -1,7 +1,7 @@
-//! One client's position in the ring, its subscription and its losses.
+//! A client's position in the ring, with its subscription and the events that it lost.
 //!
-//! A cursor holds sequence numbers, never frames: at most `unsent_limit` beyond a replay. A stalled
-//! client costs a few hundred bytes. No socket and no clock are involved.
+//! A cursor holds sequence numbers, not frames: at most `unsent_limit`, and those of a replay. A
+//! stalled client therefore costs a few hundred bytes. The module uses no socket and no clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,52 +16,61 @@ use crate::event::Subscription;
 /// The next message to a client.
 #[derive(Debug, PartialEq)]
 pub enum Next {
+    /// An event.
     Frame {
         seq: u64,
+        /// The event's JSON.
         frame: Utf8Bytes,
+        /// `CLOCK_MONOTONIC` at the event's entry into the ring, in nanoseconds.
         published_nanos: i64,
     },
+    /// A report of lost events.
     Dropped(Missed),
 }
 
-/// Number of gaps that are reported separately. Beyond it, the two oldest gaps are joined.
+/// Largest number of gaps that a cursor keeps for separate reports. Beyond it, the two oldest gaps
+/// are joined, which bounds the memory of a slow client.
 const MAX_GAPS: usize = 16;
 
-/// The error of a `resume_after` with an event that is not published yet.
+/// The error of a subscription whose `resume_after` names an event that is not published yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotPublished {
+    /// The `seq` of the next published event, which `resume_after` must be below.
     pub next_seq: u64,
 }
 
-/// A client's position in the ring.
+/// A client's position in the ring. It selects the events that match the client's subscription, and
+/// keeps account of lost events.
 pub struct Cursor {
     ring: Arc<Ring>,
     filter: Filter,
     unsent_limit: usize,
-    /// Events up to here are unaccounted for: they are older than this client and than every
-    /// `resume_after` of it. Later events were sent, are reported as dropped, wait, or are not
-    /// subscribed to.
+    /// The client has no claim to events up to this `seq`: they precede its connection and every
+    /// `resume_after`. Every later event is sent, waits, is reported as dropped, or does not match.
     unaccounted_to: u64,
-    /// The newest event that was matched against the filter.
+    /// The `seq` of the newest event that was matched against the filter.
     seen: u64,
-    /// Events that match and wait, oldest first. The first `replaying` of them belong to a
-    /// `resume_after` and do not count as unsent.
+    /// The `seq` of each matching event that waits, oldest first. The first `replaying` of them
+    /// belong to a `resume_after` and do not count towards `unsent_limit`.
     unsent: VecDeque<u64>,
     replaying: usize,
-    /// Events that the ring dropped before this client requested them, not yet reported. They are
-    /// older than the next frame.
+    /// Events that left the ring before this client requested them with `resume_after`, not yet
+    /// reported to it. They are older than the next frame.
     evicted_before: Option<Missed>,
-    /// Lost events, not yet reported, oldest first: one range for each gap between waiting events.
+    /// Lost events that are not yet reported to the client, oldest first: one range for each gap
+    /// between waiting events.
     missed: VecDeque<Missed>,
+    /// The highest `seq` that was sent.
     newest_sent: u64,
-    /// Number of events in `missed` that were lost by slowness and are not yet in the metrics.
+    /// Number of events in `missed` that were lost because the client was slow, and that are not
+    /// yet in the metrics.
     uncounted: u64,
     settled: SettledMarks,
 }
 
 impl Cursor {
-    /// A cursor after the newest event. `unsent_limit`: number of matching events that may wait
-    /// before the oldest are dropped.
+    /// A cursor after the newest event of `ring`. At most `unsent_limit` matching events wait;
+    /// beyond it the oldest are dropped.
     pub fn new(ring: Arc<Ring>, unsent_limit: usize) -> Self {
         let (newest, max_events) = {
             let content = ring.content();
@@ -88,8 +97,8 @@ impl Cursor {
         &self.filter.subscription
     }
 
-    /// `oldest_seq` and `next_seq` of `hello`: the oldest event that can be replayed, and the first
-    /// event that this client gets without a replay.
+    /// The fields `oldest_seq` and `next_seq` of `hello`: the `seq` of the oldest event that can be
+    /// replayed, and of the first event that the client gets without a replay.
     pub fn bounds(&self) -> (u64, u64) {
         (
             self.ring.content().oldest_seq().min(self.seen + 1),
@@ -99,13 +108,13 @@ impl Cursor {
 
     /// Replaces the subscription. A waiting event stays only if the new subscription includes it.
     ///
-    /// With `resume_after`, later events that the ring still holds come first, in order, except
-    /// those that this connection has already sent. Waiting events up to it are discarded. Later
-    /// events that have left the ring are reported as dropped, each once: those that waited, and
-    /// those from before this connection that no earlier `resume_after` has included.
+    /// With `resume_after`, events after that `seq` that the ring still holds are sent first, in
+    /// order, except events that this connection has sent before. Waiting events up to
+    /// `resume_after` are discarded. Events after it that have left the ring are reported as
+    /// dropped, each once: events that waited, and events from before this connection.
     ///
     /// # Errors
-    /// `resume_after` is not published yet.
+    /// The event `resume_after` is not published yet.
     pub fn subscribe(
         &mut self,
         subscription: Subscription,
@@ -177,14 +186,15 @@ impl Cursor {
         Ok(())
     }
 
-    /// The oldest gap that has not been reported to this client.
+    /// Returns and removes the oldest range of lost events that has not been reported to the
+    /// client; `None` if all are reported.
     pub fn take_missed(&mut self) -> Option<Missed> {
         self.evicted_before
             .take()
             .or_else(|| self.missed.pop_front())
     }
 
-    /// The next frame for this client; `None` if it is up to date. Called when the socket accepts
+    /// The next message for the client; `None` if it is up to date. Called when the socket accepts
     /// another frame.
     pub fn next_frame(&mut self) -> Option<Next> {
         let ring = self.ring.clone();
@@ -218,14 +228,15 @@ impl Cursor {
         self.take_missed().map(Next::Dropped)
     }
 
-    /// Called when the socket accepts nothing: matches all new events, and drops the oldest beyond
-    /// the limit.
+    /// Matches all new events against the filter, and drops the oldest waiting ones beyond the
+    /// limit. Called when the socket accepts nothing.
     pub fn drop_excess(&mut self) {
         let ring = self.ring.clone();
         self.match_new(&ring.content(), true);
     }
 
-    /// Adds lost events to report. They do not count as lost by slowness.
+    /// Adds a range of lost events to report to the client. [`Self::take_uncounted`] does not count
+    /// them.
     pub fn add_missed(&mut self, more: Missed) {
         let at = self
             .missed
@@ -243,7 +254,8 @@ impl Cursor {
         }
     }
 
-    /// Joins the gap at index `at` with the next one, if no waiting or sent event lies between.
+    /// Joins the range `missed[at]` with `missed[at + 1]`, if no waiting or sent event lies between
+    /// them.
     fn join_gap(&mut self, at: usize) {
         let (gap, next) = (self.missed[at], self.missed[at + 1]);
         let before = |bound: u64| self.unsent.partition_point(|seq| *seq <= bound);
@@ -255,12 +267,13 @@ impl Cursor {
         }
     }
 
-    /// Number of events lost by slowness since the last call.
+    /// Number of events that were lost because the client was slow, since the last call.
     pub fn take_uncounted(&mut self) -> u64 {
         std::mem::take(&mut self.uncounted)
     }
 
-    /// Matches new events against the filter: all of them, or only as many as may wait.
+    /// Matches new events against the filter. With `all`, matches every one and drops the oldest
+    /// beyond the limit; otherwise matches only until the limit is reached.
     fn match_new(&mut self, content: &RingContent, all: bool) {
         let oldest = content.oldest_seq();
         if self.seen + 1 < oldest {
@@ -297,8 +310,8 @@ impl Cursor {
     }
 }
 
-/// The events of the ring that this connection has sent or has finally reported as dropped: one bit
-/// for each slot of the ring.
+/// Marks the events of the ring that this connection has sent or has reported as dropped, so that a
+/// replay does not repeat them. One bit for each slot of the ring.
 struct SettledMarks {
     bits: Vec<u64>,
     slots: u64,
@@ -311,6 +324,7 @@ impl SettledMarks {
             slots: slots as u64,
         }
     }
+    /// Index of the word in `bits`, and the mask of the bit, of the event `seq`.
     fn slot(&self, seq: u64) -> (usize, u64) {
         let slot = seq % self.slots;
         ((slot / 64) as usize, 1 << (slot % 64))

@@ -1,4 +1,4 @@
-//! The filter of a subscription.
+//! Matches events against a client's subscription.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,25 @@ use crate::time::MediaTime;
 /// The fields of an event that a subscription filters by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FilterKeys<'a> {
+    /// The event's type, for example `"expression"`.
     pub kind: &'static str,
-    /// The subject; for a `speech` its speaker.
+    /// The event's subject (of a `speech` event, the speaker); `None` if it has none.
     pub subject: Option<SubjectId>,
-    /// The subject that the event's subject was merged into.
+    /// The subject that the event's subject was merged into; `None` for any other event.
     pub into: Option<SubjectId>,
-    /// `None` for events other than `expression`.
+    /// Further fields of an `expression` event; `None` for other types.
     pub expression: Option<ExpressionKeys<'a>>,
 }
 
-/// The fields of an `expression` that a subscription filters by.
+/// The fields of an `expression` event that a subscription filters by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExpressionKeys<'a> {
     pub subject: SubjectId,
+    /// The label with the highest score.
     pub top: &'a str,
+    /// Calibrated probability of `top`, 0..1, not rounded.
     pub confidence: f32,
+    /// End of the clip's window.
     pub end_ns: MediaTime,
 }
 
@@ -51,6 +55,7 @@ impl<'a> FilterKeys<'a> {
 /// A subscription and the state of its rate limit.
 pub(super) struct Filter {
     pub subscription: Subscription,
+    /// `end_ns` of each subject's newest `expression` event that passed the rate limit.
     last_end: HashMap<SubjectId, MediaTime>,
 }
 
@@ -62,8 +67,8 @@ impl Filter {
         }
     }
 
-    /// Whether the subscription includes this event. Must be called once for each event, in order:
-    /// the rate limit counts them.
+    /// Whether the subscription includes the event. Must be called once for each event, in order of
+    /// `seq`, because the rate limit depends on earlier events.
     pub fn passes(&mut self, event: FilterKeys<'_>) -> bool {
         let wanted = &self.subscription;
         if wanted
@@ -105,7 +110,7 @@ impl Filter {
         let Some(rate_hz) = wanted.max_rate_hz else {
             return true;
         };
-        // Half a percent for rounding: a hop of exactly the period passes.
+        // Half a percent of tolerance for rounding, so that hops of exactly the period pass.
         let gap_nanos = 0.995e9 / rate_hz;
         let end = expression.end_ns;
         let is_early =

@@ -1,4 +1,5 @@
-//! The thread of a sink: it follows the ring and ends with it, even if the sink's output stalls.
+//! The thread of a sink: it reads the ring and writes each event to the sink. It ends after the
+//! ring is closed, even if the sink's output stalls.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,50 +13,58 @@ use super::ring::{Published, Read, Reader, Ring};
 use super::sink::{LossPolicy, Sink, SinkError};
 use crate::output::at_most;
 
-/// Interval of attempts to report missing events while there are no new ones.
+/// Interval of attempts to report lost events in the output while no event is published.
 const IDLE: Duration = Duration::from_secs(1);
-/// Time limit of a thread to return from a write once it must not wait.
+/// How long a sink's thread may take to return from a write once waiting is forbidden.
 const LEAVING: Duration = Duration::from_millis(200);
 
-/// Called with a sink's name and the number of events that it lost, on the sink's thread.
+/// A function that is called with a sink's name and the number of newly lost events, on the sink's
+/// thread.
 pub(super) type OnLoss = Arc<dyn Fn(&'static str, u64) + Send + Sync>;
 
-/// A sink and its thread.
+/// A running sink, seen from the thread that started it.
 pub(super) struct Follower {
     thread: JoinHandle<()>,
     shared: Arc<Shared>,
     ring: Arc<Ring>,
+    /// The `seq` of the first event that the sink was to write.
     first_seq: u64,
     target: String,
     policy: LossPolicy,
 }
 
-/// State that the thread shares with its owner.
+/// State that the sink's thread shares with the [`Follower`].
 #[derive(Default)]
 struct Shared {
-    /// Whether the thread must no longer wait for its reader.
+    /// Whether the sink must no longer wait for the reader of its output.
     must_not_wait: AtomicBool,
+    /// Number of written events.
     written: AtomicU64,
-    /// Events that could not be written, or that the ring overwrote first.
+    /// Number of events that could not be written, or that left the ring unread.
     lost: AtomicU64,
-    /// Why events could not be written, the newest cause.
+    /// The newest error of a write.
     cause: Mutex<Option<io::Error>>,
 }
 
-/// The result of a sink.
+/// How many events a sink wrote and lost, once it has ended.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    /// The output's name in messages.
     pub target: String,
     pub policy: LossPolicy,
+    /// Number of written events.
     pub written: u64,
-    /// Events since the start of the sink that are not in its output.
+    /// Number of events since the start of the sink that are not in its output.
     pub lost: u64,
-    /// Why events could not be written, the newest cause.
+    /// The newest error of a write; `None` if no write failed.
     pub cause: Option<io::Error>,
 }
 
 impl Follower {
-    /// Starts the thread. It writes every event of `reader` to the sink, until the ring is closed.
+    /// Starts the thread of `sink`, which writes every event of `reader` until the ring is closed.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
     pub fn spawn(sink: Box<dyn Sink>, reader: Reader, on_loss: OnLoss) -> io::Result<Follower> {
         let (ring, first_seq) = reader.position();
         let (target, policy) = (sink.target(), sink.loss_policy());
@@ -83,9 +92,9 @@ impl Follower {
         })
     }
 
-    /// Ends the sinks of a closed ring. Waits at most `limit` for all of them to write the
-    /// remaining events. Then they no longer wait for their readers, and the rest is lost. A thread
-    /// that still hangs in a system call is abandoned.
+    /// Ends the sinks of a closed ring. Waits at most `limit`, for all of them together, until the
+    /// remaining events are written. After that the sinks no longer wait for their readers, and
+    /// unwritten events are lost. A thread that still hangs in a system call is abandoned.
     pub fn finish(followers: Vec<Follower>, limit: Duration) -> Vec<Outcome> {
         let wait = |limit| {
             let goes_on = at_most(limit);
@@ -116,20 +125,25 @@ impl Follower {
     }
 }
 
-/// The thread's own state.
+/// The state of a sink's thread.
 struct Work {
+    /// The sink's name.
     name: &'static str,
+    /// The output's name in messages.
     target: String,
+    /// The `seq` of the first event to write.
     first_seq: u64,
     reader: Reader,
     on_loss: OnLoss,
     shared: Arc<Shared>,
     /// Lost events that are not yet reported in the output.
     missed: Option<Missed>,
+    /// Whether the newest call of the sink failed; its error was then logged.
     failed: bool,
 }
 
 impl Work {
+    /// Runs the sink. If it panics, all later events are counted as lost.
     fn run(mut self, mut sink: Box<dyn Sink>) {
         let followed = catch_unwind(AssertUnwindSafe(|| self.follow(&mut *sink)));
         if followed.is_ok() {
@@ -153,7 +167,7 @@ impl Work {
         }
     }
 
-    /// Runs until the ring is closed or the output has ended.
+    /// Writes events until the ring is closed or the output needs no more events.
     fn follow(&mut self, sink: &mut dyn Sink) {
         loop {
             let done = match self.reader.read(IDLE) {
@@ -174,7 +188,8 @@ impl Work {
         let shared = self.shared.clone();
         let unread = sink.finish(&|| !shared.must_not_wait.load(Ordering::Acquire));
         if unread > 0 {
-            // The report of missing events may be among them.
+            // The unread lines may include a report of lost events, which does not count as
+            // written.
             let less = unread.min(shared.written.load(Ordering::Relaxed));
             shared.written.fetch_sub(less, Ordering::Relaxed);
             self.count_lost(less);
@@ -202,7 +217,7 @@ impl Work {
         (self.on_loss)(self.name, events);
     }
 
-    /// Reports missing events. Returns whether none is left to report.
+    /// Reports lost events in the output. Returns whether none is left to report.
     fn report_missed(&mut self, sink: &mut dyn Sink) -> Result<bool, OutputEnded> {
         let Some(missed) = self.missed else {
             return Ok(true);
@@ -214,8 +229,8 @@ impl Work {
         Ok(reported)
     }
 
-    /// Calls the sink. Returns whether the call succeeded. An error is logged once, until a call
-    /// succeeds.
+    /// Calls the sink, and returns whether the call succeeded. Of consecutive errors, only the
+    /// first is logged.
     fn call(
         &mut self,
         call: impl FnOnce(&dyn Fn() -> bool) -> Result<(), SinkError>,
@@ -239,7 +254,7 @@ impl Work {
     }
 }
 
-/// The error of an output that has ended and needs no more events.
+/// The output has ended and needs no more events.
 struct OutputEnded;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Estimated memory of a typed event, which the ring counts beside the bytes of the frame.
+//! Estimates the memory of a typed event, which counts towards the ring's limit of bytes together
+//! with the event's frame.
 
 use crate::event::Event;
 
-/// Bytes of the event and of its heap memory, without the allocator's overhead.
+/// Number of bytes of `event` and of its heap memory, without the allocator's overhead.
 pub(super) fn memory(event: &Event) -> usize {
     size_of::<Event>() + event.payload().heap_bytes()
 }
@@ -14,7 +15,7 @@ mod tests {
     use crate::hub::testing::{expression, words};
 
     #[test]
-    fn spoken_words_count_with_their_text() {
+    fn the_memory_of_a_speech_event_includes_its_text_and_words() {
         let (short, long) = (memory(&words(10)), memory(&words(10_010)));
         assert_eq!(long - short, 10_000);
         let mut event = words(10);
@@ -31,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_ring_has_room_for_as_many_expressions_as_slots() {
+    fn a_default_ring_of_expressions_reaches_its_limit_of_events_before_that_of_bytes() {
         let event = crate::testing::server::sample_expression(0);
         let frame = event.to_json(1, crate::event::Form::Live).len();
         let one = memory(&event) + frame;

@@ -1,21 +1,21 @@
-//! Ranges of lost events.
+//! Ranges of events that a reader has lost.
 
 use crate::event::Answer;
 
-/// A range of events, some or all of which a reader has lost. Both ends are inclusive.
+/// A range of events by sequence number `seq`, some or all of which a reader has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// Number of lost events in the range. Other events of the range were read, or are filtered
-    /// out.
+    /// Number of lost events in the range. Any other event of the range was read, or did not pass
+    /// the reader's filter.
     pub count: u64,
-    /// First number of the range.
+    /// The first `seq` of the range.
     pub from_seq: u64,
-    /// Last number of the range.
+    /// The last `seq` of the range, inclusive.
     pub to_seq: u64,
 }
 
 impl Missed {
-    /// A range of which every event is lost.
+    /// The range from `from_seq` to `to_seq`, inclusive, of which every event is lost.
     pub fn range(from_seq: u64, to_seq: u64) -> Self {
         Missed {
             count: to_seq - from_seq + 1,
@@ -24,7 +24,7 @@ impl Missed {
         }
     }
 
-    /// The answer `dropped`, for the client.
+    /// The frame `dropped` that reports this range to a client.
     pub fn answer(self) -> Answer {
         Answer::Dropped {
             count: self.count,
@@ -33,7 +33,7 @@ impl Missed {
         }
     }
 
-    /// The range that spans both; its count is the sum of both counts.
+    /// The smallest range that contains `self` and `other`. Its count is the sum of their counts.
     pub(super) fn merge(self, other: Missed) -> Missed {
         Missed {
             count: self.count + other.count,

@@ -1,10 +1,10 @@
-//! The ring of published events and its readers: cursors (one per socket) and sinks.
+//! The ring of published events, and its readers: cursors (one for each socket) and sinks.
 //!
-//! | to add | go to |
+//! | addition | places |
 //! |---|---|
-//! | an output of lines | its entry in `FORMATS` (`sinks/lines.rs`), its key |
-//! | another output | a [`Sink`] in a file of `sinks`, its entry in `sinks/mod.rs` |
-//! | a key that subscriptions filter by | `FilterKeys` in `filter.rs` |
+//! | a line-based output | an entry in `FORMATS` (`sinks/lines.rs`), a configuration key |
+//! | any other output | a [`Sink`] in a file of `sinks`, an entry in `sinks/mod.rs` |
+//! | an event field that subscriptions filter by | `FilterKeys` in `filter.rs` |
 
 pub mod cursor;
 mod filter;

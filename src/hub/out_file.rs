@@ -1,5 +1,5 @@
-//! A file, FIFO or device that events are written to, line by line. A line is written wholly or not
-//! at all. The recording that the events come from is never written to. An existing file keeps its
+//! A file, FIFO or device for events, written line by line. A line is written completely or not at
+//! all. The recording that the events come from cannot be opened. An existing file keeps its
 //! content until the first write.
 
 use std::collections::VecDeque;
@@ -17,21 +17,22 @@ use serde::de::IgnoredAny;
 
 use crate::output::{Stream, take_stdout};
 
-/// Interval of attempts to open a FIFO without a reader.
+/// Interval of attempts to open a FIFO that has no reader.
 const RETRY: Duration = Duration::from_millis(50);
-/// A longer last line is not an event.
+/// Largest size of an existing file's last line that is examined for completeness, in bytes. An
+/// event is always shorter.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// Treatment of an existing file's content.
+/// What happens to the content of an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// The content is removed with the first write or flush.
+    /// The content is removed at the first write or flush.
     Truncate,
-    /// Lines are appended.
+    /// The content is kept, and lines are appended.
     Append,
 }
 
-/// Why a file cannot be opened for events.
+/// Why an output file for events cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OutFileError {
     #[error("{} is the recording itself: name another file for the events", .0.display())]
@@ -40,44 +41,49 @@ pub enum OutFileError {
     Unwritable { path: PathBuf, source: io::Error },
 }
 
-/// An output that is written in whole lines.
+/// An output that holds only complete lines.
 pub trait LineOutput: Send {
-    /// Writes `line`, which ends in a newline. Waits for a reader while `goes_on` returns true.
-    /// After an error, nothing of the line is in the output, or its rest is written before the next
-    /// line.
+    /// Writes `line`, which must end in a newline. Waits for a reader while `goes_on` returns true.
+    ///
+    /// # Errors
+    /// The line could not be written. No part of it is in the output, or the rest of it is written
+    /// before the next line.
     fn write_line(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()>;
 
-    /// Lines that were written and that no reader will read, because the last one has left.
+    /// Number of written lines that no reader will read, because the last reader has left.
     fn unread_lines(&mut self) -> usize {
         0
     }
 }
 
-/// A file, opened for writing.
+/// A file, FIFO, device or standard output, opened for writing events.
 #[derive(Debug)]
 pub struct OutFile {
     path: PathBuf,
     is_stdout: bool,
-    /// `None`: a FIFO without a reader.
+    /// The open file; `None` while a FIFO has no reader.
     stream: Option<Stream>,
-    /// Preparation of the file before the first line.
+    /// What to do before the first line is written.
     preparation: Preparation,
-    /// The path, if the file is new and nothing is written yet.
+    /// The path, if this value created the file and has written nothing yet.
     created: Option<PathBuf>,
-    /// The rest of a partly written line that could not be removed, or a missing newline.
+    /// Bytes to write before the next line: the rest of a partly written line, or a newline that
+    /// the file's last line lacks.
     pending: Vec<u8>,
-    /// Lines in the FIFO that its reader has not read, or only in part.
+    /// Lines in the FIFO that its reader has not read completely.
     in_pipe: InPipe,
-    /// Lines that the last reader did not read, for the next one.
+    /// Lines that the last reader of the FIFO did not read, for its next reader.
     unread: VecDeque<Vec<u8>>,
-    /// The missing reader of the FIFO is logged.
+    /// Whether the log already says that the FIFO has no reader.
     missing_reader_is_logged: bool,
 }
 
-/// Copies of the newest lines in a pipe, oldest first.
+/// Copies of the lines in a FIFO that its reader has not read completely.
 #[derive(Debug, Default)]
 struct InPipe {
+    /// The lines, oldest first.
     lines: VecDeque<Vec<u8>>,
+    /// Total size of `lines` in bytes.
     bytes: usize,
 }
 
@@ -87,7 +93,7 @@ impl InPipe {
         self.lines.push_back(line.to_vec());
     }
 
-    /// Drops lines that were read: all but those of the newest `unread` bytes.
+    /// Drops lines that were read completely: all lines outside the newest `unread` bytes.
     fn keep(&mut self, unread: usize) {
         while let Some(oldest) = self.lines.front()
             && self.bytes - oldest.len() >= unread
@@ -98,19 +104,22 @@ impl InPipe {
     }
 }
 
+/// What to do with a file before the first line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preparation {
+    /// Remove the content.
     Truncate,
+    /// Complete or remove a last line without a newline.
     RepairLastLine,
     Nothing,
 }
 
 impl OutFile {
-    /// Opens or creates `path`. A new file is readable by its owner alone. With `-`, the file takes
-    /// standard output over. Never waits.
+    /// Opens or creates `path`. A new file can be read by its owner only. The path `-` stands for
+    /// standard output, which then serves events only. Never waits.
     ///
     /// # Errors
-    /// The file cannot be opened, or is one of `inputs`, also by another name.
+    /// The file cannot be opened, or is one of `inputs`, possibly by another name.
     pub fn open<'a>(
         path: &Path,
         mode: OpenMode,
@@ -174,7 +183,11 @@ impl OutFile {
         self.is_stdout
     }
 
-    /// Waits for a FIFO's reader while `goes_on` holds, and prepares the file for the first line.
+    /// Waits for a FIFO's reader while `goes_on` returns true, then prepares the file for the first
+    /// line.
+    ///
+    /// # Errors
+    /// The FIFO has no reader, or the file cannot be changed.
     fn begin(&mut self, goes_on: &dyn Fn() -> bool) -> io::Result<&mut Stream> {
         self.created = None;
         while self.stream.is_none() {
@@ -204,6 +217,7 @@ impl OutFile {
         Ok(stream)
     }
 
+    /// Writes pending bytes and unread lines, then `line`.
     fn write_line_once(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         self.begin(goes_on)?;
         let stream = self.stream.as_mut().expect("begun");
@@ -221,6 +235,8 @@ impl OutFile {
         self.write_whole(line, goes_on)
     }
 
+    /// Writes `line`. If only a part can be written, removes the part from the file, or keeps the
+    /// rest in `pending`.
     fn write_whole(&mut self, line: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
         let stream = self.stream.as_mut().expect("begun");
         if let Err(failure) = stream.write_line(line, goes_on) {
@@ -236,8 +252,8 @@ impl OutFile {
         Ok(())
     }
 
-    /// Closes our end of a FIFO that has lost its reader. The next reader starts with a whole line:
-    /// the first that the last reader has not read wholly.
+    /// Closes a FIFO whose reader has left, and keeps the unread lines for the next reader. The
+    /// first of them is the line that the last reader read only in part, if there is one.
     fn keep_unread(&mut self) {
         let unread = self.stream.take().and_then(|stream| stream.unread());
         self.in_pipe.keep(unread.unwrap_or(0));
@@ -272,7 +288,7 @@ impl LineOutput for OutFile {
     }
 }
 
-/// Each write is one line. Waits for the reader without a limit.
+/// Each call of `write` writes one complete line, and waits for a reader without a time limit.
 impl Write for OutFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.write_line(line, &|| true)?;
@@ -284,7 +300,7 @@ impl Write for OutFile {
     }
 }
 
-/// Removes a new file that nothing was written to.
+/// Removes the file if this value created it and has written nothing.
 impl Drop for OutFile {
     fn drop(&mut self) {
         if let Some(path) = self.created.take() {
@@ -297,6 +313,7 @@ fn stdout_metadata() -> io::Result<Metadata> {
     File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()
 }
 
+/// Device and inode of a regular file; `None` for any other kind of file.
 fn file_id(found: &Metadata) -> Option<(u64, u64)> {
     found.is_file().then(|| (found.dev(), found.ino()))
 }
@@ -315,7 +332,8 @@ fn is_stdout(path: &Path) -> bool {
             .is_some_and(|ours| stdout_metadata().ok().and_then(lies) == Some(ours))
 }
 
-/// The opened file (`None`: a FIFO without a reader), and its path if it was made.
+/// Opens or creates the file. Returns the open file (`None` for a FIFO without a reader), and the
+/// path if the file was created.
 fn open_path(path: &Path, mode: OpenMode) -> io::Result<(Option<Stream>, Option<PathBuf>)> {
     if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
         return Ok((open_fifo(path)?, None));
@@ -339,7 +357,7 @@ fn open_path(path: &Path, mode: OpenMode) -> io::Result<(Option<Stream>, Option<
     Ok((Some(Stream::new(file)?), created))
 }
 
-/// `None` while nothing has the FIFO open for reading.
+/// Opens a FIFO for writing; `None` if no process has it open for reading.
 fn open_fifo(path: &Path) -> io::Result<Option<Stream>> {
     let opened = OpenOptions::new()
         .write(true)
@@ -352,6 +370,7 @@ fn open_fifo(path: &Path) -> io::Result<Option<Stream>> {
     }
 }
 
+/// Logs a warning if other users may read the file.
 fn warn_of_readers(path: &Path) {
     let Ok(mode) = std::fs::metadata(path).map(|found| found.mode()) else {
         return;
@@ -366,8 +385,8 @@ fn warn_of_readers(path: &Path) {
     }
 }
 
-/// Repairs a last line without a newline. Returns the bytes to write before the next line. A
-/// truncated line of JSON, as after a full disk or a crash, is removed.
+/// Treats a last line without a newline. An incomplete line of JSON, as after a full disk or a
+/// crash, is removed. Otherwise returns the newline to write before the next line.
 fn repair_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     let appends = rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND);
@@ -375,7 +394,8 @@ fn repair_last_line(file: &File, path: &Path) -> io::Result<Vec<u8>> {
     if size == 0 || !appends && offset.stream_position()? != size {
         return Ok(Vec::new());
     }
-    // Opened again, because `file` is write-only. If it may not be read, a blank line does no harm.
+    // Opened again, because `file` is write-only. If reading is not permitted, a newline is
+    // written, which at worst makes a blank line.
     let Ok(readable) = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())) else {
         return Ok(b"\n".to_vec());
     };

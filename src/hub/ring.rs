@@ -1,11 +1,11 @@
-//! The ring of published events: each typed event beside its frame, which is serialised once for
-//! all readers. Publishing never waits for a reader.
+//! The ring of published events. It holds each typed event and its JSON frame, which is serialised
+//! once for all readers. Publishing never waits for a reader.
 //!
-//! The ring is bounded in events and in bytes. Each kind of event is a share, and speech with text
-//! is a share of its own. Beyond the limit of bytes, the oldest event of the largest share loses
-//! its frame and its content, so that no kind displaces the others. The event keeps its slot and
-//! its filter keys, and readers get it as lost. Readers are positions in the ring and own no queue
-//! of frames, so a stalled reader costs nothing.
+//! The ring is bounded in events and in bytes. The events of each type form a share; speech with
+//! text is a share of its own. Beyond the limit of bytes, the oldest event of the largest share
+//! loses its frame and its content, so that no type displaces the others. The event keeps its slot
+//! and its filter keys, and is reported to readers as lost. A reader is a position in the ring and
+//! has no queue of frames, so a stalled reader costs nothing.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -26,43 +26,45 @@ mod content;
 pub(super) use content::EvictedKeys;
 pub(super) use content::RingContent;
 
-/// Default limit of a ring, in events.
+/// Default limit of the number of events in a ring.
 pub const MAX_EVENTS: usize = 1024;
-/// Default limit of a ring, in bytes of frames and typed events together.
+/// Default limit of the size of a ring in bytes: frames and typed events together.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Called after every publication, on the publisher's thread. Must be quick and must not wait.
+/// A function that is called after every publication, on the publisher's thread. It must be quick
+/// and must not wait.
 pub type PublishHook = dyn Fn() + Send + Sync;
 
 /// The ring of published events.
 pub struct Ring {
-    /// Serialises publishers, so that `seq` is the order in the ring. Readers do not need it.
+    /// Lets one thread publish at a time, so that events enter the ring in the order of `seq`.
+    /// Readers do not lock it.
     turn: Mutex<()>,
     content: Mutex<RingContent>,
     changed: Condvar,
     hooks: RwLock<Vec<Weak<PublishHook>>>,
 }
 
-/// A published event. A copy shares the event and the frame with the ring.
+/// A published event with its frame. A clone shares both with the ring.
 #[derive(Clone)]
 pub struct Published {
-    /// Sequence number, from 1 on without a gap.
+    /// Sequence number: 1 for the first event, then without gaps.
     pub seq: u64,
     pub event: Arc<Event>,
-    /// The event in the live form, as it goes over the sockets.
+    /// The event's JSON in the live form, as sent on sockets.
     pub frame: Utf8Bytes,
-    /// `CLOCK_MONOTONIC` at the entry into the ring, in nanoseconds.
+    /// `CLOCK_MONOTONIC` at the event's entry into the ring, in nanoseconds.
     pub published_nanos: i64,
 }
 
-/// Without the content: no log holds spoken text.
+/// Shows `seq` and type without the event's content, so that no spoken text gets into a log.
 impl fmt::Debug for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Published({}, {})", self.seq, self.event.kind())
     }
 }
 
-/// For [`Ring::publish`] of an event that the caller keeps: it is copied.
+/// Clones the event, for a call of [`Ring::publish`] with an event that the caller keeps.
 impl From<&Event> for Arc<Event> {
     fn from(event: &Event) -> Self {
         Arc::new(event.clone())
@@ -76,8 +78,8 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// A ring of at most `max_events` events and `max_bytes` bytes, of frames and typed events
-    /// together. One event is always held, however large.
+    /// A ring of at most `max_events` events and `max_bytes` bytes (frames and typed events
+    /// together). The newest event is held, however large it is.
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Ring {
             turn: Mutex::new(()),
@@ -87,8 +89,8 @@ impl Ring {
         }
     }
 
-    /// Assigns the event's `seq`, serialises it and appends it to the ring. Returns `seq`. Never
-    /// waits for a reader.
+    /// Assigns the next `seq` to the event, serialises the event and appends it to the ring.
+    /// Returns the `seq`. Never waits for a reader.
     pub fn publish(&self, event: impl Into<Arc<Event>>) -> u64 {
         self.publish_shared(event.into())
     }
@@ -111,7 +113,7 @@ impl Ring {
         seq
     }
 
-    /// Ends the ring: blocking readers end after the last event.
+    /// Closes the ring: a blocking reader gets the remaining events, then [`Read::Ended`].
     pub fn close(&self) {
         self.content().closed = true;
         self.call_hooks();
@@ -122,12 +124,12 @@ impl Ring {
         self.content().next_seq()
     }
 
-    /// Bytes held now, of frames and typed events together.
+    /// Number of bytes of the frames and typed events that the ring holds now.
     pub fn held_bytes(&self) -> usize {
         self.content().bytes()
     }
 
-    /// Registers a hook that is called after every publication, until the returned handle is
+    /// Registers a function that is called after every publication, until the returned handle is
     /// dropped.
     pub fn on_publish(&self, hook: impl Fn() + Send + Sync + 'static) -> Arc<PublishHook> {
         let hook: Arc<PublishHook> = Arc::new(hook);
@@ -159,31 +161,34 @@ impl Ring {
     }
 }
 
-/// The result of a blocking read.
+/// The result of [`Reader::read`].
 #[derive(Debug)]
 pub enum Read {
+    /// The next event.
     Event(Published),
-    /// The ring dropped these events before they were read.
+    /// The next events in order left the ring before they were read.
     Missed(Missed),
+    /// No event was published within the time limit.
     TimedOut,
     /// The ring is closed, and all its events have been read.
     Ended,
 }
 
-/// A blocking reader for its own thread. It gets every event in order, unless the whole ring
-/// overtakes it.
+/// A blocking reader of the ring. It gets every event in order; events that leave the ring before
+/// they are read are reported as [`Read::Missed`].
 pub struct Reader {
     ring: Arc<Ring>,
+    /// The `seq` of the next event to read.
     next: u64,
 }
 
 impl Reader {
-    /// The ring, and the `seq` of the next event.
+    /// The ring, and the `seq` of the next event to read.
     pub(super) fn position(&self) -> (Arc<Ring>, u64) {
         (self.ring.clone(), self.next)
     }
 
-    /// The next event; waits at most `timeout`.
+    /// Reads the next event; waits for it at most `timeout`.
     pub fn read(&mut self, timeout: Duration) -> Read {
         let mut content = self.ring.content();
         let has_nothing =

@@ -1,4 +1,4 @@
-//! Events for the tests of this module.
+//! Events for the tests of `hub`.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -12,7 +12,8 @@ use crate::time::MediaTime;
 
 pub const LABELS: [&str; 3] = ["happy", "sad", "angry"];
 
-/// An expression of subject `s<subject>` whose window ends at `end_ms`.
+/// An `expression` event of subject `s<subject>` whose window of 2 s ends at `end_ms` milliseconds.
+/// It has a single score, for the label `top`.
 pub fn expression(subject: u32, top: &str, confidence: f32, end_ms: i64) -> Event {
     let subject = SubjectId::Face(subject);
     Event::Expression(expression_of(subject, top, confidence, end_ms))
@@ -63,7 +64,7 @@ fn expression_of(
     })
 }
 
-/// A `speech` event with a text of `bytes` bytes.
+/// A partial transcript (`speech` event) with a text of `bytes` bytes.
 pub fn words(bytes: usize) -> Event {
     Event::Speech(SpeechEvent {
         phase: SpeechPhase::Partial,
@@ -75,7 +76,7 @@ pub fn words(bytes: usize) -> Event {
     })
 }
 
-/// A strategy for subjects: a few numbers, and the off-camera voice.
+/// Generates subjects: `s1` to `s3`, and the off-camera voice.
 pub fn any_subject() -> impl Strategy<Value = SubjectId> {
     prop_oneof![(1u32..4).prop_map(SubjectId::Face), Just(SubjectId::Voice)]
 }
@@ -84,7 +85,8 @@ fn any_time() -> impl Strategy<Value = MediaTime> {
     (0i64..2000).prop_map(MediaTime::from_millis)
 }
 
-/// Any event, of few subjects, labels and times, so that subscriptions match some.
+/// Generates events of all types. Subjects, labels and times come from small sets, so that random
+/// subscriptions match some events.
 pub fn any_event() -> impl Strategy<Value = Event> {
     let phase = prop_oneof![
         Just(SubjectPhase::Appeared),

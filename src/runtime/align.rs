@@ -1,4 +1,5 @@
-//! The thread "align": receives faces, sound and words, and adds clips to the queue.
+//! The thread "align": receives faces, sound and transcripts, and adds the aligner's outputs to the
+//! inference queue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::lane::{LaneReceiver, Received};
 use crate::notify::Heartbeat;
 use crate::time::Clock;
 
-/// Runs until the lane ends. `refused` counts dropped items whose stamps went back.
+/// Runs the aligner until the lane `inputs` ends. `counts` counts the inputs. `refused` receives
+/// the number of inputs that were dropped because their stamps went back.
 pub(super) fn align(
     mut aligner: Aligner,
     inputs: &LaneReceiver<AlignInput>,

@@ -1,14 +1,14 @@
-//! Commands to a running session, each answered.
+//! Commands to a running session, each of which is answered.
 //!
-//! [`Control`] is the sending end, which signals use. The supervisor takes commands from
-//! [`Commands`] and answers each. A new command is a variant of [`Command`] and its arm in the
-//! supervisor.
+//! [`Control`] is the sending end, which the signal handlers use. The supervisor receives commands
+//! from [`Commands`] and answers each. A new command needs a variant of [`Command`] and an arm in
+//! the supervisor's `match`.
 
 use std::time::Duration;
 
 use crate::lane::{LaneReceiver, LaneSender, Received, WhenFull, lane};
 
-/// Capacity of the lane of commands, which the supervisor empties 20 times a second.
+/// Number of commands that may wait. The supervisor executes waiting commands 20 times a second.
 const WAITING: usize = 16;
 
 /// A command to a running session.
@@ -36,32 +36,33 @@ pub enum CommandError {
 /// The answer to a command.
 pub type CommandResult = Result<(), CommandError>;
 
+/// A command, and the lane to which its answer is sent.
 #[derive(Debug)]
 struct Request {
     command: Command,
     answer: LaneSender<CommandResult>,
 }
 
-/// The sending end of the commands. Clones send to the same session.
+/// Sends commands to the session. Clones send to the same session.
 #[derive(Clone, Debug)]
 pub struct Control {
     requests: LaneSender<Request>,
 }
 
-/// The receiving end of the commands, for the supervisor.
+/// Receives the commands from [`Control`], for the supervisor.
 #[derive(Debug)]
 pub struct Commands {
     requests: LaneReceiver<Request>,
 }
 
-/// The answer of a command that is not executed yet.
+/// A sent command whose answer has not been received yet.
 #[derive(Debug)]
 pub struct Pending {
     answer: LaneReceiver<CommandResult>,
 }
 
 impl Control {
-    /// Both ends of the lane of commands.
+    /// Creates the sending and the receiving end of the commands of a session.
     pub fn new() -> (Control, Commands) {
         let (sender, receiver) = lane("control", WAITING, WhenFull::DropNewest);
         (
@@ -89,7 +90,10 @@ impl Control {
 }
 
 impl Pending {
-    /// Waits for the answer, at most `limit`.
+    /// Waits for the command's answer, at most `limit`.
+    ///
+    /// # Errors
+    /// The command failed, the session has ended, or no answer came within `limit`.
     pub fn wait(self, limit: Duration) -> CommandResult {
         match self.answer.recv(Some(limit)) {
             Received::Item(result) => result,
@@ -100,7 +104,8 @@ impl Pending {
 }
 
 impl Commands {
-    /// Executes every waiting command in order, and answers each. Never waits.
+    /// Calls `act` for every waiting command in order, and sends its result as the answer. Does not
+    /// wait for further commands.
     pub fn execute_all(&self, mut act: impl FnMut(Command) -> CommandResult) {
         while let Received::Item(request) = self.requests.recv(Some(Duration::ZERO)) {
             let result = act(request.command);
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_without_receiver_is_refused_or_times_out() {
+    fn a_command_that_is_not_executed_times_out_or_is_refused() {
         let (control, commands) = Control::new();
         let pending = control.send(Command::Pause).unwrap();
         assert_eq!(pending.wait(Duration::ZERO), Err(CommandError::TimedOut));

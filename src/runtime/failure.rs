@@ -1,4 +1,4 @@
-//! Failures of stages.
+//! Failures of the threads that run a session's stages.
 
 use std::sync::Mutex;
 
@@ -7,10 +7,10 @@ use crate::causes::one_line;
 use crate::encode::EncodeError;
 use crate::speech::TranscribeError;
 
-/// Why a stage failed.
+/// Why a stage of a session failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// The stage at the other end of a lane has ended.
+    /// The stage at the other end of a lane, which is named, has ended.
     #[error("the {0} has ended")]
     Gone(&'static str),
     #[error(transparent)]
@@ -19,6 +19,7 @@ pub enum StageError {
     Transcribe(#[from] TranscribeError),
     #[error("{0}")]
     Panicked(PanicReport),
+    /// The stage's thread was still running at the time limit of a stop.
     #[error("it did not end in time")]
     Hangs,
     #[error(transparent)]
@@ -44,14 +45,15 @@ impl StageFailure {
     }
 }
 
-/// The first failure of any stage. Later ones are its consequences and are not kept.
+/// Keeps the first failure of any stage. Later failures are consequences of the first and are only
+/// logged.
 #[derive(Debug, Default)]
 pub(super) struct FirstFailure {
     first: Mutex<Option<StageFailure>>,
 }
 
 impl FirstFailure {
-    /// Keeps the failure if it is the first one.
+    /// Logs `failure`, and keeps it if it is the first one.
     pub fn report(&self, failure: StageFailure) {
         tracing::error!(
             stage = failure.stage,
@@ -67,7 +69,7 @@ impl FirstFailure {
         self.first.lock().expect("failure lock").is_some()
     }
 
-    /// The first failure, which is removed.
+    /// Returns the first failure and forgets it; `None` if no stage has failed.
     pub fn take(&self) -> Option<StageFailure> {
         self.first.lock().expect("failure lock").take()
     }

@@ -1,4 +1,4 @@
-//! The thread "infer": recognises clips and builds events. It owns the encoders' graphs.
+//! The thread "infer": recognizes clips and builds events. It owns the graphs of the encoders.
 
 use super::callbacks::Emit;
 use super::queue::{InferenceQueue, Popped};
@@ -12,7 +12,7 @@ use crate::time::Clock;
 /// Largest number of clips in a batch. A live schedule holds at most one clip of each subject.
 const MAX_CLIPS: usize = 16;
 
-/// Runs until the queue ends.
+/// Recognizes clips and passes all events to `emit`, until the queue ends.
 pub(super) fn infer(
     mut recognizer: Recognizer,
     events: &EventBuilder,
@@ -40,7 +40,7 @@ pub(super) fn infer(
     }
 }
 
-/// Recognizes one batch; its events are built and emitted in the order of the clips.
+/// Recognizes `clips` as one batch, and passes their events to `emit` in the order of the clips.
 fn recognize(
     recognizer: &mut Recognizer,
     events: &EventBuilder,

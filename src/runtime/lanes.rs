@@ -1,4 +1,4 @@
-//! The queues between a session's threads.
+//! The lanes between a session's threads.
 
 use std::sync::Arc;
 
@@ -12,28 +12,37 @@ use crate::lane::{
 use crate::session::{READ_AHEAD, Stages, Tempo, TranscriberInput};
 use crate::time::MediaTime;
 
-/// Capacity of the transcriber's lane, several seconds of sound: the transcriber is busy for a
-/// while at the end of an utterance.
+/// Capacity of the transcriber's lane in audio blocks, several seconds of sound: at the end of an
+/// utterance the transcriber is busy for a while.
 const TRANSCRIBER_ITEMS: usize = 256;
 
-/// Both ends of a lane.
+/// The sending and the receiving end of a lane.
 pub(super) type LaneEnds<T> = (LaneSender<T>, LaneReceiver<T>);
 
-/// Both ends of every lane of a session, until the threads take them.
+/// The lanes of a session, whose ends [`Pipeline::spawn`](super::Pipeline::spawn) gives to the
+/// threads.
 pub struct Lanes {
-    /// The lanes of capture. A source that is paused keeps a clone, so that they stay open.
+    /// The sending ends for captured frames and sound. A paused source keeps a clone, so that its
+    /// lane stays open.
     pub outputs: Outputs,
+    /// Captured frames, for the tracker; `None` without video.
     pub(super) frames: Option<LaneReceiver<VideoFrame>>,
+    /// Captured sound, for the voice-activity detection; `None` without audio.
     pub(super) sound: Option<LaneReceiver<AudioBlock>>,
+    /// Frames from the tracker to the detector.
     pub(super) detect: LaneEnds<VideoFrame>,
+    /// Detections with their frame's time, from the detector to the tracker.
     pub(super) detections: LaneEnds<(MediaTime, Vec<Detection>)>,
+    /// Sound for the transcriber; `None` without transcription.
     pub(super) transcribe: Option<LaneEnds<TranscriberInput>>,
+    /// Inputs of the aligner.
     pub(super) align: LaneEnds<AlignInput>,
     counters: Vec<Arc<LaneCounters>>,
 }
 
 impl Lanes {
-    /// Live, a full lane drops its oldest item; in a replay its sender waits.
+    /// Creates the lanes that `stages` need. Live, a full lane drops an item, most lanes the
+    /// oldest; in a replay the sender waits.
     pub fn new(stages: &Stages, tempo: Tempo) -> Lanes {
         let when_full = match tempo {
             Tempo::Live => WhenFull::DropOldest,
@@ -64,8 +73,8 @@ impl Lanes {
                 lane("detect", 1, WhenFull::DropNewest),
                 lane("detections", 2, WhenFull::DropOldest),
             ),
-            // One request and one answer for each frame that is read ahead, and one more: neither
-            // side waits for the other.
+            // Room for a request and a result of each frame that is read ahead, and one more, so
+            // that tracker and detector never block on each other.
             Tempo::Replay => (
                 lane("detect", READ_AHEAD + 1, WhenFull::Block),
                 lane("detections", READ_AHEAD + 1, WhenFull::Block),
@@ -89,7 +98,7 @@ impl Lanes {
         }
     }
 
-    /// The sender for clients' transcripts.
+    /// The sending end for transcripts of clients. It does not keep the aligner's lane open.
     pub fn transcripts(&self) -> WeakLaneSender<AlignInput> {
         self.align.0.downgrade()
     }

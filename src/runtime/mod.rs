@@ -1,7 +1,8 @@
-//! A session's threads: each stage of [`crate::session`] on its own, joined by bounded lanes.
+//! The threads of a session: each stage of [`crate::session`] runs on a thread of its own, and
+//! bounded lanes connect the threads.
 //!
-//! [`Lanes`] are the queues, [`Pipeline`] the running threads. [`TranscriptInbox`] takes clients'
-//! transcripts, [`Control`] takes commands.
+//! [`Lanes`] are the queues between the threads, [`Pipeline`] are the running threads.
+//! [`TranscriptInbox`] receives transcripts of clients, [`Control`] sends commands to the session.
 
 mod align;
 mod callbacks;

@@ -1,27 +1,32 @@
-//! Log lines about lost sources: one line for each outage and one for its end, regardless of
-//! attempts to open the source.
+//! Log lines about lost sources: one line at the start of an outage and one at its end. Attempts to
+//! open the source in between give no line.
 
 use std::fmt;
 
 use crate::event::{SourceState, SourceStatus, Sources};
 use crate::time::MediaTime;
 
-/// Start of the current outage of each source.
+/// Detects when outages of the video and audio sources begin and end.
 #[derive(Debug, Default)]
 pub struct Outages {
+    /// Start of the video source's current outage; `None` while it is not lost.
     video: Option<MediaTime>,
+    /// Start of the audio source's current outage; `None` while it is not lost.
     audio: Option<MediaTime>,
 }
 
-/// A line for the log.
+/// The start or the end of an outage. `Display` gives the line for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outage {
     Began {
+        /// `video` or `audio`.
         source: &'static str,
         reason: String,
     },
     Ended {
+        /// `video` or `audio`.
         source: &'static str,
+        /// Duration of the outage.
         seconds: f64,
     },
 }
@@ -39,7 +44,8 @@ impl fmt::Display for Outage {
 }
 
 impl Outages {
-    /// The outages that began or ended since the last call.
+    /// Compares the current state of the sources, at time `now`, with that of the last call.
+    /// Returns the outages that have begun or ended.
     pub fn update(&mut self, sources: &Sources, now: MediaTime) -> Vec<Outage> {
         [
             ("video", &mut self.video, &sources.video),
@@ -77,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_and_its_end_are_logged_once() {
+    fn the_start_and_the_end_of_an_outage_are_each_logged_once() {
         let status = |state, reason: Option<&str>| SourceStatus {
             state,
             reason: reason.map(String::from),

@@ -1,8 +1,8 @@
-//! Panic reports: the place, and the text without quoted data.
+//! Reports of panics: place and message, without the data that the message quotes.
 //!
-//! Texts of panics quote data: a string that is cut inside a character is shown whole, and an
-//! `unwrap` shows the value of its error. Quoted parts are left out in all threads, so that no
-//! spoken text gets into the log or the journal.
+//! Panic messages quote data: slicing a string inside a character quotes the whole string, and
+//! `unwrap` quotes the error. Quoted parts are removed, so that no transcribed speech gets into the
+//! log.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,11 +17,12 @@ thread_local! {
     static NEWEST: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
 }
 
-/// A panic.
+/// A panic of a thread: where it happened, and its message without quoted data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PanicReport {
-    /// File, line and column.
+    /// File, line and column of the source code.
     place: String,
+    /// The panic's message without quoted data.
     text: String,
 }
 
@@ -42,7 +43,8 @@ impl PanicReport {
     }
 }
 
-/// Runs `work`. A panic is returned with its place and text.
+/// Runs `work`. If it panics, the panic is returned as an error. The panic's place and message are
+/// known only after [`install_panic_hook`].
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         let newest = NEWEST.with_borrow_mut(Option::take);
@@ -53,8 +55,8 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, PanicReport> {
     })
 }
 
-/// Installs a panic hook that writes the thread, place and text of a panic to standard error. A
-/// second call does nothing.
+/// Installs a panic hook that writes a panic's thread, place and message without quoted data to
+/// standard error. A second call does nothing.
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -69,8 +71,8 @@ pub fn install_panic_hook() {
     });
 }
 
-/// `text` with `…` instead of the parts between quotation marks or backquotes. After an opening
-/// mark without a closing one, the rest is left out.
+/// `text` with `…` in place of each part between double quotation marks or backquotes. If the
+/// closing mark is absent, the rest of the text is left out.
 fn without_quotes(text: &str) -> String {
     let (mut kept, mut quote) = (String::new(), None);
     let mut is_escaped = false;
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caught_panic_has_its_text_and_place() {
+    fn a_caught_panic_has_its_message_and_place() {
         install_panic_hook();
         let caught = catch(|| -> u8 { panic!("seven of {}", 9) }).unwrap_err();
         let report = caught.to_string();

@@ -1,4 +1,4 @@
-//! The running threads of a session.
+//! Starts the threads of a session's stages, and waits for their end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::schedule::Schedule;
 use crate::session::{EventBuilder, Stages, Tempo};
 use crate::time::Clock;
 
-/// The stages that get threads, and the lanes between them.
+/// The parts of a session from which [`Pipeline::spawn`] starts the threads.
 pub struct Assembly {
     pub stages: Stages,
     pub lanes: Lanes,
@@ -30,9 +30,10 @@ pub struct Assembly {
     pub events: EventBuilder,
 }
 
+/// The function that a stage's thread runs; it sends heartbeats.
 type Work = Box<dyn FnOnce(&Heartbeat) -> Result<(), StageError> + Send>;
 
-/// Number of items that the stages dropped because their stamps went back.
+/// Numbers of frames and audio blocks that were dropped because their stamps went back.
 #[derive(Debug, Default)]
 pub struct RefusedCounts {
     /// Frames and audio blocks that the aligner dropped.
@@ -41,8 +42,9 @@ pub struct RefusedCounts {
     pub speech: AtomicU64,
 }
 
-/// The stage threads of one running session.
+/// The running threads of a session, one for each stage.
 pub struct Pipeline {
+    /// The stages' names and threads.
     threads: Vec<(&'static str, JoinHandle<()>)>,
     failure: Arc<FirstFailure>,
     refused: Arc<RefusedCounts>,
@@ -52,9 +54,9 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts a thread for every stage. The threads end once the lanes of capture have ended. Each
-    /// sends heartbeats to `progress`, also without work, so that only a hanging thread makes no
-    /// progress.
+    /// Starts a thread for every stage. The threads end once the capture lanes have ended. Each
+    /// thread sends heartbeats to `progress`, also while it has no work, so that only a hanging
+    /// thread makes no progress. `emit` receives the events.
     pub fn spawn(
         assembly: Assembly,
         tempo: Tempo,
@@ -158,6 +160,8 @@ impl Pipeline {
         pipeline
     }
 
+    /// Starts the thread of `stage`. An error or a panic of `work` is recorded as the stage's
+    /// failure.
     fn thread(&mut self, stage: &'static str, heartbeat: Heartbeat, work: Work) {
         let failure = self.failure.clone();
         let body = move || {
@@ -171,17 +175,18 @@ impl Pipeline {
             .push((stage, thread.expect("the system gives threads")));
     }
 
-    /// The queue in front of the recognizer.
+    /// The queue in front of the recognizer, for its counters.
     pub fn queue(&self) -> Arc<InferenceQueue> {
         self.queue.clone()
     }
 
-    /// Counts of the processed items so far.
+    /// The counts of processed frames and sound, which the threads keep updating.
     pub fn counts(&self) -> Arc<SharedReplayCounts> {
         self.counts.clone()
     }
 
-    /// Counts of dropped items whose stamps went back.
+    /// The numbers of frames and blocks that were dropped because their stamps went back, which the
+    /// threads keep updating.
     pub fn refused(&self) -> Arc<RefusedCounts> {
         self.refused.clone()
     }
@@ -191,7 +196,7 @@ impl Pipeline {
         self.failure.has_failed()
     }
 
-    /// Prepares a stop: sound that waits for the transcriber is dropped.
+    /// Drops sound that waits for the transcriber, if it would delay a stop.
     pub fn drop_backlog(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -201,7 +206,7 @@ impl Pipeline {
         self.threads.iter().all(|(_, thread)| thread.is_finished())
     }
 
-    /// The stages that have ended and send no more heartbeats.
+    /// The names of the stages whose threads have ended; they send no more heartbeats.
     pub fn ended(&self) -> impl Iterator<Item = &'static str> {
         self.threads
             .iter()
@@ -209,7 +214,7 @@ impl Pipeline {
             .map(|(stage, _)| *stage)
     }
 
-    /// The stages that have not ended.
+    /// The names of the stages whose threads have not ended.
     pub fn running(&self) -> impl Iterator<Item = &'static str> {
         self.threads
             .iter()
@@ -217,12 +222,14 @@ impl Pipeline {
             .map(|(stage, _)| *stage)
     }
 
-    /// The first failure so far; stages that have not ended go on.
+    /// Returns the first failure so far and forgets it; `None` if no stage has failed. Other stages
+    /// keep running.
     pub fn take_failure(&self) -> Option<StageFailure> {
         self.failure.take()
     }
 
-    /// Waits for the end of every stage, and returns the first failure.
+    /// Waits until the threads of all stages have ended. Returns the first failure; `None` if no
+    /// stage failed.
     pub fn join(self) -> Option<StageFailure> {
         for (_, thread) in self.threads {
             let _ = thread.join();

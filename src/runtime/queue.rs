@@ -1,5 +1,5 @@
-//! The inference queue: a schedule shared by the threads of aligner and recognizer, and read by the
-//! status.
+//! The inference queue: a [`Schedule`] shared by the threads "align" and "infer". The server reads
+//! its counters.
 
 use super::callbacks::TICK;
 use super::failure::StageError;
@@ -12,7 +12,7 @@ use crate::time::Clock;
 #[cfg(all(test, feature = "shuttle"))]
 mod concurrency;
 
-/// The queue between the aligner and the recognizer.
+/// The queue of the aligner's outputs in front of the recognizer, shared by their threads.
 #[derive(Debug)]
 pub struct InferenceQueue {
     state: Mutex<State>,
@@ -30,9 +30,11 @@ struct State {
 
 /// The result of [`InferenceQueue::pop_due`].
 pub(super) enum Popped {
-    /// Not empty.
+    /// The items that are due, at least one.
     Due(Due),
+    /// Nothing was due within [`TICK`].
     TimedOut,
+    /// The aligner has ended and the queue is empty.
     Ended,
 }
 
@@ -53,7 +55,10 @@ impl InferenceQueue {
         self.state.lock().expect("queue lock").schedule.counters()
     }
 
-    /// Adds an item. Waits for room if the schedule is full.
+    /// Adds an output of the aligner. While the queue is full, it waits and sends heartbeats.
+    ///
+    /// # Errors
+    /// The recognizer has ended.
     pub(super) fn push(&self, aligned: Aligned, heartbeat: &Heartbeat) -> Result<(), StageError> {
         let mut state = self.state.lock().expect("queue lock");
         while state.schedule.is_full() && !state.abandoned {
@@ -73,7 +78,8 @@ impl InferenceQueue {
         Ok(())
     }
 
-    /// Waits for due items, at most [`TICK`]. Returns at most `max_clips` clips.
+    /// Takes the items that are due, with at most `max_clips` clips. Waits for them at most
+    /// [`TICK`].
     pub(super) fn pop_due(&self, clock: &dyn Clock, max_clips: usize) -> Popped {
         let mut state = self.state.lock().expect("queue lock");
         let due = state.schedule.pop_due(clock.now(), max_clips);
@@ -89,19 +95,20 @@ impl InferenceQueue {
         Popped::Due(due)
     }
 
-    /// Notes that the recognizer took `nanos` nanoseconds for a batch of `clips` clips.
+    /// Records that the recognizer needed `nanos` nanoseconds for a batch of `clips` clips. The
+    /// schedule uses this to estimate which clips would be late.
     pub(super) fn note_encoded(&self, clips: usize, nanos: i64) {
         let mut state = self.state.lock().expect("queue lock");
         state.schedule.note_encoded(clips, nanos);
     }
 
-    /// The producer's end: the queue ends once it is empty.
+    /// Marks that the aligner has ended: [`Self::pop_due`] returns `Ended` once the queue is empty.
     pub(super) fn end(&self) {
         self.state.lock().expect("queue lock").ended = true;
         self.changed.notify_all();
     }
 
-    /// The consumer's end: waiting and later pushes fail.
+    /// Marks that the recognizer has ended: a waiting [`Self::push`] and all later ones fail.
     pub(super) fn abandon(&self) {
         self.state.lock().expect("queue lock").abandoned = true;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! Counts of a recording, for the summary line of a replay.
+//! Counts of the frames, sound and events of a recording, for the summary line of a replay.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -7,21 +7,27 @@ use crate::align::AlignInput;
 use crate::clip::{SAMPLE_RATE_HZ, samples_to_nanos};
 use crate::time::MediaTime;
 
-/// Counts of one recording.
+/// Counts of one recording. `Display` gives the summary line of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayCounts {
+    /// Number of video frames.
     pub frames: u64,
+    /// Number of video frames in which at least one face was tracked.
     pub frames_with_face: u64,
-    /// Samples at 16 kHz.
+    /// Number of audio samples at 16 kHz.
     pub samples: u64,
+    /// Duration of speech by the voice-activity detection, in nanoseconds.
     pub speech_nanos: i64,
+    /// Number of written events.
     pub events: u64,
     /// Start and end of the played part; `None` if nothing was played.
     span: Option<(MediaTime, MediaTime)>,
+    /// Time of the newest frame.
     last_frame: Option<MediaTime>,
 }
 
 impl ReplayCounts {
+    /// Extends the played part to include `start..end`.
     fn extend(&mut self, start: MediaTime, end: MediaTime) {
         let (first, last) = self.span.unwrap_or((start, end));
         self.span = Some((first.min(start), last.max(end)));
@@ -29,11 +35,11 @@ impl ReplayCounts {
 
     fn add(&mut self, input: &AlignInput) {
         match input {
-            // Without a size, the item is the end of tracks and not a picture.
+            // An input without a picture size reports only the end of tracks.
             AlignInput::Faces(faces) if faces.picture_size != [0, 0] => {
                 self.frames += 1;
                 self.frames_with_face += u64::from(!faces.faces.is_empty());
-                // The duration of a picture is that of the one before.
+                // A picture is taken to last as long as the one before it.
                 let gap = self
                     .last_frame
                     .map_or(0, |last| faces.time.nanos_since(last));
@@ -78,7 +84,7 @@ impl fmt::Display for ReplayCounts {
     }
 }
 
-/// [`ReplayCounts`], shared by the stages and the replay.
+/// [`ReplayCounts`] behind a lock: the thread "align" updates them, and the replay reads them.
 #[derive(Debug, Default)]
 pub struct SharedReplayCounts(Mutex<ReplayCounts>);
 
@@ -101,7 +107,7 @@ mod tests {
     use crate::time::Span;
 
     #[test]
-    fn the_line_counts_pictures_sound_and_speech() {
+    fn the_summary_line_counts_pictures_sound_speech_and_events() {
         let counts = SharedReplayCounts::default();
         assert_eq!(
             counts.get().to_string(),

@@ -1,4 +1,5 @@
-//! The thread "speech": receives sound and adds voice activity.
+//! The thread "speech": receives sound, detects voice activity, and sends both to the aligner and
+//! the transcriber.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,12 +14,15 @@ use crate::session::{SpeechDetection, SpeechInput, SpeechOutput, TranscriberInpu
 /// The thread that detects voice activity in the sound.
 pub(super) struct SpeechThread<'a> {
     pub speech: SpeechDetection,
+    /// The captured sound.
     pub blocks: LaneReceiver<AudioBlock>,
+    /// The aligner's inputs.
     pub inbox: LaneSender<AlignInput>,
+    /// The transcriber's inputs; `None` without transcription.
     pub transcriber: Option<LaneSender<TranscriberInput>>,
-    /// The microphone's [`IsLost`]; `None` in a replay.
+    /// Whether the microphone is lost; `None` in a replay.
     pub is_lost: Option<IsLost>,
-    /// Counts dropped blocks whose stamps went back.
+    /// Receives the number of blocks that were dropped because their stamps went back.
     pub refused: &'a AtomicU64,
 }
 
@@ -73,7 +77,7 @@ mod tests {
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
     #[test]
-    fn a_lost_source_is_announced_to_aligner_and_transcriber() {
+    fn a_lost_source_is_reported_once_to_aligner_and_transcriber() {
         let stage = SpeechStage::new(
             TurnRule::default(),
             VoiceDetector::load(&Runtime::load().unwrap()).unwrap(),

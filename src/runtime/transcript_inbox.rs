@@ -1,4 +1,4 @@
-//! Clients' transcripts, from the server to the aligner.
+//! Passes the transcripts that clients send from the server to the aligner.
 
 use std::sync::Mutex;
 
@@ -8,8 +8,8 @@ use crate::lane::WeakLaneSender;
 use crate::session::ClientTranscripts;
 use crate::time::MediaTime;
 
-/// [`ClientTranscripts`] for the server's threads: admits transcripts, and sends them to the
-/// aligner without waiting.
+/// Receives transcripts of clients on the server's threads. Accepted ones go to the aligner's lane
+/// without waiting.
 #[derive(Debug)]
 pub struct TranscriptInbox {
     transcripts: Mutex<ClientTranscripts>,
@@ -24,15 +24,17 @@ impl TranscriptInbox {
         }
     }
 
-    /// Notes that a subject appeared, was lost, or was merged into another one.
+    /// Records that a subject appeared, was lost, or was merged into another one. A transcript may
+    /// name a present subject only.
     pub fn note(&self, change: &SubjectEvent) {
         self.transcripts.lock().expect("inbox lock").note(change);
     }
 
-    /// Admits a transcript that arrived at `now`, and sends it to the aligner.
+    /// Checks the transcript that client number `client` sent and that arrived at `now`, and sends
+    /// it to the aligner.
     ///
     /// # Errors
-    /// The refusal for the client. It does not quote the transcript.
+    /// The refusal to send to the client. It does not quote the transcript.
     pub fn submit(
         &self,
         client: u64,
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn transcripts_are_sent_on_and_refusals_have_their_codes() {
+    fn a_transcript_reaches_the_aligner_or_is_refused_with_an_error_code() {
         let (sender, receiver) = lane("align", 4, WhenFull::DropOldest);
         let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_is_superseded_with_a_subject_and_after_a_merge() {
+    fn a_final_replaces_a_partial_but_not_a_final_of_a_merged_subject() {
         let (sender, _receiver) = lane("align", 8, WhenFull::DropOldest);
         let inbox = inbox(false, sender.downgrade());
         let now = MediaTime::from_millis(10_000);

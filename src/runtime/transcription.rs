@@ -10,12 +10,13 @@ use crate::notify::Heartbeat;
 use crate::session::{Tempo, TranscriberInput, Transcription};
 use crate::time::Clock;
 
-/// Largest number of waiting items that the transcriber still processes when the daemon stops. With
-/// more, it lags and would delay the stop.
+/// Largest number of waiting audio blocks that are still transcribed when the daemon stops. More
+/// would delay the stop.
 const FINISHED_AT_STOP: u64 = 16;
 
-/// Runs until the lane ends. Live, no stage waits for the transcriber: if it lags, the lane drops
-/// and counts items, and the rest of that turn is skipped. `stopping`: a backlog is dropped.
+/// Transcribes until the lane `inputs` ends. Live, no stage waits for the transcriber: if it lags,
+/// the lane drops and counts blocks, and the rest of the turn is skipped. Once `stopping` is true,
+/// more than [`FINISHED_AT_STOP`] waiting blocks are dropped.
 pub(super) fn transcribe(
     mut transcription: Transcription,
     inputs: &LaneReceiver<TranscriberInput>,
@@ -38,7 +39,8 @@ pub(super) fn transcribe(
         abandoned |= stopping.load(Ordering::Acquire) && waiting > FINISHED_AT_STOP;
         let (transcripts, ended) = match received {
             Received::TimedOut => continue,
-            // Received until the lane ends: the sender needs an open lane.
+            // Dropped blocks are received until the lane ends, because a closed lane would be an
+            // error for the sender.
             Received::Item(_) if abandoned => {
                 inputs.count_lost(1);
                 continue;
@@ -81,11 +83,12 @@ mod tests {
     use crate::time::{ManualClock, MediaTime, Span};
 
     const WINDOW_NANOS: i64 = samples_to_nanos(WINDOW_SAMPLES as i64);
-    /// Turns of three seconds, with half a second between; in windows.
+    /// From the start of a turn to the start of the next one, in windows of 32 ms: 3.5 s.
     const PERIOD: i64 = 110;
+    /// Length of a turn, in windows of 32 ms: 3 s.
     const TURN: i64 = 94;
 
-    /// A window of sound. Its samples are their own positions.
+    /// Window number `i` of the sound. The value of each sample is its position in the sound.
     fn window(i: i64) -> VadBlock {
         let at = |i: i64| MediaTime::from_nanos(i * WINDOW_NANOS);
         let first = i * WINDOW_SAMPLES as i64;
@@ -108,15 +111,17 @@ mod tests {
         }
     }
 
-    /// Sound that arrives in real time, independent of the transcriber.
+    /// Sound that arrives in the lane in simulated real time, also while the transcriber is busy.
     struct Live {
         now_nanos: i64,
         coming: VecDeque<VadBlock>,
+        /// Sequence number of the next input.
         number: u64,
         lane: LaneSender<TranscriberInput>,
     }
 
     impl Live {
+        /// Advances the time by `nanos`, and sends the sound that has arrived by then.
         fn pass(&mut self, nanos: i64) {
             self.now_nanos += nanos;
             while self
@@ -134,12 +139,14 @@ mod tests {
         }
     }
 
-    /// A transcriber that takes `pace` seconds for a second of sound, and for the end of an
-    /// utterance. Each utterance is one word.
+    /// A transcriber that needs `pace` seconds for each second of sound, and `pace` seconds more at
+    /// the end of an utterance. It returns each utterance as one word.
     struct Slow {
         live: Arc<Mutex<Live>>,
         pace: f64,
+        /// Number of samples of the current utterance so far.
         samples: usize,
+        /// Position of the next sample, if no sound is missing.
         next: Option<f32>,
     }
 
@@ -177,7 +184,8 @@ mod tests {
         }
     }
 
-    /// A stage with such a transcriber, while `windows` windows of sound come into `lane`.
+    /// A stage with a [`Slow`] transcriber, and `windows` windows of sound that will arrive in
+    /// `lane`.
     fn slow_stage(
         pace: f64,
         windows: i64,
@@ -201,8 +209,8 @@ mod tests {
         )
     }
 
-    /// Seventeen turns in a minute, live: the turns with a transcript, and the number of lost or
-    /// skipped items.
+    /// Transcribes 17 turns in a minute of live sound. Returns the numbers of the turns with a
+    /// transcript, and the number of lost or skipped blocks.
     fn transcribed_turns(pace: f64) -> (Vec<i64>, u64) {
         let (sender, receiver) = lane("transcribe", 64, WhenFull::DropOldest);
         let (stage, live) = slow_stage(pace, 17 * PERIOD, sender);
@@ -235,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_transcriber_skips_turns_and_never_splices() {
+    fn a_slow_transcriber_skips_turns_and_never_joins_sound_across_a_gap() {
         assert_eq!(
             transcribed_turns(0.5),
             ((0..17).collect::<Vec<i64>>(), 0),
@@ -255,8 +263,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_does_not_wait_for_a_backlog() {
-        // Waiting items, whether the daemon stops, and final transcripts.
+    fn at_a_stop_a_long_backlog_is_dropped_and_a_short_one_transcribed() {
+        // Number of waiting blocks, whether the daemon stops, number of final transcripts.
         for (waiting, stops, finals) in [(80, true, 0), (80, false, 1), (8, true, 1)] {
             let (sender, receiver) = lane("transcribe", 256, WhenFull::DropOldest);
             let (inbox, inputs) = lane("align", 16, WhenFull::DropOldest);

@@ -1,5 +1,5 @@
-//! The threads "faces" and "detect": receive frames and return tracked faces. The detector runs
-//! beside the tracker.
+//! The threads "faces" and "detect". "faces" tracks faces in the frames and sends them to the
+//! aligner; meanwhile "detect" runs the face detector on selected frames.
 
 use std::time::Duration;
 
@@ -16,10 +16,15 @@ use crate::time::MediaTime;
 /// The thread that tracks faces in the frames.
 pub(super) struct VisionThread {
     pub vision: Vision,
+    /// The captured frames.
     pub frames: LaneReceiver<VideoFrame>,
+    /// Frames for the detector.
     pub requests: LaneSender<VideoFrame>,
+    /// Results of the detector, each with the time of its frame.
     pub detections: LaneReceiver<(MediaTime, Vec<Detection>)>,
+    /// The aligner's inputs.
     pub inbox: LaneSender<AlignInput>,
+    /// Whether the camera is lost.
     pub is_lost: IsLost,
 }
 
@@ -53,6 +58,7 @@ impl VisionThread {
         self.vision.policy() == DetectionPolicy::WhenIdle
     }
 
+    /// Waits for the detector's next result, which the tracker needs to go on.
     fn await_detections(&mut self) -> Result<(), StageError> {
         match self.detections.recv(None) {
             Received::Item((time, found)) => self.push(VisionInput::Detections(time, found)),
@@ -86,7 +92,7 @@ impl VisionThread {
     }
 }
 
-/// The detector's thread.
+/// The thread "detect": runs the face detector on each frame of `requests`, until the lane ends.
 pub(super) fn detect(
     mut detector: Detector,
     requests: &LaneReceiver<VideoFrame>,

@@ -1,9 +1,9 @@
-//! HTTP connections: pages, and handshakes of WebSockets.
+//! Accepts HTTP connections, for pages and for WebSocket handshakes.
 //!
-//! New connections are always accepted. If there are too many, the stalest one is closed: of the
-//! peer addresses with the most connections, the one with the longest time since its last request
-//! (or its start). A peer that is silent, sends a header slowly or never reads its answers
-//! therefore locks out no other peer. A fresh health check is closed last.
+//! New connections are always accepted. If too many are open, one is closed: among the connections
+//! of the peer addresses with the most connections, the one with the longest time since its last
+//! request (or its start). A peer that is silent, sends a header slowly or never reads its answers
+//! therefore locks out no other peer. A new health check is closed last.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,37 +29,47 @@ use tokio::time::sleep;
 use super::{ServerState, Shared};
 use crate::time::monotonic_nanos;
 
-/// Number of connections beside those of WebSocket clients: for pages, and for handshakes, also
-/// refused ones.
+/// Number of connections for pages and refused handshakes, in addition to one for each WebSocket
+/// client.
 const PAGES: usize = 64;
-/// Largest number of requests on one connection, pipelined or not. The last answer has `Connection:
-/// close`.
+/// Largest number of requests on one connection, pipelined or not. The last answer has the header
+/// `Connection: close`.
 const MAX_REQUESTS: u64 = 100;
 /// Largest size of a request's headers, and of pipelined requests that are read ahead, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
-/// Pauses after a failed accept: if a connection was evicted, and if there was none to evict.
+/// Pause after a failed accept if a connection was closed to make room.
 const PAUSE_WITH_ROOM: Duration = Duration::from_millis(1);
+/// Pause after a failed accept if there was no connection to close.
 const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(50);
+/// Shortest time between two log lines about failed accepts.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// The open connections that are not WebSockets yet.
+/// The open HTTP connections. A connection that was upgraded to a WebSocket is not among them.
 pub(super) struct Connections {
+    /// The connections by number.
     open: Mutex<HashMap<u64, Arc<Connection>>>,
+    /// Number of the next connection.
     numbers: AtomicU64,
+    /// Largest number of connections.
     most: usize,
+    /// Largest number of connections of one peer address.
     most_per_peer: usize,
     server_state: Arc<dyn ServerState>,
 }
 
+/// An HTTP connection.
 struct Connection {
     peer: IpAddr,
-    /// `CLOCK_MONOTONIC` at its start, then at its newest request.
+    /// `CLOCK_MONOTONIC` at the connection's newest request, before the first request at its start,
+    /// in nanoseconds.
     since_nanos: AtomicI64,
+    /// Number of requests so far.
     requests: AtomicU64,
+    /// Notified when the connection must close to make room.
     evicted: Notify,
 }
 
-/// A connection's entry; dropping it removes it.
+/// A connection's entry in [`Connections`]; dropping it removes the connection.
 struct ConnectionEntry {
     connections: Arc<Connections>,
     number: u64,
@@ -79,7 +89,7 @@ impl Connection {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until `within` has passed without a request.
+    /// Waits until the connection has had no request for the time `within`.
     async fn overdue(&self, within: Duration) {
         loop {
             let idle = monotonic_nanos() - self.since_nanos.load(Ordering::Relaxed);
@@ -93,8 +103,8 @@ impl Connection {
 }
 
 impl Connections {
-    /// Room for all clients' handshakes and [`PAGES`], at most a quarter of the process's file
-    /// limit.
+    /// Room for the handshakes of `max_clients` clients and for [`PAGES`] more connections, but at
+    /// most for a quarter of the process's limit of open files.
     pub fn new(max_clients: usize, server_state: Arc<dyn ServerState>) -> Arc<Self> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(files / 4).unwrap_or(usize::MAX).max(8);
@@ -120,6 +130,7 @@ impl Connections {
         self.open.lock().expect("connections")
     }
 
+    /// Adds a connection of `peer`, and closes others beyond the limits.
     fn admit(self: &Arc<Self>, peer: IpAddr) -> ConnectionEntry {
         let peer = peer.to_canonical();
         let mut open = self.open();
@@ -146,8 +157,8 @@ impl Connections {
         }
     }
 
-    /// Closes the stalest connection of the peers with the most connections. Returns whether one
-    /// was closed.
+    /// Closes the connection with the oldest newest request, among those of the peers with the most
+    /// connections. Returns whether one was closed.
     fn evict_for_room(&self, open: &mut HashMap<u64, Arc<Connection>>) -> bool {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in open.values() {
@@ -157,6 +168,8 @@ impl Connections {
         self.evict(open, |peer| counts.get(&peer).copied() == most)
     }
 
+    /// Closes the connection with the oldest newest request, among those of peers for which `of` is
+    /// true. Returns whether one was closed.
     fn evict(&self, open: &mut HashMap<u64, Arc<Connection>>, of: impl Fn(IpAddr) -> bool) -> bool {
         let stalest = open
             .iter()
@@ -172,7 +185,7 @@ impl Connections {
     }
 }
 
-/// Accepts connections until the task is dropped.
+/// Accepts connections of `listener`, each served by a task, until this task is dropped.
 pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
@@ -209,7 +222,7 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        // Without it, an event would wait for the acknowledgement of the one before.
+        // Without TCP_NODELAY, an event would wait for the acknowledgement of the previous one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {error}");
         }
@@ -218,7 +231,7 @@ pub(super) async fn accept(
     }
 }
 
-/// The peer closed its connection before it was accepted.
+/// Whether accepting failed because the peer has already closed its connection.
 fn left_early(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -284,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stalest_connection_is_evicted() {
+    fn the_longest_idle_connection_of_the_peer_with_the_most_is_closed() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let entries: Vec<ConnectionEntry> = (0..3).map(|_| connections.admit(ip(1))).collect();
         // The first has just sent a request, so the second is the stalest.
@@ -306,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stalest_of_many_peers_with_one_connection_each_is_evicted() {
+    fn of_peers_with_one_connection_each_the_longest_idle_is_closed() {
         let connections = Connections::with_room(4, 3, Arc::new(BareState::default()));
         let entries: Vec<ConnectionEntry> =
             (1..=40).map(|last| connections.admit(ip(last))).collect();

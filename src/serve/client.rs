@@ -1,4 +1,5 @@
-//! One client: its socket, its cursor, its limits.
+//! The task of a WebSocket client: sends events, answers requests, and enforces the client's
+//! limits.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -27,7 +28,7 @@ mod closing;
 
 type Socket = WebSocketStream<Wire<TokioIo<Upgraded>>>;
 
-/// Largest number of waiting answers. While there are more, no frame of the client is read.
+/// Largest number of answers that may wait for a client. Beyond it, no frame of the client is read.
 const MAX_ANSWERS: usize = 4;
 
 /// A connected client.
@@ -36,20 +37,23 @@ pub(super) struct Client {
     slot: ClientSlot,
     socket: Socket,
     cursor: Cursor,
+    /// The bundle's labels, which a subscription may name.
     labels: Vec<String>,
-    /// Frames for this client alone, which are sent before events.
+    /// Frames for this client only, which are sent before events.
     answers: VecDeque<Message>,
-    /// Since when the socket has accepted nothing although frames wait.
+    /// Since when the socket has accepted nothing although frames wait; `None` if it accepts.
     blocked_since: Option<Instant>,
     last_pong: Instant,
     next_ping: Instant,
-    /// Arrival times of the newest client frames, at most as many as are permitted in a second.
+    /// Arrival times of the client's messages within the last second, oldest first.
     recent_frames: VecDeque<Instant>,
 }
 
 /// Why a client's task wakes up.
 enum Wakeup {
+    /// The client sent a message.
     Message(Message),
+    /// A timeout of the client may be due.
     Timer,
 }
 
@@ -71,8 +75,8 @@ impl Client {
         }
     }
 
-    /// Serves the client until one side ends the connection. `allowed`: whether the client's origin
-    /// is allowed.
+    /// Serves the client until one side ends the connection. If its `Origin` is not `allowed`, the
+    /// client gets an `error` frame and is closed.
     pub(super) async fn run(mut self, allowed: bool) {
         let server_state = self.shared.server_state.clone();
         let _counted = Counted::new(server_state.metrics());
@@ -94,7 +98,7 @@ impl Client {
         let facts = server_state.hello();
         self.labels = facts.bundle.labels.clone();
         let (oldest_seq, next_seq) = self.cursor.bounds();
-        // Read without delay in between: the two times are a pair.
+        // Both clocks are read without delay in between, because the times are to be simultaneous.
         let clock = ClockPair {
             media_ns: server_state.clock().now(),
             wall: format!("{:.6}", jiff::Timestamp::now()),
@@ -116,6 +120,7 @@ impl Client {
         self.answers.push_back(Message::text(answer.to_json()));
     }
 
+    /// Sends events and answers messages until the connection has to end. Returns why.
     async fn serve_messages(&mut self) -> End {
         let mut tick = self.shared.tick.clone();
         let slot = self.slot.state.clone();
@@ -185,6 +190,7 @@ impl Client {
         })
     }
 
+    /// Writes answers and events until the socket accepts no more.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let mut moved = false;
         let mut socket = Pin::new(&mut self.socket);
@@ -238,6 +244,7 @@ impl Client {
         Ok(())
     }
 
+    /// The time of the next ping or timeout.
     fn next_timeout(&self) -> Instant {
         let settings = &self.shared.settings;
         let timer = self.next_ping.min(self.last_pong + settings.pong_within);
@@ -245,6 +252,7 @@ impl Client {
             .map_or(timer, |since| timer.min(since + settings.stalled_for))
     }
 
+    /// Closes a client that has stalled or sent no pong in time, and sends a ping if one is due.
     fn check_timeouts(&mut self) -> Result<(), End> {
         let (now, settings) = (Instant::now(), &self.shared.settings);
         if self
@@ -283,7 +291,7 @@ impl Client {
         self.slot.state.pinged(monotonic_nanos());
     }
 
-    /// Executes a command of [`ClientSlots`](super::client_slots::ClientSlots).
+    /// Executes a command from [`ClientSlots`](super::client_slots::ClientSlots).
     fn execute(&mut self, command: Command) -> Result<(), End> {
         match command {
             Command::Ping => self.ping(),
@@ -322,13 +330,14 @@ impl Client {
                 self.slot.state.answered();
             }
             Message::Close(_) => return Err(End::Closed),
-            // tungstenite answers it.
+            // tungstenite answers a ping itself.
             Message::Ping(_) | Message::Frame(_) => {}
         }
         Ok(())
     }
 
-    /// Enforces the limit of messages a second. [`Wire`] limits frames and bytes.
+    /// Counts a message, and refuses it if the client has sent too many within a second. [`Wire`]
+    /// limits WebSocket frames and bytes.
     fn count_frame(&mut self) -> Result<(), End> {
         let (now, most) = (Instant::now(), self.shared.settings.max_client_frames_per_s);
         while self
@@ -388,7 +397,7 @@ impl Client {
     }
 }
 
-/// Counts a client in the metrics until it is dropped.
+/// Counts a connected client in the metrics until this value is dropped.
 struct Counted(prometheus_client::metrics::gauge::Gauge);
 
 impl Counted {

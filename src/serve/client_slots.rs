@@ -1,4 +1,5 @@
-//! The slots of clients, and the eviction of unresponsive clients when all slots are taken.
+//! Limits the number of clients: each takes a slot. If all slots are taken, an unresponsive client
+//! is closed for a new one.
 //!
 //! A responsive client answers a ping at once. If a new client finds no slot, the client with the
 //! oldest unanswered ping is closed for it, if that ping is older than [`PATIENCE`]. If no ping is
@@ -13,30 +14,37 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// How long a ping may stay unanswered while a new client waits for a slot.
+/// How long a client may leave a ping unanswered before its slot can go to a new client.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_NANOS: i64 = PATIENCE.as_nanos() as i64;
 
-/// Stands for "no ping is unanswered".
+/// Value of a time that stands for "no ping is unanswered".
 const ANSWERED: i64 = i64::MIN;
 
 /// The slots of all clients.
 pub(super) struct ClientSlots {
+    /// The taken slots, by client number.
     occupied: Mutex<HashMap<u64, Arc<SlotState>>>,
+    /// Largest number of taken slots.
     limit: usize,
+    /// Number of the next client.
     numbers: AtomicU64,
-    /// Time at which all clients were last pinged.
+    /// `CLOCK_MONOTONIC` in nanoseconds when all clients were last pinged, or [`ANSWERED`].
     pinged_nanos: AtomicI64,
-    /// One permit for each connection, including those that are still closing.
+    /// Permits for connections, twice as many as slots: a closing connection keeps its permit after
+    /// it has freed its slot.
     connections: Arc<Semaphore>,
 }
 
 /// The state that a slot shares with its client's task.
 pub(super) struct SlotState {
-    /// `CLOCK_MONOTONIC` of the oldest ping without a pong, or [`ANSWERED`].
+    /// `CLOCK_MONOTONIC` in nanoseconds of the oldest ping without a pong, or [`ANSWERED`].
     unanswered_since_nanos: AtomicI64,
+    /// Whether [`Command::Ping`] waits for the client's task.
     ping_wanted: AtomicBool,
+    /// Whether [`Command::Evict`] waits for the client's task.
     is_evicted: AtomicBool,
+    /// Notified when a command waits.
     changed: Notify,
 }
 
@@ -45,15 +53,15 @@ pub(super) struct SlotState {
 pub(super) enum Command {
     /// Send a ping now.
     Ping,
-    /// Close: the slot was given to another client.
+    /// Close the connection, because its slot was given to another client.
     Evict,
 }
 
-/// One client's slot; dropping it frees it.
+/// A client's slot; dropping this value frees the slot.
 pub(super) struct ClientSlot {
     slots: Arc<ClientSlots>,
     pub state: Arc<SlotState>,
-    /// Counts the clients of this server from 0.
+    /// Number of the client, counted from 0 since the server's start.
     pub number: u64,
     _connection: OwnedSemaphorePermit,
 }
@@ -74,7 +82,8 @@ impl ClientSlots {
         self.occupied.lock().expect("slots")
     }
 
-    /// A slot for a new client. `None` if all are taken and no client is known to be unresponsive.
+    /// Takes a slot for a new client at time `now_nanos`. If all slots are taken, closes an
+    /// unresponsive client. `None` if there is none, or if too many connections are still closing.
     pub fn take(self: &Arc<Self>, now_nanos: i64) -> Option<ClientSlot> {
         let connection = self.connections.clone().try_acquire_owned().ok()?;
         let mut occupied = self.occupied();
@@ -138,7 +147,7 @@ impl ClientSlots {
 }
 
 impl SlotState {
-    /// Notes that a ping was sent.
+    /// Records that a ping was sent at `now_nanos`.
     pub fn pinged(&self, now_nanos: i64) {
         let _ = self.unanswered_since_nanos.compare_exchange(
             ANSWERED,
@@ -148,7 +157,7 @@ impl SlotState {
         );
     }
 
-    /// Notes that the client has answered a ping.
+    /// Records that the client has answered a ping.
     pub fn answered(&self) {
         self.unanswered_since_nanos
             .store(ANSWERED, Ordering::Relaxed);
@@ -210,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_answer_keep_their_slots() {
+    fn clients_that_answer_pings_keep_their_slots() {
         let slots = ClientSlots::new(2);
         let held: Vec<ClientSlot> = (0..2).map(|_| slots.take(0).expect("a slot")).collect();
         assert!(slots.take(5).is_none());
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_connections_are_bounded() {
+    fn no_slot_is_given_while_too_many_connections_are_closing() {
         let slots = ClientSlots::new(2);
         let mut held = Vec::new();
         // Evicted clients are still closing.

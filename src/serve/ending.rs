@@ -9,21 +9,22 @@ use super::ServeSettings;
 use super::framing::WireFault;
 use crate::event::{ErrorCode, Refusal};
 
-/// Time limit of a close when the daemon stops, which must take less than a second.
+/// How long closing a connection may take when the daemon stops; the stop must take less than a
+/// second.
 const CLOSE_WHEN_STOPPING: Duration = Duration::from_millis(500);
 
-/// Why a connection ends.
+/// Why a WebSocket connection ends.
 pub(super) enum End {
     /// The connection broke.
     Gone,
     /// The client sent a Close frame, which tungstenite answers.
     Closed,
-    /// The daemon refuses the client.
+    /// The daemon refuses the client, for example because it is too slow.
     Refused(Refusal),
-    /// The client violated RFC 6455: the close code, and the refusal.
+    /// The client violated RFC 6455. The connection is closed with this close code.
     Broken(u16, Refusal),
-    /// The client's Close frame is malformed: the close code of the answer. No other frame follows
-    /// a Close.
+    /// The client's Close frame is malformed, and is answered with this close code. No `error`
+    /// frame is sent, because none may follow a Close frame.
     BadClose(u16),
     /// The client sent no pong in time.
     Idle(Refusal),
@@ -32,7 +33,7 @@ pub(super) enum End {
 }
 
 impl End {
-    /// The end that follows from an error of reading.
+    /// Why the connection ends after `error` on reading from the client.
     pub fn of_read(error: Error, settings: &ServeSettings) -> End {
         let broken = |code: u16, message: String| {
             End::Broken(code, Refusal::new(ErrorCode::Malformed, message, None))
@@ -65,12 +66,12 @@ impl End {
         }
     }
 
-    /// Time limit of the close.
+    /// How long closing the connection may take.
     pub fn close_within(&self, settings: &ServeSettings) -> Duration {
         let close_within = settings.close_within;
         match self {
             End::Stopping => CLOSE_WHEN_STOPPING.min(close_within),
-            // A client that reads again in time gets the reason.
+            // More time for a slow client, so that it gets the reason if it reads again.
             End::Refused(refusal) if refusal.code == ErrorCode::TooSlow => {
                 let rest = settings.pong_within.saturating_sub(settings.stalled_for);
                 close_within.max(rest)

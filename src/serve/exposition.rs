@@ -20,8 +20,8 @@ impl Exposition {
         }
     }
 
-    /// The format with the highest weight in `Accept` (RFC 9110, 12.5.1). If neither is accepted,
-    /// it is Prometheus' text: Prometheus' own exporters answer so.
+    /// The format with the highest weight in the header `Accept` (RFC 9110, 12.5.1). If the header
+    /// accepts neither, it is Prometheus' format, as in Prometheus' own exporters.
     pub(super) fn accepted(headers: &HeaderMap) -> Exposition {
         let ranges: Vec<Range> = headers
             .get_all(header::ACCEPT)
@@ -46,7 +46,7 @@ impl Exposition {
     }
 }
 
-/// A media range of `Accept`.
+/// A media range of the header `Accept`, such as `text/plain;version=0.0.4;q=0.5`.
 struct Range {
     kind: String,
     subtype: String,
@@ -55,6 +55,7 @@ struct Range {
 }
 
 impl Range {
+    /// Parses one media range; `None` if it is malformed.
     fn parse(text: &str) -> Option<Range> {
         let mut parts = text.split(';').map(str::trim);
         let (kind, subtype) = parts.next()?.split_once('/')?;
@@ -75,7 +76,8 @@ impl Range {
         Some(range)
     }
 
-    /// Specificity of the match with a media type, 0 to 3; `None` without a match.
+    /// How specifically the range matches the media type `kind/subtype` in one of `versions`: 0 for
+    /// `*/*` to 3 for an equal version. `None` if it does not match.
     fn names(&self, kind: &str, subtype: &str, versions: &[&str]) -> Option<u8> {
         match (self.kind.as_str(), self.subtype.as_str(), &self.version) {
             ("*", "*", _) => Some(0),
@@ -89,8 +91,8 @@ impl Range {
     }
 }
 
-/// Weight of a type, and the specificity of the range that gives it: the most specific range
-/// counts.
+/// The weight (0..1) that `ranges` give to a media type, and the specificity (0 to 3) of the range
+/// that determines it, which is the most specific one that matches.
 fn weight(ranges: &[Range], kind: &str, subtype: &str, versions: &[&str]) -> (f32, u8) {
     ranges
         .iter()
@@ -99,8 +101,8 @@ fn weight(ranges: &[Range], kind: &str, subtype: &str, versions: &[&str]) -> (f3
         .map_or((0.0, 0), |(exactness, weight)| (weight, exactness))
 }
 
-/// Converts OpenMetrics to Prometheus' text. There, a counter has the name of its sample, and the
-/// lines `UNIT` and `EOF` do not exist.
+/// Converts OpenMetrics text to Prometheus' format. In Prometheus' format a counter's `HELP` and
+/// `TYPE` have the suffix `_total`, and the lines `UNIT` and `EOF` do not exist.
 pub(super) fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().peekable();
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn accept_chooses_the_format_and_text_is_the_default() {
+    fn the_header_accept_selects_the_format_and_prometheus_is_the_default() {
         use Exposition::{OpenMetrics, Prometheus};
         for (accept, expected) in [
             (&[][..], Prometheus),
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_named_as_their_samples_in_prometheus_text() {
+    fn open_metrics_text_is_converted_to_prometheus_text() {
         let open = "# HELP a_b Help counter.\n# TYPE a_b counter\na_b_total{c=\"# EOF\"} 1\n\
             # HELP d_seconds Time.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\n\
             d_seconds_sum 0.5\n# HELP e Depth.\n# TYPE e gauge\ne 2\n# EOF\n";

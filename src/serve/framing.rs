@@ -1,25 +1,26 @@
-//! The check of RFC 6455's framing of client frames: headers, and the payload of Close frames.
+//! Checks the frames of clients against RFC 6455: their headers, and the payload of Close frames.
 
 use std::io;
 
-/// Why reading from a client stops.
+/// A violation by a client, after which nothing more is read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WireFault {
-    /// The framing breaks RFC 6455: close code 1002.
+    /// A frame violates RFC 6455, as described. The connection is closed with code 1002.
     #[error("WebSocket framing: {0}")]
     Framing(&'static str),
-    /// A malformed Close frame. The reply has this close code, and no other frame follows a Close.
+    /// The Close frame is malformed, and is answered with this close code.
     #[error("a malformed Close frame")]
     Close(u16),
-    /// A frame, or a message with all its fragments, exceeds the limit of a client frame.
+    /// A message, with all its fragments, exceeds the size limit.
     #[error("a client frame is too large")]
     TooLarge,
+    /// The client sent too many frames or bytes within a second.
     #[error("too many WebSocket frames or bytes in a second")]
     RateLimited,
 }
 
 impl WireFault {
-    /// The fault inside an I/O error, if there is one.
+    /// The violation that `error` was made from; `None` for any other I/O error.
     pub fn from_io(error: &io::Error) -> Option<WireFault> {
         error.get_ref()?.downcast_ref().copied()
     }
@@ -31,34 +32,40 @@ impl From<WireFault> for io::Error {
     }
 }
 
-/// Bytes of the longest header: 2, a length of 8, a mask of 4.
+/// Size of the longest frame header in bytes: 2, and 8 for the length, and 4 for the mask (RFC
+/// 6455,
+/// 5.2).
 const MAX_HEADER: usize = 14;
 /// Opcode of a Close frame.
 const CLOSE: u8 = 8;
-/// Bytes of the longest payload of a control frame.
+/// Size of the longest payload of a control frame in bytes (RFC 6455, 5.5).
 const MAX_CONTROL: usize = 125;
 
-/// Checks frame headers and the payload of Close frames, byte by byte.
+/// Parses a client's frames incrementally, and checks headers and the payload of Close frames.
 pub(super) struct Framing {
+    /// The header of the current frame, as far as it has arrived.
     header: [u8; MAX_HEADER],
+    /// Number of bytes in `header` that have arrived; 0 between frames.
     header_bytes: usize,
+    /// Number of payload bytes of the current frame that have not arrived.
     payload_left: u64,
     /// Whether a message has begun whose last fragment has not arrived.
     fragmented: bool,
+    /// Payload size of the current message in bytes, with all fragments so far.
     message_bytes: u64,
     max_message_bytes: u64,
-    /// Payload of the Close frame that is being read.
+    /// The payload of the Close frame that is being read; `None` during any other frame.
     close: Option<Vec<u8>>,
 }
 
-/// The result of one step of [`Framing`].
+/// The result of [`Framing::step`].
 #[derive(Default)]
 pub(super) struct Step {
     /// Number of consumed bytes.
     pub bytes: usize,
-    /// Whether the header of a frame is complete now.
+    /// Whether the step completed the header of a frame.
     pub frame: bool,
-    /// The violation, if there is one.
+    /// The violation; `None` if the bytes are valid.
     pub fault: Option<WireFault>,
 }
 
@@ -80,7 +87,8 @@ impl Framing {
         self.header_bytes == 0
     }
 
-    /// Consumes one byte of a header, or all bytes of `bytes` that belong to the payload.
+    /// Consumes one byte of a header, or the bytes at the start of `bytes` that belong to the
+    /// current frame's payload. `bytes` must not be empty.
     pub fn step(&mut self, bytes: &[u8]) -> Step {
         if self.payload_left > 0 {
             let take = self.payload_left.min(bytes.len() as u64) as usize;
@@ -135,7 +143,8 @@ impl Framing {
     fn is_control(&self) -> bool {
         self.opcode() & 0x08 != 0
     }
-    /// Length of the header in bytes, by its length field. A client's frame is always masked.
+    /// Size of the current frame's header in bytes, which its second byte determines. The mask is
+    /// always present in a client's frame.
     fn header_needs(&self) -> usize {
         match self.header[1] & 0x7f {
             126 => 8,
@@ -144,6 +153,7 @@ impl Framing {
         }
     }
 
+    /// Checks the first byte of a header: reserved bits, opcode, fragmentation.
     fn check_first(&self) -> Option<WireFault> {
         let wrong = match (self.opcode(), self.fragmented) {
             _ if self.header[0] & 0x70 != 0 => "a reserved bit is set",
@@ -156,6 +166,7 @@ impl Framing {
         Some(WireFault::Framing(wrong))
     }
 
+    /// Checks the second byte of a header: mask, and length of a control frame.
     fn check_second(&self) -> Option<WireFault> {
         if self.header[1] & 0x80 == 0 {
             return Some(WireFault::Framing("a client frame without a mask"));
@@ -164,6 +175,7 @@ impl Framing {
             .then_some(WireFault::Framing("a control frame over 125 bytes"))
     }
 
+    /// Checks the length of the payload, once the header is complete.
     fn begin_payload(&mut self) -> Option<WireFault> {
         let (length, least) = match self.header[1] & 0x7f {
             126 => (
@@ -197,6 +209,7 @@ impl Framing {
         None
     }
 
+    /// Ends the current frame, and checks the payload of a Close frame.
     fn end_frame(&mut self) -> Option<WireFault> {
         if !self.is_control() {
             self.fragmented = !self.is_final();
@@ -213,7 +226,8 @@ impl Framing {
     }
 }
 
-/// RFC 6455, 5.5.1 and 7.4: empty, or a permitted code with a reason in UTF-8.
+/// Checks the unmasked payload of a Close frame (RFC 6455, 5.5.1 and 7.4). It must be empty, or a
+/// permitted close code with a reason in UTF-8.
 fn check_close(payload: &[u8]) -> Option<WireFault> {
     let reason = match payload {
         [] => return None,
@@ -233,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_close_has_no_payload_or_a_code_that_may_be_sent_and_utf8() {
+    fn a_close_payload_must_be_empty_or_a_permitted_code_with_utf8() {
         let close = check_close;
         assert_eq!(close(b""), None);
         assert_eq!(close(b"\x03"), Some(WireFault::Close(1002)));

@@ -1,26 +1,29 @@
-//! The check of `Host`: host names that the server answers to.
+//! The check of the header `Host`: which host names the server answers to.
 //!
-//! A web page can have its own name resolve to this machine (DNS rebinding). The browser then
-//! treats this port as the page's own server. `Host` holds the page's name, so only names of this
-//! machine and names in the configuration are answered.
+//! A web page can make its own name resolve to this machine (DNS rebinding). The browser then takes
+//! this server for the page's own. `Host` holds the page's name, so requests are answered only if
+//! `Host` is a name of this machine or a configured name.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri, Version, header};
 
-/// Why a request is refused by its `Host`.
+/// Why a request is refused because of its header `Host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostFault {
+    /// The request has no `Host`.
     Absent,
+    /// The request has more than one `Host`.
     Double,
+    /// The value is not a host name or address with an optional port.
     Unreadable,
-    /// The name is neither one of this machine nor a configured one.
+    /// The name is neither a name of this machine nor a configured name.
     Foreign,
 }
 
 impl HostFault {
-    /// The HTTP status: 421 for a foreign name (RFC 9110, 15.5.20), else 400.
+    /// The HTTP status of the response: 421 for a foreign name (RFC 9110, 15.5.20), else 400.
     pub fn status(self) -> StatusCode {
         match self {
             HostFault::Foreign => StatusCode::MISDIRECTED_REQUEST,
@@ -42,8 +45,9 @@ impl HostFault {
     }
 }
 
-/// Checks `Host`, and the authority of an absolute request target. Any port passes: a tunnel has
-/// its own. HTTP/1.0 may omit `Host`, as health checks do; a browser never does.
+/// Checks the header `Host`, and the host of an absolute request target. `addresses` are those that
+/// the server listens on, `listed` are the configured names. Any port passes, because a tunnel has
+/// a port of its own. HTTP/1.0 may omit `Host`, as health checks do; browsers never omit it.
 pub(super) fn check(
     version: Version,
     target: &Uri,
@@ -72,8 +76,8 @@ pub(super) fn check(
         .map_or(Ok(()), |authority| check(authority.as_str()))
 }
 
-/// The name in `name` or `name:port`, in lower case and without the root's dot. `None` for other
-/// text.
+/// The host of `host` or `host:port`, in lower case and without a final dot. `None` if `authority`
+/// has another form.
 pub(super) fn name_of(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     let host = authority.host();
@@ -86,12 +90,14 @@ pub(super) fn name_of(authority: &str) -> Option<String> {
     (sound && !host.is_empty()).then(|| plain(host))
 }
 
+/// `name` in lower case and without a final dot.
 fn plain(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
 }
 
-/// Parses a name of [`name_of`] as an address. IPv6 addresses are in brackets.
+/// Parses a host, as [`name_of`] returns it, as an IP address; `None` if it is a name. An IPv6
+/// address is in brackets.
 fn address(name: &str) -> Option<IpAddr> {
     let ip = match name.strip_prefix('[') {
         Some(rest) => IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?),
@@ -100,7 +106,7 @@ fn address(name: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// Whether a name of [`name_of`] is a loopback name or address (RFC 6761, 6.3).
+/// Whether a host, as [`name_of`] returns it, is a loopback name (RFC 6761, 6.3) or address.
 pub(super) fn is_loopback(name: &str) -> bool {
     name == "localhost"
         || name.ends_with(".localhost")
@@ -151,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_refused() {
+    fn names_of_other_machines_are_refused() {
         for name in [
             "evil.example",
             "evil.example:8765",
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_of_an_absolute_form_is_checked_as_well() {
+    fn the_host_of_an_absolute_request_target_is_checked_too() {
         let with = |target: &str, host: &str| checked(Version::HTTP_11, target, &[host]);
         assert_eq!(with("http://localhost:8765/metrics", "127.0.0.1"), Ok(()));
         for (target, host) in [

@@ -1,4 +1,4 @@
-//! The plain pages of the port: health, metrics, status.
+//! The HTTP pages: health, metrics, status.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::identity::{PROTOCOL, server_name};
 use super::page::{NO_STORE, json_page};
 use super::{Shared, host, upgrade};
 
-/// The port's pages and its socket.
+/// The routes of the server: the pages, and the WebSocket for events.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(front))
@@ -48,7 +48,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Answers only requests for a name of this machine. Forbids browsers to guess an answer's type.
+/// Middleware that refuses a request whose `Host` is not a name of this machine. It also forbids
+/// browsers to guess the type of a response.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let checked = host::check(
         request.version(),
@@ -68,6 +69,7 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
+/// `GET /`: a list of the paths.
 async fn front(State(shared): State<Arc<Shared>>) -> Response {
     let hello = shared.server_state.hello();
     let text = format!(
@@ -87,6 +89,7 @@ async fn front(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
+/// Whether the daemon is ready, and the JSON object of all checks.
 fn readiness(shared: &Shared) -> (bool, Value) {
     let readiness = shared.server_state.readiness();
     let checks: Map<String, Value> = readiness
@@ -102,6 +105,7 @@ fn readiness(shared: &Shared) -> (bool, Value) {
     (readiness.ready(), checks.into())
 }
 
+/// `GET /readyz`: 200 if the daemon is ready, else 503, with the checks as JSON.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let (ready, checks) = readiness(&shared);
     let code = if ready {
@@ -112,8 +116,9 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     json_page(code, &json!({"ready": ready, "checks": checks}))
 }
 
+/// `GET /metrics`: the metrics in a format that Prometheus reads.
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    // Other connections get a turn beside one that pipelines.
+    // Lets other connections run between the pipelined requests of one connection.
     yield_now().await;
     let exposition = Exposition::accepted(&headers);
     let text = shared.server_state.collected().encode(exposition);
@@ -128,6 +133,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
         .into_response()
 }
 
+/// `GET /v1/status`: state and metrics as one JSON object.
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     yield_now().await;
     let (ready, checks) = readiness(&shared);

@@ -1,4 +1,4 @@
-//! Binding the port on every address of the configuration.
+//! Binds the server's port on every configured address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +8,15 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::{ServeError, ServeSettings};
 
-/// Number of attempts to find a port that is free on every address, if port 0 is configured.
+/// Largest number of attempts to find a port that is free on every address, if port 0 is
+/// configured.
 const FREE_PORT_TRIES: usize = 16;
 
-/// Binds a listener for each address, all on one port. An address that the machine lacks is left
-/// out (IPv6 may be off), except for the first one.
+/// Binds a listener for each address of `settings.listen`, all on the same port. An address that
+/// the machine does not have (IPv6 may be off) is skipped, unless it is the first one.
+///
+/// # Errors
+/// The port is taken, or an address cannot be bound.
 pub(super) fn bind(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
     let any_port = settings.listen[0].port() == 0;
     let mut tries = 0;
@@ -25,6 +29,7 @@ pub(super) fn bind(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeEr
     }
 }
 
+/// One attempt of [`bind`]. With port 0, the first address determines the port.
 fn bind_once(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut port = settings.listen[0].port();
@@ -50,7 +55,7 @@ fn bind_once(settings: &ServeSettings) -> Result<Vec<TcpListener>, ServeError> {
     Ok(listeners)
 }
 
-/// Whether the machine lacks this address, or this family of addresses.
+/// Whether binding failed because the machine does not have the address or its address family.
 fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())

@@ -1,7 +1,8 @@
-//! Counters and timings of the daemon: for Prometheus at `/metrics`, as JSON at `/v1/status`, for
-//! clients in `status`.
+//! The daemon's counters and latency distributions. They are published for Prometheus at
+//! `/metrics`, as JSON at `/v1/status`, and to clients in the event `status`.
 //!
-//! An update from any stage costs an atomic, or a lock that is held for nanoseconds.
+//! An update takes an atomic operation, or a lock that is held for nanoseconds, so that any stage
+//! can make it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -18,19 +19,21 @@ use super::exposition::{self, Exposition};
 use crate::event::{ErrorCode, Event, SourceState};
 use crate::lane::LaneCounters;
 
+/// The single Prometheus label of a metric: name and value.
 type Label = [(&'static str, String); 1];
 
-/// The stages of `latency_ms`, in order.
+/// The fields of an event's `latency_ms`, in order.
 pub const STAGES: [&str; 5] = ["capture", "queue", "encode", "emit", "total"];
-/// Upper bucket edges in seconds, from 0.1 ms to 10 s.
+/// Upper edges of the histograms' buckets in seconds, from 0.1 ms to 10 s.
 const EDGES_S: [f64; 16] = [
     1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 7.5e-2, 0.1, 0.15, 0.3, 1.0,
     10.0,
 ];
 
-/// A distribution of durations: buckets for Prometheus, and quantiles for `/v1/status`.
+/// A distribution of durations: a histogram for Prometheus, and quantiles for `/v1/status`.
 #[derive(Debug)]
 pub struct Timing {
+    /// The histogram for Prometheus, in seconds.
     scraped: Histogram,
     /// Durations in microseconds, with two significant digits.
     quantiles: Mutex<hdrhistogram::Histogram<u64>>,
@@ -62,7 +65,8 @@ impl Timing {
         self.quantiles.lock().expect("timing").len()
     }
 
-    /// The quantile (0..1) in milliseconds; 0 without durations.
+    /// The duration in milliseconds that the share `quantile` (0..1) of all durations does not
+    /// exceed; 0 if there are no durations.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.quantiles
             .lock()
@@ -89,11 +93,12 @@ impl Timing {
 pub struct Metrics {
     registry: Registry,
     latency: [Timing; 5],
-    /// From an event's entry into the ring until a socket accepts it.
+    /// Time from an event's entry into the ring until a client's socket accepts it.
     pub socket_write: Timing,
     events: Family<Label, Counter>,
     drops: Family<Label, Counter>,
-    /// Causes in `drops` other than those of lanes, because a metric family cannot be iterated.
+    /// The causes in `drops` other than full lanes. They are kept here because a metric family
+    /// cannot be iterated.
     causes: Mutex<BTreeSet<&'static str>>,
     lane_depth: Family<Label, Gauge>,
     lane_sent: Family<Label, Counter>,
@@ -101,10 +106,11 @@ pub struct Metrics {
     source_up: Family<Label, Gauge>,
     refusals: Family<Label, Counter>,
     connections_cut: Family<Label, Counter>,
+    /// Number of connected WebSocket clients.
     pub clients: Gauge,
-    /// Number of clients that have connected so far.
+    /// Number of WebSocket clients that have connected since the start.
     pub clients_total: Counter,
-    /// Number of results beyond the latency budget.
+    /// Number of `expression` events whose total latency exceeds the budget.
     pub deadline_misses: Counter,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
 }
@@ -203,8 +209,8 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a published event. Also counts an expression's latencies and deadline, and the
-    /// sources of a status.
+    /// Counts a published event by its type. An `expression` also adds its latencies and a missed
+    /// deadline, a `status` sets the state of the sources.
     pub fn published(&self, event: &Event) {
         self.events
             .get_or_create(&[("type", event.kind().into())])
@@ -233,14 +239,16 @@ impl Metrics {
         }
     }
 
-    /// Sets the gauge `source_up` of a source.
+    /// Sets the gauge `source_up` of the source `name` (`video` or `audio`): 1 while it delivers,
+    /// else 0.
     pub fn source(&self, name: &'static str, state: SourceState) {
         self.source_up
             .get_or_create(&[("source", name.into())])
             .set(i64::from(state == SourceState::Delivering));
     }
 
-    /// Counts `count` losses. `cause` is in snake case: `past_deadline`, `slow_client`, …
+    /// Counts `count` lost items. `cause` is in snake case, for example `past_deadline` or
+    /// `slow_client`.
     pub fn dropped(&self, cause: &'static str, count: u64) {
         self.causes.lock().expect("causes").insert(cause);
         self.drops
@@ -248,7 +256,7 @@ impl Metrics {
             .inc_by(count);
     }
 
-    /// Counts a client that was refused, or closed with this error.
+    /// Counts a client that was refused or closed with the error `code`.
     pub fn refused(&self, code: ErrorCode) {
         let code = serde_json::to_value(code)
             .expect("a code")
@@ -258,28 +266,28 @@ impl Metrics {
         self.refusals.get_or_create(&[("code", code)]).inc();
     }
 
-    /// Counts an HTTP connection that the server closed: `crowded` (for a newer connection) or
-    /// `overdue` (no request in time).
+    /// Counts an HTTP connection that the server closed. `cause` is `crowded` (closed for a newer
+    /// connection) or `overdue` (no request in time).
     pub fn connection_cut(&self, cause: &'static str) {
         self.connections_cut
             .get_or_create(&[("cause", cause.into())])
             .inc();
     }
 
-    /// Counts `runs` runs of a graph.
+    /// Adds `runs` to the number of runs of the graph named `graph`.
     pub fn graph_ran(&self, graph: &str, runs: u64) {
         self.graph_runs
             .get_or_create(&[("graph", graph.into())])
             .inc_by(runs);
     }
 
-    /// Reports depth and losses of a lane from now on. The losses have the cause
+    /// Includes the counters of `lane` in all outputs from now on. Its losses have the cause
     /// `lane_<name>_full`.
     pub fn watch_lane(&self, lane: Arc<LaneCounters>) {
         self.lanes.lock().expect("lanes").push(lane);
     }
 
-    /// The latency of a stage, one of [`STAGES`].
+    /// The latency distribution of `stage`; `None` if it is not one of [`STAGES`].
     pub fn latency(&self, stage: &str) -> Option<&Timing> {
         STAGES
             .iter()
@@ -299,8 +307,8 @@ impl Metrics {
         }
     }
 
-    /// The `counters` of `status` as a flat object: events by type and drops by cause, as far as
-    /// they have occurred.
+    /// The field `counters` of the event `status`, a flat object: events by type, losses by cause,
+    /// missed deadlines and clients. Counts that are still 0 may be absent.
     pub fn counters(&self) -> Map<String, Value> {
         self.read_lanes();
         let mut counters = Map::new();
@@ -317,7 +325,7 @@ impl Metrics {
         counters
     }
 
-    /// Latencies and lanes for `/v1/status`.
+    /// Latency distributions and counters of lanes, as the JSON for `/v1/status`.
     pub fn to_json(&self) -> Value {
         let latency: Map<String, Value> = STAGES
             .iter()
@@ -346,6 +354,7 @@ impl Metrics {
         })
     }
 
+    /// Number of losses by cause, full lanes included.
     fn drop_counts(&self) -> Vec<(String, u64)> {
         let lanes: Vec<String> = self
             .lanes
@@ -372,6 +381,7 @@ impl Metrics {
             .collect()
     }
 
+    /// Copies the counters of all lanes into the metrics.
     fn read_lanes(&self) {
         for lane in self.lanes.lock().expect("lanes").iter() {
             let name = [("lane", lane.name.to_owned())];
@@ -391,6 +401,7 @@ impl Metrics {
     }
 }
 
+/// The cause of losses of a full lane.
 fn lane_cause(lane: &LaneCounters) -> String {
     format!("lane_{}_full", lane.name)
 }
@@ -401,7 +412,7 @@ mod tests {
     use crate::lane::{WhenFull, lane};
 
     #[test]
-    fn counts_are_in_all_three_outputs() {
+    fn a_loss_appears_in_metrics_in_status_counters_and_in_the_status_page() {
         let metrics = Metrics::new();
         metrics.dropped("past_deadline", 3);
         let (sender, _receiver) = lane::<u32>("frames", 1, WhenFull::DropOldest);

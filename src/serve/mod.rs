@@ -1,10 +1,11 @@
-//! One port: the event socket, health, metrics. The daemon's tokio runtime is here.
+//! The HTTP server: the WebSocket for events, health checks and metrics on one port. It owns the
+//! daemon's tokio runtime.
 //!
 //! Each client is one task that owns its socket and its position in the ring (a
-//! [`Cursor`](crate::hub::Cursor)). One hook is called for each publication. It wakes one task,
-//! which wakes the clients, so a publication costs the same with one client as with 256. A client
-//! that does not read holds one frame in its socket's buffer. Its cursor counts the events that it
-//! misses; other clients are not affected.
+//! [`Cursor`](crate::hub::Cursor)). Each publication calls one hook. The hook wakes one task, which
+//! wakes the clients, so publishing takes the same time with one client as with 256. For a client
+//! that does not read, the socket's buffer holds one frame and the cursor counts the missed events;
+//! other clients are not affected.
 
 use std::fmt;
 use std::io;
@@ -42,37 +43,40 @@ use client_slots::ClientSlots;
 pub use exposition::Exposition;
 pub use metrics::Metrics;
 
-/// The daemon's state as the server reads it. Its methods are called on the server's threads and
+/// The daemon's state, which the server reads. The methods are called on the server's threads and
 /// must not wait.
 pub trait ServerState: Send + Sync + 'static {
+    /// The daemon's part of the frame `hello`.
     fn hello(&self) -> HelloFacts;
-    /// The `status` event of this moment.
+    /// A `status` event with the current state.
     fn status(&self) -> StatusEvent;
+    /// The result of the checks for `/readyz`.
     fn readiness(&self) -> Readiness;
+    /// The clock of media time.
     fn clock(&self) -> &dyn Clock;
-    /// The counters, for updates. Called for every frame of every client, so it must not take a
+    /// The metrics, to update them. Called for every frame of every client, so it must not take a
     /// lock.
     fn metrics(&self) -> &Metrics;
-    /// The counters, for reading. First collects the counts of other modules, under their locks.
-    /// Called for the pages.
+    /// The metrics, to read them for a page. First copies the counts of other modules into them,
+    /// under the modules' locks.
     fn collected(&self) -> &Metrics;
-    /// Submits a transcript of client number `client` of this server. The `speech` event is the
-    /// answer.
+    /// Submits a transcript that client number `client` sent. If it is accepted, the client's
+    /// answer is the `speech` event.
     ///
     /// # Errors
-    /// The refusal for the client.
+    /// The refusal to send to the client.
     fn submit_transcript(&self, client: u64, request: TranscriptRequest) -> Result<(), Refusal>;
 }
 
 /// The daemon's part of the frame `hello`.
 #[derive(Clone, Debug, Default)]
 pub struct HelloFacts {
-    /// UUID of this run of the daemon.
+    /// UUID of the current run of the daemon.
     pub session: String,
     pub bundle: BundleFacts,
 }
 
-/// The checks of `/readyz`: one for each source and stage.
+/// The results of the checks for `/readyz`: start-up, stages and sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
     pub checks: Vec<Check>,
@@ -81,7 +85,7 @@ pub struct Readiness {
 /// One check of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// `bundle`, `video`, `audio`, `scheduler`, …
+    /// The check's name in the JSON of `/readyz`: `opened`, `stages`, `video` or `audio`.
     pub name: &'static str,
     /// Why the check fails; `None` if it passes.
     pub reason: Option<String>,
@@ -94,14 +98,17 @@ impl Readiness {
     }
 }
 
-/// Settings of the server: the limits of `src/event/protocol.md`. Tests shorten them.
+/// Settings of the server. The defaults are the limits of `src/event/protocol.md`; tests use
+/// smaller ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServeSettings {
-    /// At least one address. With port 0 in the first, all use the free port that it gets.
+    /// Addresses to listen on, at least one. All use the port of the first; if it is 0, a free port
+    /// is chosen.
     pub listen: Vec<SocketAddr>,
-    /// Names of this machine in addition to loopback names, in the form of `Host`, without a port.
+    /// Permitted values of the header `Host` without a port, in addition to loopback names.
     pub hosts: Vec<String>,
-    /// Origins in addition to loopback origins, as browsers send them: `https://lab.example.org`.
+    /// Permitted values of the header `Origin`, such as `https://lab.example.org`, in addition to
+    /// loopback origins.
     pub allow_origins: Vec<String>,
     /// Largest number of connected clients.
     pub max_clients: usize,
@@ -115,21 +122,21 @@ pub struct ServeSettings {
     pub max_wire_frames_per_s: usize,
     /// Largest number of bytes of WebSocket frames of a client per second, headers included.
     pub max_wire_bytes_per_s: usize,
-    /// Largest number of unsent events of a client; beyond it the oldest are dropped.
+    /// Largest number of events that may wait for a client; beyond it the oldest are dropped.
     pub unsent_events: usize,
-    /// Time limit for a client that accepts nothing although events wait for it.
+    /// A client whose socket accepts nothing for this time, although events wait, is closed.
     pub stalled_for: Duration,
-    /// Time between two pings to a client.
+    /// Time between two WebSocket pings to a client.
     pub ping_every: Duration,
-    /// Time limit for the pong.
+    /// A client that sends no pong for this time is closed.
     pub pong_within: Duration,
-    /// Time limit of a close.
+    /// How long the closing of a connection may take.
     pub close_within: Duration,
-    /// Time limit until the first request, and from one request to the next. It includes the
-    /// reading of an answer.
+    /// An HTTP connection without a new request for this time is closed. The time includes the
+    /// client's reading of an answer.
     pub request_within: Duration,
-    /// Size of the kernel's send buffer of each client, in bytes; the kernel doubles it. A stalled
-    /// client occupies it.
+    /// Size of the kernel's send buffer of each client, in bytes, which a stalled client fills. The
+    /// kernel doubles the value.
     pub send_buffer_bytes: u32,
     /// Number of the server's threads.
     pub workers: usize,
@@ -177,7 +184,7 @@ pub enum ServeError {
     Threads(#[source] io::Error),
 }
 
-/// State shared by all connections.
+/// The server's state that all connections share.
 struct Shared {
     settings: ServeSettings,
     /// Addresses that this server listens on.
@@ -189,13 +196,16 @@ struct Shared {
     slots: Arc<ClientSlots>,
 }
 
+/// What wakes the tasks of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tick {
+    /// Events were published.
     Serving,
+    /// The server stops.
     Stopping,
 }
 
-/// A running server. Dropping it stops it without Close frames.
+/// A running server. Dropping it closes all connections without WebSocket Close frames.
 pub struct Server {
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
@@ -210,12 +220,13 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Interval of the heartbeats of the server's runtime.
+/// Interval at which the server's heartbeat counter grows.
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// Time limit of a stop. Clients get close code 1001 (RFC 6455: going away).
+/// How long a stop waits for clients to close. They get close code 1001 (RFC 6455: going away).
 const STOP_WITHIN: Duration = Duration::from_millis(1000);
 
-/// Binds the port on every address and serves on its own threads.
+/// Starts the server: binds the port on every address of `settings.listen`, and serves on threads
+/// of its own.
 ///
 /// # Errors
 /// An address is not a loopback address or cannot be bound, or no thread can be started.
@@ -300,12 +311,12 @@ pub fn start(
 }
 
 impl Server {
-    /// The first address, with the real port if the settings have port 0.
+    /// The first address that the server listens on, with the actual port if port 0 was configured.
     pub fn addr(&self) -> SocketAddr {
         self.shared.addresses[0]
     }
 
-    /// All addresses, all with the same port.
+    /// All addresses that the server listens on. They have the same port.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.shared.addresses
     }
@@ -315,7 +326,7 @@ impl Server {
         self.heartbeats.load(Ordering::Relaxed)
     }
 
-    /// Closes all clients with 1001 and ends, within about a second.
+    /// Closes all clients with close code 1001 and ends the server, within about a second.
     pub fn stop(mut self) {
         let Some(runtime) = self.runtime.take() else {
             return;

@@ -1,12 +1,13 @@
-//! The check of `Origin`. Browsers send it, and any web page may open a socket to this machine.
+//! The check of the header `Origin`, which browsers send. Without the check, any web page could
+//! open a WebSocket to this machine.
 
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
 
 use super::host;
 
-/// Whether the page may connect. An absent origin (no browser) and loopback origins pass. Any
-/// other, `null` included, must be in `allow_list`.
+/// Whether a client with these headers may connect. An absent `Origin` (no browser) and loopback
+/// origins are allowed. Any other origin, `null` included, must be in `allow_list`.
 pub fn allowed(headers: &HeaderMap, allow_list: &[String]) -> bool {
     headers.get_all(ORIGIN).iter().all(|origin| {
         origin
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_good_origin_does_not_excuse_a_second() {
+    fn of_two_origins_both_must_be_allowed() {
         let mut headers = HeaderMap::new();
         headers.append(ORIGIN, "http://localhost".parse().unwrap());
         headers.append(ORIGIN, "https://evil.org".parse().unwrap());

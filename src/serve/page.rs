@@ -1,13 +1,13 @@
-//! Responses of the port's pages.
+//! HTTP responses with JSON.
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-/// The header that forbids caching, because pages change with each request.
+/// The header that forbids caching, because the pages change with every request.
 pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
-/// A response with a JSON document on one line.
+/// A response with status `code` and the JSON `value` on one line.
 pub(super) fn json_page(code: StatusCode, value: &Value) -> Response {
     (
         code,

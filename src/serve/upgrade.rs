@@ -1,7 +1,7 @@
-//! The WebSocket handshake: upgrades an HTTP request to a client.
+//! The WebSocket handshake of RFC 6455, which upgrades an HTTP connection.
 //!
-//! axum's `ws` would bring a second version of tungstenite, so RFC 6455's handshake is implemented
-//! here.
+//! axum's feature `ws` would bring a second version of tungstenite, so the handshake is implemented
+//! in this module.
 
 use std::sync::Arc;
 
@@ -23,11 +23,13 @@ use super::{Shared, Tick, origin};
 use crate::event::ErrorCode;
 use crate::time::monotonic_nanos;
 
-/// Bytes that tungstenite may hold for a client that does not read: one event or answer, and the
-/// Close frame. A larger event is reported as dropped.
+/// Size of tungstenite's write buffer for a client that does not read, in bytes: one event or
+/// answer, and the Close frame. A larger event is reported as dropped.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
+/// Size of tungstenite's read buffer for each client, in bytes.
 const READ_BUFFER: usize = 4 << 10;
 
+/// Whether the comma-separated header `name` contains `token`, in upper or lower case.
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
@@ -37,13 +39,13 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that occurs exactly once.
+/// The value of the header `name` if it occurs exactly once.
 fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// RFC 6455, 4.2.1: a key is 16 bytes in Base64.
+/// Whether `key` is a valid `Sec-WebSocket-Key`: 16 bytes in Base64 (RFC 6455, 4.2.1).
 fn is_key(key: &HeaderValue) -> bool {
     data_encoding::BASE64
         .decode(key.as_bytes())
@@ -58,6 +60,7 @@ fn has_body(headers: &HeaderMap) -> bool {
             .any(|length| length != "0")
 }
 
+/// A response that refuses the handshake, with the headers that RFC 6455 demands.
 fn refuse(code: StatusCode, text: &'static str) -> Response {
     (
         code,
@@ -72,7 +75,7 @@ fn refuse(code: StatusCode, text: &'static str) -> Response {
 
 /// Handles `GET /v1/events`: upgrades the request to a WebSocket client.
 pub(super) async fn events(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    // RFC 6455 upgrades a GET alone, and the route also matches HEAD.
+    // Only a GET can be upgraded (RFC 6455), but the route also matches HEAD.
     if request.method() != Method::GET {
         return (
             StatusCode::METHOD_NOT_ALLOWED,

@@ -1,6 +1,7 @@
-//! The client's bytes below tungstenite: checks RFC 6455's framing, and counts frames and bytes.
+//! A byte stream between the socket and tungstenite: checks RFC 6455's framing, and limits frames
+//! and bytes per second.
 //!
-//! tungstenite joins fragments and reads control frames inside one call, so its messages do not
+//! tungstenite joins fragments and handles control frames internally, so its messages do not
 //! measure a client's traffic. [`Wire`] sees each frame header first. Bytes before a violation are
 //! passed on; then reading fails with a [`WireFault`].
 
@@ -14,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::framing::{Framing, WireFault};
 
-/// Limits of one client.
+/// Limits of the traffic that one client may send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WireLimits {
     /// Largest size of a message with all its fragments, in bytes.
@@ -25,12 +26,13 @@ pub(super) struct WireLimits {
     pub bytes_per_s: usize,
 }
 
-/// A client's byte stream with checks of framing and limits.
+/// A client's byte stream. Reading fails once the client violates the framing or a limit.
 pub(super) struct Wire<S> {
     stream: S,
     framing: Framing,
     rate: Rate,
     limits: WireLimits,
+    /// The first violation; reading fails from then on.
     fault: Option<WireFault>,
 }
 
@@ -50,7 +52,8 @@ impl<S> Wire<S> {
         &mut self.stream
     }
 
-    /// Counts and checks new bytes. Returns how many of them may be passed on.
+    /// Counts and checks the bytes `fresh`, which arrived at `now`. Returns how many of them may be
+    /// passed on: on a violation, those before the frame at fault.
     fn inspect(&mut self, fresh: &[u8], now: Instant) -> usize {
         let (mut at, mut frame_at) = (0, 0);
         self.rate.add(now, 0, fresh.len());
@@ -115,16 +118,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// Frames and bytes of the last second.
+/// Counts the frames and bytes of the last second.
 #[derive(Default)]
 struct Rate {
-    /// Time, frames and bytes, oldest first. Traffic within [`GRAIN`] of an entry is added to it.
+    /// Entries of time, number of frames and number of bytes, oldest first. Traffic within
+    /// [`GRAIN`] of an entry's time is added to that entry.
     recent: VecDeque<(Instant, usize, usize)>,
+    /// Sum of the frames in `recent`.
     frames: usize,
+    /// Sum of the bytes in `recent`.
     bytes: usize,
 }
 
+/// The time in which frames and bytes are counted.
 const WINDOW: Duration = Duration::from_secs(1);
+/// The resolution of the counts in time, which bounds their memory.
 const GRAIN: Duration = Duration::from_millis(10);
 
 impl Rate {
@@ -173,7 +181,8 @@ mod tests {
         bytes
     }
 
-    /// Bytes that pass, and the fault, if the input arrives in pieces of `size`.
+    /// Feeds `bytes` in pieces of `size` bytes. Returns the number of bytes that pass, and the
+    /// violation.
     fn passed(bytes: &[u8], size: usize) -> (usize, Option<WireFault>) {
         let mut wire = Wire::new((), LIMITS);
         let (now, mut passed) = (Instant::now(), 0);
@@ -187,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_frames_pass_however_they_are_cut() {
+    fn valid_frames_pass_in_pieces_of_any_size() {
         let bytes = [
             frame(0x81, b"text"),
             frame(0x01, b"fragm"),
@@ -237,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_bounded_over_all_its_fragments() {
+    fn the_size_limit_applies_to_a_message_with_all_its_fragments() {
         assert_eq!(passed(&frame(0x81, &[b' '; 1000]), 100).1, None);
         assert_eq!(
             passed(&frame(0x81, &[b' '; 1001]), 100),
@@ -253,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_bytes_of_a_second_are_bounded_for_any_content() {
+    fn frames_and_bytes_per_second_are_limited_for_every_type_of_frame() {
         for first in [0x89, 0x8a, 0x00] {
             let mut wire = Wire::new((), LIMITS);
             let began = Instant::now();

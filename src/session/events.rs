@@ -10,16 +10,18 @@ use crate::event::{
 use crate::model::Bundle;
 use crate::time::MediaTime;
 
-/// Builds `expression` events. Holds the fields that are the same in all of them.
+/// Builds `expression` events. Its fields are the same for all events of a session.
 #[derive(Clone, Debug)]
 pub struct EventBuilder {
+    /// The labels, in the order of a recognition's scores.
     pub labels: Vec<String>,
     pub provenance: Provenance,
+    /// The longest permitted time from evidence to event, in milliseconds.
     pub budget_ms: u32,
 }
 
-/// Times of a clip's processing, on the clock of its stamps: when the recognizer took it, when the
-/// recognizer returned its result, and when the event was built.
+/// When each step of a clip's recognition was done, on the clock that stamps frames and sound. An
+/// event's latencies are computed from these times.
 #[derive(Clone, Copy, Debug)]
 pub struct ClipTimestamps {
     /// When the recognizer took the clip.
@@ -45,7 +47,7 @@ impl EventBuilder {
         }
     }
 
-    /// The `expression` event of a clip and its recognition.
+    /// The `expression` event for `clip`, whose recognition is `recognition`.
     pub fn expression(
         &self,
         clip: &Clip,
@@ -114,8 +116,11 @@ impl EventBuilder {
     }
 }
 
-/// The events of an item of the aligner, in the order of publication. A clip is returned: its event
-/// needs its recognition ([`EventBuilder::expression`]).
+/// Converts an output of the aligner to its events, in the order of publication.
+///
+/// # Errors
+/// A clip is returned unchanged, because its event needs a recognition
+/// ([`EventBuilder::expression`]).
 pub fn events_of(item: Aligned) -> Result<impl Iterator<Item = Event>, Box<Clip>> {
     let event = match item {
         Aligned::Subject(change) => change.into(),

@@ -1,4 +1,5 @@
-//! All stages on the calling thread: for extraction, and for tests without threads.
+//! A session that runs all stages on the calling thread: for the extraction of embeddings, and for
+//! tests without threads.
 
 use std::collections::VecDeque;
 
@@ -16,27 +17,31 @@ use crate::recognize::Recognizer;
 use crate::speech::TranscribeError;
 use crate::time::MediaTime;
 
-/// An input of a session. Frames and samples are shared, not copied.
+/// An input of a [`Session`]. Frames and samples are shared, not copied.
 #[derive(Clone, Debug)]
 pub enum Input {
     Frame(VideoFrame),
     /// The video source currently delivers nothing.
     FramesLost,
+    /// No frame follows.
     FramesEnded,
     Sound(AudioBlock),
+    /// The audio source currently delivers nothing.
     SoundLost,
+    /// No sound follows.
     SoundEnded,
 }
 
-/// An output of a session.
+/// An output of a [`Session`].
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// A clip, from a session without a recognizer.
+    /// A clip; only from a session without a recognizer.
     Clip(Box<Clip>),
+    /// A published event, which has no `seq` yet.
     Event(Event),
 }
 
-/// Failure of a stage, which ends the session.
+/// The failure of a stage. The session cannot continue after it.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error(transparent)]
@@ -45,20 +50,21 @@ pub enum SessionError {
     Transcribe(#[from] TranscribeError),
 }
 
-/// All stages, run on the calling thread.
+/// The pipeline from frames and sound to clips or events, run on the calling thread.
 pub struct Session {
     vision: Option<(Vision, Detector)>,
     speech: Option<SpeechDetection>,
     transcription: Option<Transcription>,
     aligner: Aligner,
     recognition: Option<(Recognizer, EventBuilder)>,
+    /// Outputs of the other stages that the aligner has not received yet.
     aligned: VecDeque<AlignInput>,
-    /// Events of the aligner's newest item.
+    /// Events of the aligner's newest output that [`Session::pop`] has not returned yet.
     events: VecDeque<Event>,
 }
 
 impl Session {
-    /// A session without a recognizer. Its outputs are clips, and events of subjects and speech.
+    /// A session without a recognizer. Its outputs are clips, and `subject` and `speech` events.
     pub fn new(stages: Stages) -> Session {
         Session {
             vision: stages.vision,
@@ -71,18 +77,20 @@ impl Session {
         }
     }
 
-    /// Adds a recognizer. All outputs are then events.
+    /// Adds a recognizer, which turns each clip into an `expression` event. All outputs are then
+    /// events.
     pub fn with_recognizer(mut self, recognizer: Recognizer, events: EventBuilder) -> Session {
         self.recognition = Some((recognizer, events));
         self
     }
 
-    /// The source to read next, so that neither runs ahead of the other.
+    /// The source to read next, so that neither video nor audio runs ahead of the other.
     pub fn next_input(&self) -> NextInput {
         self.aligner.next_input()
     }
 
-    /// Runs the stages on `input`. `observe` is called with each input of the aligner.
+    /// Runs the stages on `input`; then [`Self::pop`] returns the results. `observe` is called with
+    /// each input of the aligner.
     ///
     /// # Errors
     /// A graph or the transcriber fails.
@@ -114,8 +122,8 @@ impl Session {
         Ok(())
     }
 
-    /// The next output. `now`: the time on the clock that stamps frames and sound; any time in a
-    /// replay, where nothing is late.
+    /// The next output; `None` if more input is needed. `now` is the time on the clock that stamps
+    /// frames and sound. In a replay any value will do, because nothing is late.
     pub fn pop(&mut self, now: MediaTime) -> Option<Output> {
         while self.events.is_empty() {
             match (events_of(self.aligner.pop(now)?), &mut self.recognition) {
@@ -136,12 +144,13 @@ impl Session {
         self.events.pop_front().map(Output::Event)
     }
 
-    /// Returns the open graphs for the next session, because opening them takes longer than a short
-    /// recording.
+    /// Returns the stages with open graphs, for the session of the next recording. Opening the
+    /// graphs takes longer than a short recording.
     pub fn into_stages(self) -> (Option<(Vision, Detector)>, Option<SpeechDetection>) {
         (self.vision, self.speech)
     }
 
+    /// Runs face tracking and detection, and queues the results for the aligner.
     fn push_video(&mut self, input: VisionInput) -> Result<(), EncodeError> {
         let Some((vision, detector)) = &mut self.vision else {
             return Ok(());
@@ -159,6 +168,7 @@ impl Session {
         Ok(())
     }
 
+    /// Runs voice-activity detection and transcription, and queues the results for the aligner.
     fn push_sound(&mut self, input: SpeechInput) -> Result<(), SessionError> {
         let Some(speech) = &mut self.speech else {
             return Ok(());

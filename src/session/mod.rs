@@ -1,10 +1,10 @@
 //! The pipeline without threads, sockets or clocks.
 //!
 //! [`Plan`] derives every stage's settings from configuration, manifest and sources. [`Stages`] are
-//! the opened stages. [`Session`] runs them on the calling thread: [`Session::push`] takes frames
-//! and sound, [`Session::pop`] gives clips or events. The daemon gives the same stages threads of
-//! their own (`crate::runtime`): each stage here is a state machine with `push` and `pop`, so both
-//! drivers run the same code.
+//! the opened stages. [`Session`] runs the stages on the calling thread: [`Session::push`] takes
+//! frames and sound, [`Session::pop`] returns clips or events. The daemon runs the same stages on
+//! threads (`crate::runtime`). Each stage is a state machine with `push` and `pop`, so `Session`
+//! and `runtime` run the same code.
 //!
 //! ```text
 //! frames ─► Vision ──► Aligner ─► clips ─► Recognizer ─► EventBuilder ─► events

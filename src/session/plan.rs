@@ -1,4 +1,5 @@
-//! Settings of every stage, derived once from configuration, manifest and sources.
+//! The settings of every stage, derived once from the configuration, the bundle's manifest and the
+//! available sources.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::manifest::{FacePreprocessing, Manifest};
 use crate::schedule;
 use crate::speech::{TranscriberChoice, TurnRule};
 
-/// Which sources exist.
+/// Which sources a session has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Streams {
     pub video: bool,
@@ -26,22 +27,24 @@ pub enum Tempo {
     Replay,
 }
 
-/// Number of items that may wait for the recognizer in a replay.
+/// Number of outputs of the aligner that may wait for the recognizer in a replay, enough to keep it
+/// busy.
 const REPLAY_QUEUE: usize = 64;
 
-/// Settings of all stages. Nothing is open.
+/// The settings of all stages of a session. [`Stages::open`](super::Stages::open) opens the stages.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub tempo: Tempo,
     /// Face detection and tracking; `None` without video.
     pub face: Option<FacePlan>,
-    /// The rule for speech turns; `None` without audio.
+    /// Thresholds and durations that delimit speech turns; `None` without audio.
     pub turns: Option<TurnRule>,
-    /// The transcriber; `None` without audio.
+    /// The transcriber; `TranscriberChoice::None` without audio.
     pub transcriber: TranscriberChoice,
     pub align: AlignSettings,
+    /// The mode of the queue in front of the recognizer.
     pub queue: schedule::Mode,
-    /// Live: time limit from evidence to event.
+    /// The longest permitted time from the capture of the newest evidence to the event.
     pub budget: Duration,
 }
 
@@ -49,11 +52,11 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct FacePlan {
     pub settings: FaceSettings,
-    /// The manifest's `[face]`. `None`: faces are not cropped.
+    /// The manifest's section `[face]`, which defines the crops; `None`: faces are not cropped.
     pub preprocessing: Option<FacePreprocessing>,
-    /// Folder of the detector's graphs.
+    /// Folder with the graphs of the face detector.
     pub detector_models: PathBuf,
-    /// Folder of the tracker's network.
+    /// Folder with the graphs of the face tracker.
     pub tracker_models: PathBuf,
     pub detector: DetectorSettings,
 }
@@ -101,27 +104,33 @@ impl Plan {
 }
 
 impl FacePlan {
-    /// Opens the detector on the CPU. Its graphs are small: on a GPU, copies would cost more than
-    /// the runs.
+    /// Opens the face detector on the CPU. Its graphs are small: on a GPU, copying pictures would
+    /// take longer than the computation.
+    ///
+    /// # Errors
+    /// A graph cannot be opened.
     pub fn open_detector(&self, runtime: &Runtime) -> Result<Detector, EncodeError> {
         let folder = &self.detector_models;
         Detector::open(runtime, folder, Provider::Cpu, self.detector.clone())
     }
 
-    /// Opens the networks that track faces, on the CPU.
+    /// Opens the networks that track faces, on one thread of the CPU.
+    ///
+    /// # Errors
+    /// A graph cannot be opened.
     pub fn open_follower(&self, runtime: &Runtime) -> Result<Follower, EncodeError> {
         let folders = (&self.tracker_models, &self.detector_models);
         Follower::open(runtime, folders.0, folders.1, Provider::Cpu, 1)
     }
 
-    /// The face stage with these networks.
+    /// Creates the face tracker with the networks of `follower`.
     pub fn stage(&self, follower: Follower) -> FaceStage {
         FaceStage::new(self.settings.clone(), self.preprocessing.clone(), follower)
     }
 }
 
-/// Distance from the end of one clip to the end of the next, in milliseconds: the configuration's,
-/// else the manifest's.
+/// Time from the end of one window to the end of the next, in milliseconds. The configuration's
+/// value, if set, takes precedence over the manifest's.
 pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
     config
         .window
@@ -129,6 +138,7 @@ pub fn hop_ms(config: &Config, manifest: &Manifest) -> u32 {
         .map_or(manifest.window.hop_ms, |hop| hop.as_millis() as u32)
 }
 
+/// `duration` in nanoseconds, at most `i64::MAX`.
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Voice-activity detection on the sound, and the routing of its output to the aligner and, with
-//! transcription, to the transcriber.
+//! Voice-activity detection on the sound. Its output goes to the aligner and, if transcription is
+//! on, to the transcriber.
 
 use std::collections::VecDeque;
 
@@ -14,38 +14,45 @@ pub enum SpeechInput {
     Sound(AudioBlock),
     /// The audio source currently delivers nothing.
     Lost,
+    /// No sound follows.
     Ended,
 }
 
-/// An output of [`SpeechDetection`].
+/// An output of [`SpeechDetection`], by its receiver.
 #[derive(Debug)]
 pub enum SpeechOutput {
+    /// An input for the aligner.
     Align(AlignInput),
+    /// An input for the transcriber.
     Transcribe(TranscriberInput),
 }
 
-/// An input of the transcriber.
+/// An input of the transcriber: a block of sound, or a notice that the source is lost.
 #[derive(Clone, Debug)]
 pub struct TranscriberInput {
-    /// Sequence number from 0, so that a dropped item leaves a gap. Stamps alone would not show one
-    /// or two missing blocks.
+    /// Sequence number from 0, so that an input that a lane drops leaves a gap. Stamps alone would
+    /// not show one or two missing blocks.
     pub number: u64,
-    /// The sound with voice activity; `None`: the source currently delivers nothing.
+    /// A block of sound with its voice activity; `None`: the audio source currently delivers
+    /// nothing.
     pub vad: Option<VadBlock>,
 }
 
-/// The speech stage and the routing of its output.
+/// The stage of voice-activity detection. It sends each block to the aligner and, if transcription
+/// is on, to the transcriber.
 #[derive(Debug)]
 pub struct SpeechDetection {
     stage: SpeechStage,
     transcribes: bool,
+    /// Number of the next [`TranscriberInput`].
     next_number: u64,
+    /// Whether a loss of the source was reported and no sound has arrived since.
     lost: bool,
     out: VecDeque<SpeechOutput>,
 }
 
 impl SpeechDetection {
-    /// `transcribes`: whether the sound also goes to a transcriber.
+    /// With `transcribes`, the sound also goes to the transcriber.
     pub fn new(stage: SpeechStage, transcribes: bool) -> SpeechDetection {
         SpeechDetection {
             stage,
@@ -56,17 +63,20 @@ impl SpeechDetection {
         }
     }
 
-    /// Returns the speech stage, for the next recording.
+    /// Returns the stage with its open graph, for the next recording.
     pub fn into_stage(self) -> SpeechStage {
         self.stage
     }
 
-    /// Number of dropped blocks whose stamps went back.
+    /// Number of audio blocks that were dropped because their stamps went back.
     pub fn refused(&self) -> u64 {
         self.stage.refused()
     }
 
-    /// Processes the next input. Results are available from [`Self::pop`].
+    /// Processes the next input; then [`Self::pop`] returns the results.
+    ///
+    /// # Errors
+    /// The network for voice-activity detection fails.
     pub fn push(&mut self, input: SpeechInput) -> Result<(), EncodeError> {
         match input {
             SpeechInput::Sound(block) => {

@@ -1,4 +1,4 @@
-//! The opened stages, not yet running.
+//! Opens the stages of a session.
 
 use super::plan::{Plan, Tempo};
 use super::speech_detection::SpeechDetection;
@@ -12,7 +12,7 @@ use crate::speech::{
     open_transcriber,
 };
 
-/// Why a stage cannot be opened.
+/// Why the stages of a session cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
@@ -23,19 +23,20 @@ pub enum OpenError {
     Transcribe(#[from] TranscribeError),
 }
 
-/// The opened stages from frames and sound to clips.
+/// The stages of a session up to the aligner, opened but not running: frames and sound go in, clips
+/// come out.
 pub struct Stages {
-    /// `None` without video.
+    /// Face tracking and the face detector; `None` without video.
     pub vision: Option<(Vision, Detector)>,
-    /// `None` without audio.
+    /// Voice-activity detection; `None` without audio.
     pub speech: Option<SpeechDetection>,
-    /// `None` without transcription.
+    /// Transcription of speech; `None` if it is off.
     pub transcription: Option<Transcription>,
     pub aligner: Aligner,
 }
 
 impl Stages {
-    /// Opens the graphs and the transcriber of `plan`.
+    /// Opens the graphs and the transcriber that `plan` names.
     ///
     /// # Errors
     /// A graph or the transcriber cannot be opened.

@@ -1,4 +1,5 @@
-//! A session on one thread gives the same output as the daemon's threads.
+//! Tests that a session on one thread gives the same output as the daemon's threads, and tests of
+//! the stages without threads.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +22,8 @@ use crate::time::MediaTime;
 
 const DEMONSTRATION: &str = "config/demo/demo.mp4";
 
-/// The lines of an inline session over the demonstration, with `read_ahead` frames read ahead.
+/// The JSON lines that a session on one thread gives for the demonstration recording, with
+/// `read_ahead` frames read ahead.
 fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<String> {
     let bundle = Bundle::open(
         runtime,
@@ -84,6 +86,7 @@ fn inline_lines(config: &Config, runtime: &Runtime, read_ahead: usize) -> Vec<St
     lines
 }
 
+/// Longest wait for one track before the other one is tried.
 const STEP: Option<Duration> = Some(Duration::from_millis(2));
 
 fn frame(frames: &LaneReceiver<crate::clip::VideoFrame>, over: &[bool; 2]) -> Option<Input> {
@@ -105,7 +108,7 @@ fn sound(blocks: &LaneReceiver<crate::clip::AudioBlock>, over: &[bool; 2]) -> Op
 }
 
 #[test]
-fn one_thread_and_many_give_the_same_lines() {
+fn a_session_on_one_thread_and_one_on_many_give_the_same_lines() {
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Written {
@@ -132,7 +135,7 @@ fn one_thread_and_many_give_the_same_lines() {
     }
 }
 
-/// A frame without a face.
+/// A grey frame of 64 x 48 pixels without a face, stamped `millis` milliseconds.
 fn empty_frame(millis: i64) -> crate::clip::VideoFrame {
     use crate::clip::{ColorMatrix, Colorimetry, Picture, VideoFrame};
     let colorimetry = Colorimetry {
@@ -159,7 +162,8 @@ fn vision(runtime: &Runtime, policy: DetectionPolicy) -> Vision {
     Vision::new(face.stage(face.open_follower(runtime).unwrap()), policy)
 }
 
-/// Frames that go to the detector, and the number of frames that were tracked.
+/// Takes all outputs. Returns the times of the frames for the detector, and the number of outputs
+/// for the aligner.
 fn outputs(vision: &mut Vision) -> (Vec<MediaTime>, usize) {
     let (mut requested, mut tracked) = (Vec::new(), 0);
     while let Some(output) = vision.pop() {
@@ -174,7 +178,7 @@ fn outputs(vision: &mut Vision) -> (Vec<MediaTime>, usize) {
 const NO_DETECTIONS: Vec<Detection> = Vec::new();
 
 #[test]
-fn live_no_frame_waits_and_one_detection_is_under_way() {
+fn live_frames_never_wait_and_at_most_one_is_at_the_detector() {
     let runtime = Runtime::load().unwrap();
     let mut vision = vision(&runtime, DetectionPolicy::WhenIdle);
     let mut requested = Vec::new();
@@ -195,7 +199,7 @@ fn live_no_frame_waits_and_one_detection_is_under_way() {
 }
 
 #[test]
-fn a_lost_source_is_announced_once_until_it_delivers() {
+fn a_lost_source_is_reported_once_until_it_delivers_again() {
     let runtime = Runtime::load().unwrap();
     let mut vision = vision(&runtime, DetectionPolicy::WhenIdle);
     for (input, announced) in [
@@ -220,7 +224,7 @@ fn a_lost_source_is_announced_once_until_it_delivers() {
 }
 
 #[test]
-fn a_replay_waits_for_the_detections_of_each_frame() {
+fn in_a_replay_a_frame_is_tracked_only_with_its_detections() {
     let runtime = Runtime::load().unwrap();
     let policy = DetectionPolicy::EveryInterval { read_ahead: 4 };
     let mut vision = vision(&runtime, policy);

@@ -1,15 +1,16 @@
-//! Transcription behind a lane that may drop items. A dropped item is not silence: no word may span
-//! it.
+//! Transcription of sound that arrives through a lane, which may drop blocks. A dropped block is
+//! not silence, so no transcribed word may span it.
 
 use super::speech_detection::TranscriberInput;
 use crate::clip::Transcript;
 use crate::speech::{TranscribeError, TranscribeStage};
 use crate::time::MediaTime;
 
-/// The transcribe stage, which skips turns with dropped items.
+/// The transcription stage. If a block of sound was dropped within a turn, the rest of the turn is
+/// not transcribed.
 pub struct Transcription {
     stage: TranscribeStage,
-    /// Expected number of the next item; another number means that items were dropped.
+    /// Expected number of the next input; another number means that inputs were dropped.
     next_number: u64,
 }
 
@@ -21,12 +22,15 @@ impl Transcription {
         }
     }
 
-    /// Returns the transcribe stage, for the next recording.
+    /// Returns the stage with the open transcriber, for the next recording.
     pub fn into_stage(self) -> TranscribeStage {
         self.stage
     }
 
-    /// The transcripts that are known by the end of `input`.
+    /// Transcribes `input`, and returns the transcripts that are complete by its end.
+    ///
+    /// # Errors
+    /// The transcriber fails.
     pub fn push(&mut self, input: TranscriberInput) -> Result<Vec<Transcript>, TranscribeError> {
         let TranscriberInput { number, vad } = input;
         let mut transcripts = Vec::new();
@@ -40,17 +44,20 @@ impl Transcription {
         Ok(transcripts)
     }
 
-    /// The remaining transcripts, after the end of the sound.
+    /// Ends the sound, and returns the remaining transcripts.
+    ///
+    /// # Errors
+    /// The transcriber fails.
     pub fn finish(&mut self) -> Result<Vec<Transcript>, TranscribeError> {
         self.stage.finish()
     }
 
-    /// Whether the current turn is skipped, because an item of it was dropped.
+    /// Whether the rest of the current turn is skipped, because a block of its sound was dropped.
     pub fn is_skipping(&self) -> bool {
         self.stage.is_skipping()
     }
 
-    /// Time up to which all transcripts have been returned.
+    /// Time up to which all transcripts have been returned; `None` if nothing was transcribed yet.
     pub fn known_until(&self) -> Option<MediaTime> {
         self.stage.known_until()
     }

@@ -1,4 +1,4 @@
-//! Admission of transcripts that clients send.
+//! Acceptance or refusal of the transcripts that clients send.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,20 @@ use crate::event::{ErrorCode, Refusal, SubjectEvent, TranscriptRequest};
 use crate::speech::{AdmissionError, TranscriptAdmission};
 use crate::time::MediaTime;
 
-/// Checks client transcripts against the clock, the present subjects, and each other.
+/// Accepts or refuses transcripts that clients send: their subject must be present, and their time
+/// must be recent and must not overlap an earlier transcript.
 #[derive(Debug)]
 pub struct ClientTranscripts {
     /// Whether the daemon has a transcriber of its own; it then refuses transcripts of clients.
     transcribes: bool,
     admission: TranscriptAdmission,
+    /// The subjects whose face is tracked now.
     present: BTreeSet<SubjectId>,
 }
 
 impl ClientTranscripts {
-    /// `window_nanos`: the length of a clip. `transcribes`: the daemon has its own transcriber.
+    /// `window_nanos` is the length of a window in nanoseconds. With `transcribes`, the daemon has
+    /// a transcriber of its own, and every transcript of a client is refused.
     pub fn new(window_nanos: i64, transcribes: bool) -> ClientTranscripts {
         ClientTranscripts {
             transcribes,
@@ -26,8 +29,8 @@ impl ClientTranscripts {
         }
     }
 
-    /// Notes that a subject appeared, was lost, or was merged into another one, which then gets its
-    /// transcripts.
+    /// Records that a subject appeared, was lost, or was merged. The subject that continues after a
+    /// merge takes over the merged subject's transcripts.
     pub fn note(&mut self, change: &SubjectEvent) {
         if let Some(into) = change.into {
             self.admission.merge(change.subject, into);
@@ -38,10 +41,11 @@ impl ClientTranscripts {
         };
     }
 
-    /// Converts the transcript of `client`, which arrived at `now`, for the aligner.
+    /// Checks the transcript that client number `client` sent and that arrived at `now`, and
+    /// converts it to the aligner's input.
     ///
     /// # Errors
-    /// The refusal for the client. It does not quote the transcript.
+    /// The refusal to send to the client. It does not quote the transcript.
     pub fn admit(
         &mut self,
         client: u64,
@@ -95,7 +99,7 @@ impl ClientTranscripts {
         })
     }
 
-    /// The refusal while no session runs.
+    /// The refusal of a transcript that arrives while no session runs.
     pub fn closed() -> Refusal {
         refusal(
             ErrorCode::Stale,
@@ -104,6 +108,7 @@ impl ClientTranscripts {
     }
 }
 
+/// The refusal of a `transcript` request.
 fn refusal(code: ErrorCode, message: &str) -> Refusal {
     Refusal::new(code, message, Some("transcript"))
 }

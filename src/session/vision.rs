@@ -8,20 +8,21 @@ use crate::encode::EncodeError;
 use crate::face::{Detection, FaceStage};
 use crate::time::MediaTime;
 
-/// Number of frames that are read ahead of the tracker in a replay: about the duration of one
-/// detection at full speed.
+/// Number of frames that are read ahead of the tracker in a replay. At full speed, about as many
+/// frames arrive during one detection.
 pub const READ_AHEAD: usize = 12;
 
-/// The policy that selects frames for the detector.
+/// Which frames are sent to the face detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DetectionPolicy {
-    /// Live. The tracker never waits: a frame goes to the detector if it is idle and the stage
-    /// requests a detection. The result arrives some frames later.
+    /// For live sources. A frame goes to the detector if the detector is idle and the tracker
+    /// requests a detection. The tracker does not wait for the result, which arrives some frames
+    /// later.
     WhenIdle,
-    /// Replay. Every detection is used on its own frame, so the same frames give the same faces at
-    /// every pace. The first frame of each detection interval is requested as it arrives, up to
-    /// `read_ahead` frames before the tracker needs the result. In between, the stage may request
-    /// more.
+    /// For replays. Every detection is used on its own frame, so the same frames give the same
+    /// faces at any speed. The first frame of each detection interval goes to the detector as it
+    /// arrives, up to `read_ahead` frames before the tracker needs the result. The tracker may
+    /// request detections of further frames.
     EveryInterval { read_ahead: usize },
 }
 
@@ -29,44 +30,51 @@ pub enum DetectionPolicy {
 #[derive(Debug)]
 pub enum VisionInput {
     Frame(VideoFrame),
-    /// The detections of a requested frame, by its time.
+    /// The detector's result for the frame of that time, after [`VisionOutput::Detect`].
     Detections(MediaTime, Vec<Detection>),
-    /// The video source currently delivers nothing, so subjects are lost.
+    /// The video source currently delivers nothing, so all subjects are lost.
     Lost,
+    /// No frame follows.
     Ended,
 }
 
 /// An output of [`Vision`].
 #[derive(Debug)]
 pub enum VisionOutput {
-    /// Run the detector on this frame.
+    /// The caller must run the detector on this frame and push [`VisionInput::Detections`].
     Detect(VideoFrame),
+    /// An input for the aligner.
     Align(AlignInput),
 }
 
+/// A frame that was read ahead of the tracker.
 #[derive(Debug)]
 struct WaitingFrame {
     frame: VideoFrame,
+    /// Whether the frame was sent to the detector.
     requested: bool,
 }
 
-/// The face stage and its detection policy.
+/// Tracks faces in frames, and selects the frames for the face detector, which the caller runs.
 #[derive(Debug)]
 pub struct Vision {
     stage: FaceStage,
     policy: DetectionPolicy,
     /// The detection interval, in nanoseconds of media time.
     interval: i64,
+    /// `EveryInterval`: number of the newest detection interval, counted from media time 0.
     newest_slot: Option<i64>,
-    /// `EveryInterval`: frames that the tracker has not seen.
+    /// `EveryInterval`: frames that the tracker has not processed, oldest first.
     waiting: VecDeque<WaitingFrame>,
-    /// `EveryInterval`: answers for frames in `waiting`.
+    /// `EveryInterval`: detections of frames in `waiting`, by the frame's time.
     answers: VecDeque<(MediaTime, Vec<Detection>)>,
     /// `WhenIdle`: whether the detector is busy.
     detecting: bool,
-    /// End of the newest frame.
+    /// End of the newest tracked frame.
     end: MediaTime,
+    /// Whether a loss of the source was reported and no frame has arrived since.
     lost: bool,
+    /// Whether [`VisionInput::Ended`] was received.
     ended: bool,
     out: VecDeque<VisionOutput>,
 }
@@ -89,32 +97,35 @@ impl Vision {
         }
     }
 
-    /// The policy by which frames are sent to the detector.
+    /// The policy by which frames are selected for the detector.
     pub fn policy(&self) -> DetectionPolicy {
         self.policy
     }
 
-    /// Returns the face stage, for the next recording.
+    /// Returns the tracker with its open networks, for the next recording.
     pub fn into_stage(self) -> FaceStage {
         self.stage
     }
 
-    /// End of the newest frame that was tracked.
+    /// End of the newest frame in which faces were tracked.
     pub fn end(&self) -> MediaTime {
         self.end
     }
 
-    /// Whether a frame may be pushed. If not, the tracker waits for [`VisionInput::Detections`].
+    /// Whether a frame may be pushed now. If not, push [`VisionInput::Detections`] first.
     pub fn takes_frames(&self) -> bool {
         !self.ended && self.waiting.len() < self.read_ahead()
     }
 
-    /// Whether all frames are tracked and the end was reported.
+    /// Whether the frames have ended and all of them are tracked.
     pub fn has_finished(&self) -> bool {
         self.ended && self.waiting.is_empty()
     }
 
-    /// Processes the next input. Results are available from [`Self::pop`].
+    /// Processes the next input; then [`Self::pop`] returns the results.
+    ///
+    /// # Errors
+    /// A network of the tracker fails.
     pub fn push(&mut self, input: VisionInput) -> Result<(), EncodeError> {
         match (input, self.policy) {
             (VisionInput::Frame(frame), DetectionPolicy::WhenIdle) => {
@@ -162,6 +173,7 @@ impl Vision {
         self.out.pop_front()
     }
 
+    /// Number of frames that may wait for the tracker.
     fn read_ahead(&self) -> usize {
         match self.policy {
             DetectionPolicy::WhenIdle => usize::MAX,
@@ -169,7 +181,8 @@ impl Vision {
         }
     }
 
-    /// Tracks waiting frames until one waits for its detections, or more frames may be read ahead.
+    /// Tracks waiting frames in order. Stops at a frame whose detections have not arrived, or when
+    /// more frames may be read ahead.
     fn track_waiting(&mut self) -> Result<(), EncodeError> {
         while self.ended || self.waiting.len() >= self.read_ahead() {
             let Some(first) = self.waiting.front_mut() else {
@@ -197,6 +210,7 @@ impl Vision {
         Ok(())
     }
 
+    /// Tracks the faces of one frame, and queues them for the aligner.
     fn track(&mut self, frame: &VideoFrame) -> Result<(), EncodeError> {
         let end = frame.time.plus_nanos(frame.duration_nanos.unwrap_or(1));
         self.end = self.end.max(end);
@@ -206,7 +220,7 @@ impl Vision {
         Ok(())
     }
 
-    /// Reports the present subjects as lost.
+    /// Reports all present subjects as lost, then sends `last` to the aligner.
     fn finish(&mut self, last: AlignInput) {
         let changes = self.stage.finish(self.end);
         if !changes.is_empty() {

@@ -1,4 +1,4 @@
-//! Fuzz target: frames of clients.
+//! Fuzz test of the parser of client frames.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn labels() -> Vec<String> {
     LABELS.map(str::to_owned).into()
 }
 
-/// A frame of every type, with all of its fields.
+/// Client frames to mutate: every type, with all of its fields.
 fn seeds() -> [Value; 5] {
     [
         json!({
@@ -29,7 +29,7 @@ fn seeds() -> [Value; 5] {
     ]
 }
 
-/// A number as it comes back may differ in its last digit.
+/// Whether both numbers are absent, or equal but for the rounding of one conversion to JSON.
 fn is_near(a: Option<f64>, b: Option<f64>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => (a - b).abs() <= a.abs() * 1e-12,
@@ -37,8 +37,8 @@ fn is_near(a: Option<f64>, b: Option<f64>) -> bool {
     }
 }
 
-/// The frame of a subscription that has been read, read again.
-fn again(subscribe: &Subscribe) -> Subscribe {
+/// Writes a parsed subscription as a frame, and parses that frame.
+fn parsed_again(subscribe: &Subscribe) -> Subscribe {
     let mut frame = serde_json::to_value(&subscribe.subscription).expect("JSON");
     frame["type"] = "subscribe".into();
     frame["resume_after"] = subscribe.resume_after.into();
@@ -48,6 +48,8 @@ fn again(subscribe: &Subscribe) -> Subscribe {
     }
 }
 
+/// Parses `input` as a frame. A refusal must give a short `error` frame. An accepted request,
+/// written as a frame and parsed again, must give the same request.
 fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     match Request::parse(&text, &labels()) {
@@ -62,7 +64,7 @@ fn check(input: &[u8]) {
             assert_eq!(answer["type"], "error");
         }
         Ok(Request::Subscribe(subscribe)) => {
-            let mut again = again(&subscribe);
+            let mut again = parsed_again(&subscribe);
             let (before, after) = (&subscribe.subscription, &mut again.subscription);
             assert!(is_near(before.min_confidence, after.min_confidence));
             assert!(is_near(before.max_rate_hz, after.max_rate_hz));
@@ -96,7 +98,7 @@ fn check(input: &[u8]) {
 }
 
 #[test]
-fn mutated_frames_are_read_or_refused() {
+fn a_mutated_frame_is_refused_or_parses_to_the_same_request_again() {
     let seeds = seeds().map(|frame| frame.to_string());
     Target::text("request", 20_000)
         .seeds(seeds)

@@ -1,4 +1,4 @@
-//! Transcript requests and their limits.
+//! Parsing of `transcript` requests, with their limits.
 
 use serde_json::{Map, Value};
 
@@ -8,11 +8,14 @@ use crate::time::{MediaTime, Span};
 
 /// Largest number of tokens of one transcript, as estimated by [`tokens`].
 const MAX_TOKENS: usize = 2048;
-/// Longest transcript, in nanoseconds. A final transcript excludes others of the same subject in
-/// its span.
+/// Longest time span of one transcript, in nanoseconds: 60 s. Within the span of a final
+/// transcript, no other transcript of the same subject is accepted.
 const MAX_NANOS: i64 = 60_000_000_000;
 
-/// Parses the fields of a `transcript` request and checks their bounds.
+/// Parses the fields of a `transcript` request (without `type`) and checks their bounds.
+///
+/// # Errors
+/// `bad_value` or `unknown_field`. The message names the field and does not quote the words.
 pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptRequest, Refusal> {
     const KIND: &str = "transcript";
     let bad = |message: String| Refusal::new(ErrorCode::BadValue, message, Some(KIND));
@@ -68,8 +71,8 @@ pub(super) fn transcript(mut fields: Map<String, Value>) -> Result<TranscriptReq
     })
 }
 
-/// Estimated number of word pieces, the same for every bundle: one for each run of up to 8 ASCII
-/// letters and digits, one for any other character that is not blank.
+/// Estimated number of tokens of a text encoder, independent of the bundle's tokenizer. It counts
+/// one for each run of up to 8 ASCII letters and digits, and for any other visible character.
 fn tokens(text: &str) -> usize {
     let (mut tokens, mut run) = (0, 0);
     for c in text.chars() {
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transcript_is_read() {
+    fn a_valid_transcript_request_is_parsed() {
         let expected = TranscriptRequest {
             text: "Good day".into(),
             span: Span::new(MediaTime::from_nanos(1), MediaTime::from_nanos(2)),
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field_and_do_not_quote_the_words() {
+    fn a_refused_transcript_gets_an_error_with_the_field_but_not_the_words() {
         for (field, value) in [
             ("text", json!("")),
             ("text", json!(" .,! ")),

@@ -1,4 +1,4 @@
-//! Parity with facenet-pytorch 2.5.3 on real pictures.
+//! Compares MTCNN's detections on real pictures with stored ones of facenet-pytorch 2.5.3.
 
 use std::path::Path;
 
@@ -46,7 +46,7 @@ fn detector() -> Mtcnn {
 }
 
 #[test]
-fn detections_match_the_reference() {
+fn detections_match_those_of_facenet_pytorch() {
     let Some(folder) = material("detector") else {
         return;
     };

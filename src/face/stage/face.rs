@@ -13,7 +13,7 @@ use crate::manifest::FacePreprocessing;
 use crate::preprocess::align;
 use crate::time::MediaTime;
 
-/// The quality of a track's face as it was observed at `now`, 0..1.
+/// Quality of a track's face by the observation at `now`, 0..1.
 pub(super) fn track_quality(
     follower: &Follower,
     track: &Track,
@@ -30,10 +30,10 @@ pub(super) fn track_quality(
         * quality(&observation.closeup, landmarks, observation.score, facing)
 }
 
-/// Context shared by the faces of one frame.
+/// Builds the faces of one frame.
 pub(super) struct FaceBuilder<'a> {
     pub now: MediaTime,
-    /// Since the previous frame.
+    /// Time since the previous frame, in seconds.
     pub seconds: f32,
     pub picture: &'a Picture,
     pub preprocessing: Option<&'a FacePreprocessing>,
@@ -41,7 +41,8 @@ pub(super) struct FaceBuilder<'a> {
 }
 
 impl FaceBuilder<'_> {
-    /// Builds the face `id` of `subject` and updates its track.
+    /// Builds the face with number `id` of the subject number `subject`, and updates the track's
+    /// box, quality and crop slot.
     pub fn face(
         &self,
         track: &mut Track,

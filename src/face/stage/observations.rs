@@ -1,4 +1,4 @@
-//! Observations: results of the networks at the expected places of faces.
+//! Searches the faces of the tracks in a frame: runs the networks at their expected positions.
 
 use super::FaceStage;
 use crate::clip::{Picture, Rect};
@@ -9,25 +9,28 @@ use crate::face::detection::Detection;
 use crate::face::refine::Refinement;
 use crate::face::track::{Observation, Track, UnmatchedDetection};
 
-/// Lowest score of a visible tracked face.
+/// Lowest score with which a visible track's face counts as found.
 const SEEN: f32 = 0.6;
-/// Lowest score of a face that returns to a track.
+/// Lowest score with which a hidden track's face counts as found.
 pub(super) const RETURNED: f32 = 0.8;
-/// Lowest score of a new face, or of a tracked one at another place.
+/// Lowest score of a new face, or of a tracked face away from its predicted position.
 pub(super) const ACCEPTED: f32 = 0.7;
-/// Lowest similarity to the previous frame of the same face.
+/// Lowest similarity of appearance with which a face continues a visible track.
 const SAME: f32 = 0.3;
-/// Lowest similarity of a hidden face at its expected position.
+/// Lowest similarity of appearance with which a face at the expected position continues a hidden
+/// track.
 const LIKE_EXPECTED: f32 = 0.5;
-/// A track that so many consecutive detections do not confirm needs the score below.
+/// Number of consecutive detector runs without a match, after which a track needs the score
+/// [`DOUBTED`].
 const DOUBTED_AFTER: u32 = 6;
+/// Lowest score for a track that the detector has not confirmed for [`DOUBTED_AFTER`] runs.
 const DOUBTED: f32 = 0.9;
-/// Side of the refining network's square, in longer sides of the face.
+/// Side of the square that MTCNN's last network gets, divided by the face's longer side.
 pub(super) const SQUARE: f32 = 1.0;
 
 impl FaceStage {
-    /// Runs the refining network once on all places (centre and side of a square, in pixels of the
-    /// picture).
+    /// Runs MTCNN's last network once on all `places`: centre and side of a square, in pixels of
+    /// the picture. Returns for each place the face, or `None` if none is found.
     pub(super) fn observe_places(
         &mut self,
         picture: &Picture,
@@ -64,9 +67,9 @@ impl FaceStage {
         Ok(closeups.into_iter().zip(found).map(observation).collect())
     }
 
-    /// Runs the detector on crops around detections that the refining network rejects, and around
-    /// visible tracks without an observation. It finds profiles, half covered faces and faces in
-    /// bad light.
+    /// Runs YuNet on crops around detections that MTCNN's last network rejects, and around visible
+    /// tracks without an observation. YuNet finds profiles, half covered faces and faces in bad
+    /// light. The results are added to `observations` and `arrivals`.
     pub(super) fn observe_by_detector(
         &mut self,
         picture: &Picture,
@@ -123,8 +126,8 @@ impl FaceStage {
         Ok(())
     }
 
-    /// Retries subjects that were visible on the previous frame and are not at their predicted
-    /// place: at the last place, and in a wider square.
+    /// Searches again for subjects that were visible on the previous frame and are not at their
+    /// predicted position: at their last position, and in a larger square.
     pub(super) fn retry_missed(
         &mut self,
         picture: &Picture,
@@ -161,7 +164,8 @@ impl FaceStage {
     }
 }
 
-/// The observation of a detected face. `None` if it is too small or its landmarks are degenerate.
+/// Computes the appearance of a face that a network found. `None` if the face is smaller than 8
+/// pixels or its landmarks are degenerate.
 fn observe(
     picture: &Picture,
     closeup: Closeup,
@@ -188,7 +192,7 @@ fn observe(
     })
 }
 
-/// Whether the observation can be the tracked face.
+/// Whether `observation` can be the face of `track`, by score, similarity and size.
 pub(super) fn plausible(track: &Track, observation: &Observation) -> bool {
     let growth = observation.side() / track.side.max(1.0);
     let likeness = track.likeness(&observation.appearance);

@@ -1,4 +1,4 @@
-//! From tracks to subjects: admission, confirmation, return, merging and loss.
+//! The life of subjects: new tracks, confirmation, re-identification, merging and loss.
 
 use std::sync::Arc;
 
@@ -10,17 +10,20 @@ use crate::face::associate::{duplicate, may_return, overlaps, returning_subject,
 use crate::face::track::{Observation, Track, UnmatchedDetection};
 use crate::time::MediaTime;
 
-/// Score of a detection that confirms a track alone.
+/// Score from which a single detection confirms a track.
 const CERTAIN: f32 = 0.95;
-/// Best score from which two detections confirm a track; with lower scores it needs [`PERSISTENT`].
+/// Highest score from which two detections confirm a track; below it, [`PERSISTENT`] are needed.
 const LIKELY: f32 = 0.88;
+/// Number of detections that confirm a track with any scores.
 const PERSISTENT: u32 = 6;
-/// How long a track near a hidden subject's place may stay unconfirmed.
+/// How long the confirmation of a track near a hidden subject is deferred, to decide whether it is
+/// that subject.
 const UNDECIDED_NANOS: i64 = 600_000_000;
 
 impl FaceStage {
-    /// Assigns each unmatched detection to a hidden subject that returns, or to a new track. Faces
-    /// that are already followed are skipped.
+    /// Assigns each unmatched detection to a hidden subject that returns, or to a new track.
+    /// `arrivals` are the observations of the unmatched detections, `observations` those of the
+    /// tracks. A face that a track already has is skipped.
     pub(super) fn admit(
         &mut self,
         now: MediaTime,
@@ -62,7 +65,7 @@ impl FaceStage {
         }
     }
 
-    /// Gives unconfirmed tracks the subject of a hidden track that they turn out to be.
+    /// Gives each unconfirmed track that looks like a hidden subject that subject.
     pub(super) fn reidentify(&mut self, now: MediaTime, observations: &[Option<Observation>]) {
         let seen: Vec<bool> = observations.iter().map(Option::is_some).collect();
         for (i, observation) in observations.iter().enumerate() {
@@ -146,8 +149,8 @@ impl FaceStage {
         }
     }
 
-    /// Ends tracks: duplicates are merged, hidden unconfirmed tracks end at once, hidden subjects
-    /// after `lost_after`.
+    /// Ends tracks. Two tracks of the same person are merged. A hidden track without a subject ends
+    /// immediately, one with a subject after `lost_after`.
     pub(super) fn retire(
         &mut self,
         now: MediaTime,
@@ -189,7 +192,7 @@ impl FaceStage {
         }));
     }
 
-    /// Removes the selected tracks and returns the `lost` changes of those with a subject.
+    /// Removes the tracks for which `selects` is true. Returns the phase `lost` of their subjects.
     pub(super) fn lose(
         &mut self,
         now: MediaTime,

@@ -1,4 +1,5 @@
-//! Subjects of composed recordings: ids through crossings, occlusions and cuts; landmarks; crops.
+//! Tests of the face stage on composed recordings: subject ids through crossings, occlusions and
+//! scene cuts; steadiness of landmarks; crops.
 
 mod cost;
 mod detectors;
@@ -18,7 +19,7 @@ use recording::Scene;
 use scene::{Actor, DETECTORS, FPS, PEOPLE, compose, cutouts, harness, linear};
 
 #[test]
-fn crossing_people_keep_their_ids() {
+fn people_who_cross_each_other_keep_their_subject_ids() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -42,7 +43,7 @@ fn crossing_people_keep_their_ids() {
 }
 
 #[test]
-fn a_subject_hidden_for_a_second_keeps_its_id() {
+fn a_subject_that_is_hidden_for_a_second_keeps_its_id() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -120,7 +121,7 @@ fn a_departed_subject_is_lost_and_a_new_person_gets_a_new_id() {
 }
 
 #[test]
-fn a_cut_is_a_new_shot() {
+fn at_a_scene_cut_subjects_are_lost_and_new_ones_appear() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -153,7 +154,7 @@ fn a_cut_is_a_new_shot() {
 }
 
 #[test]
-fn a_still_face_stands_still() {
+fn landmarks_of_a_still_face_deviate_by_less_than_a_third_of_a_pixel() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -195,7 +196,7 @@ fn a_still_face_stands_still() {
 }
 
 #[test]
-fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
+fn a_recording_gives_the_same_faces_each_time_and_one_crop_per_slot() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -238,7 +239,7 @@ fn the_same_recording_gives_the_same_faces_and_crops_one_a_slot() {
 }
 
 #[test]
-fn more_than_the_limit_are_not_followed() {
+fn at_most_max_subjects_faces_are_tracked() {
     let Some(folder) = material("detector") else {
         return;
     };

@@ -1,4 +1,5 @@
-//! Parity with the authors' library, and the decoding by itself.
+//! Compares YuNet's proposals with those of the authors' library, and tests the decoding of the
+//! network's output.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -37,7 +38,7 @@ fn detector() -> YuNet {
     .unwrap()
 }
 
-/// Whether `whole` is `found` truncated by the library.
+/// Whether `whole` is `found` as the library truncates it to whole pixels.
 fn is_truncation(found: f32, whole: f32) -> bool {
     (found.trunc() - whole).abs() < 0.5 || (found - whole).abs() < 1.05
 }
@@ -99,7 +100,7 @@ fn proposals_match_the_authors_library() {
 }
 
 #[test]
-fn pictures_of_any_size_are_taken() {
+fn pictures_of_any_size_can_be_searched() {
     let mut detector = detector();
     for (w, h) in [(1usize, 1usize), (2, 700), (700, 2), (33, 31), (640, 360)] {
         let length = w * h + 2 * w.div_ceil(2) * h.div_ceil(2);
@@ -145,7 +146,7 @@ fn proposals_of_one_face_become_their_weighted_mean() {
 }
 
 #[test]
-fn a_cell_is_decoded_by_its_place_and_stride() {
+fn a_cell_of_the_output_is_decoded_by_its_position_and_stride() {
     // Two rows of three cells; only the last one has a score.
     let (rows, columns) = (2, 3);
     let mut values = vec![0.0f32; CELL_VALUES * rows * columns];
@@ -176,7 +177,7 @@ fn a_cell_is_decoded_by_its_place_and_stride() {
 
 proptest! {
     #[test]
-    fn merging_keeps_the_best_and_stays_among_the_merged(
+    fn a_merged_box_has_the_best_score_and_lies_within_the_merged_boxes(
         all in prop::collection::vec(
             (0.0f32..200.0, 0.0f32..200.0, 10.0f32..60.0, 0.5f32..1.0),
             0..40,

@@ -4,6 +4,7 @@ use super::*;
 use crate::clip::SubjectId;
 use crate::hub::testing::expression;
 
+/// The `seq` of every frame that the cursor has for its client.
 fn drain(cursor: &mut Cursor) -> Vec<u64> {
     std::iter::from_fn(|| cursor.next_frame())
         .map(|next| match next {
@@ -76,7 +77,7 @@ fn only_subscribed_events_count_as_dropped() {
 }
 
 #[test]
-fn resuming_sends_held_events_first_and_none_twice() {
+fn resuming_sends_the_events_in_the_ring_first_and_none_twice() {
     let ring = Arc::new(Ring::new(16, 1 << 20));
     publish(&ring, 10);
     let mut cursor = Cursor::new(ring.clone(), 4);
@@ -133,7 +134,7 @@ fn a_second_replay_repeats_no_event_and_no_report() {
 }
 
 #[test]
-fn waiting_events_that_left_the_ring_are_reported_with_a_replay() {
+fn a_replay_reports_waiting_events_that_have_left_the_ring() {
     let ring = Arc::new(Ring::new(16, 1 << 20));
     publish(&ring, 5);
     let mut cursor = Cursor::new(ring.clone(), 64);
@@ -207,10 +208,10 @@ fn a_subscription_filters_by_label_confidence_and_rate() {
 }
 
 proptest! {
-    /// For any sequence of steps, sent and dropped events together are the matching events, in
-    /// order, none twice.
+    /// For any sequence of publishing, sending and subscribing, every matching event is sent or
+    /// counted as dropped, in order and none twice.
     #[test]
-    fn every_wanted_event_is_sent_or_counted(
+    fn every_matching_event_is_sent_or_counted_as_dropped(
         steps in prop::collection::vec((0u8..4, 1usize..40), 1..60),
         limit in 1usize..20,
     ) {
@@ -250,10 +251,10 @@ proptest! {
         prop_assert_eq!(got.len() as u64 + dropped, (time / 3) as u64);
     }
 
-    /// For any sequence of replays: each promised event is sent or reported, none is sent twice,
-    /// and none is reported after it was sent.
+    /// For any sequence of replays, each event after the lowest `resume_after` is sent or reported
+    /// as dropped. None is sent twice, and none is reported after it was sent.
     #[test]
-    fn every_promised_event_is_sent_once_or_reported_once(
+    fn with_replays_every_event_is_sent_once_or_reported_as_dropped(
         steps in prop::collection::vec((0u8..6, 1usize..40), 1..80),
         limit in 1usize..20,
     ) {
@@ -262,7 +263,8 @@ proptest! {
         let mut cursor = Cursor::new(ring.clone(), limit);
         // By seq: how often it was sent, and reported.
         let (mut sent, mut reported) = (vec![0; 4000], vec![0; 4000]);
-        // Promised: events after the lowest `resume_after`, without those that a later one skips.
+        // The client has a claim to events after the lowest `resume_after`, except events that a
+        // later `resume_after` skips.
         let (mut lowest, mut skipped) = (50, vec![false; 4000]);
         let note = |next: Next, sent: &mut Vec<u32>, reported: &mut Vec<u32>| match next {
             Next::Frame { seq, .. } => sent[seq as usize] += 1,

@@ -8,7 +8,8 @@ use crate::event::Form;
 use crate::hub::ring::EvictedKeys;
 use crate::hub::testing::{LABELS, any_event, any_subject, expression};
 
-/// The contract in `src/event/protocol.md`, on the frame as a client reads it.
+/// A second implementation of the filter, by `src/event/protocol.md`, on the JSON that a client
+/// reads.
 #[derive(Default)]
 struct Reference {
     last_end: HashMap<String, i64>,
@@ -89,7 +90,7 @@ fn any_subscription() -> impl Strategy<Value = Subscription> {
 }
 
 #[test]
-fn a_confidence_counts_as_the_client_reads_it() {
+fn min_confidence_is_compared_with_the_rounded_confidence() {
     let mut filter = Filter::new(Subscription {
         min_confidence: Some(0.7),
         ..Default::default()
@@ -102,10 +103,10 @@ fn a_confidence_counts_as_the_client_reads_it() {
 }
 
 proptest! {
-    /// A filter gives the same result for the typed event, for the frame that the client reads, and
-    /// for the remaining keys.
+    /// The filter's result for a typed event, and for the keys of an event without its frame,
+    /// equals the result of [`Reference`] for the event's JSON.
     #[test]
-    fn the_typed_event_passes_as_its_frame_does(
+    fn a_typed_event_passes_the_filter_exactly_if_its_json_does(
         events in prop::collection::vec(any_event(), 1..60),
         wanted in any_subscription(),
     ) {

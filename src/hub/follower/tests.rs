@@ -7,20 +7,23 @@ use crate::hub::testing::expression;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Behaviour of a test sink.
+/// What a test sink does with the third and each later event.
 #[derive(Clone, Copy)]
 enum Behaviour {
+    /// Writes it.
     Takes,
+    /// Returns an error.
     Fails,
-    /// Waits for its reader while `may_wait` holds.
+    /// Waits for its reader while `may_wait` returns true, then fails.
     Stalls,
-    /// Waits until the test ends, against `may_wait`.
+    /// Waits until the test ends, regardless of `may_wait`.
     Hangs,
     Panics,
+    /// Returns [`SinkError::Ended`].
     Ends,
 }
 
-/// Writes the first two events, then shows its behaviour.
+/// A test sink that writes the first two events and then acts by its [`Behaviour`].
 struct Scripted {
     behaviour: Behaviour,
     name: &'static str,
@@ -58,7 +61,7 @@ impl Sink for Scripted {
     }
 }
 
-/// Sinks of one ring, and their losses so far.
+/// A ring with test sinks, and the losses that they have reported so far.
 struct Stage {
     ring: Arc<Ring>,
     losses: Arc<Mutex<Vec<(&'static str, u64)>>>,
@@ -176,7 +179,7 @@ fn stalled_sinks_affect_no_other_and_the_end_waits_once_for_all() {
 }
 
 #[test]
-fn an_output_that_has_ended_loses_nothing_more() {
+fn events_after_the_end_of_an_output_do_not_count_as_lost() {
     let mut stage = Stage::new(1024);
     stage.add("closed", Behaviour::Ends);
     stage.publish(5);
@@ -187,7 +190,7 @@ fn an_output_that_has_ended_loses_nothing_more() {
 }
 
 #[test]
-fn a_reader_that_left_standard_output_is_no_error() {
+fn each_loss_policy_treats_a_broken_pipe_and_a_full_disk_as_documented() {
     let left = io::Error::from(io::ErrorKind::BrokenPipe);
     let full = io::Error::from(io::ErrorKind::StorageFull);
     let is_error = LossPolicy::is_error;
@@ -199,7 +202,8 @@ fn a_reader_that_left_standard_output_is_no_error() {
     assert!(!is_error(LossPolicy::Counted, 3, Some(&full)));
 }
 
-/// Sends each event's label as a datagram, by its own runtime.
+/// A test sink that sends the top label of each expression as a UDP datagram, with a tokio runtime
+/// of its own.
 struct Datagrams {
     runtime: tokio::runtime::Runtime,
     socket: tokio::net::UdpSocket,
@@ -225,7 +229,7 @@ impl Sink for Datagrams {
 }
 
 #[test]
-fn a_sink_may_own_a_runtime_and_reads_the_typed_event() {
+fn a_sink_may_own_a_tokio_runtime_and_read_the_typed_event() {
     let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     receiver.set_read_timeout(Some(PATIENCE)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,10 +2,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
+/// For `goes_on`: do not wait for a reader.
 const NOW: &dyn Fn() -> bool = &|| false;
 
 #[test]
-fn old_content_is_removed_by_the_first_write() {
+fn truncate_removes_old_content_at_the_first_write_and_append_keeps_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("old.jsonl");
     std::fs::write(&path, "precious\n").unwrap();
@@ -33,7 +34,7 @@ fn old_content_is_removed_by_the_first_write() {
 }
 
 #[test]
-fn a_recording_is_never_overwritten_by_any_name() {
+fn the_recording_is_refused_as_an_output_by_each_of_its_names() {
     let folder = tempfile::tempdir().unwrap();
     let [recording, link, other] =
         ["a.mp4", "link.jsonl", "events.jsonl"].map(|name| folder.path().join(name));
@@ -65,7 +66,7 @@ fn a_recording_is_never_overwritten_by_any_name() {
 }
 
 #[test]
-fn a_new_file_is_its_owners_alone_and_an_existing_one_keeps_its_mode() {
+fn a_new_file_has_mode_600_and_an_existing_one_keeps_its_mode() {
     let folder = tempfile::tempdir().unwrap();
     for mode in [OpenMode::Truncate, OpenMode::Append] {
         let path = folder.path().join(format!("{mode:?}.jsonl"));
@@ -83,7 +84,7 @@ fn a_new_file_is_its_owners_alone_and_an_existing_one_keeps_its_mode() {
 }
 
 #[test]
-fn a_line_never_joins_the_last_line_of_the_file() {
+fn an_unfinished_last_line_is_ended_or_removed_before_the_next_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     for (before, after) in [
@@ -104,7 +105,7 @@ fn a_line_never_joins_the_last_line_of_the_file() {
 }
 
 #[test]
-fn a_line_of_another_process_is_not_removed() {
+fn undoing_a_write_does_not_remove_a_line_of_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let append = || OpenOptions::new().create(true).append(true).open(&path);
@@ -153,9 +154,10 @@ fn a_fifo_is_opened_once_it_has_a_reader_and_again_for_the_next_one() {
     assert_eq!(&read[..n], b"{\"a\":2}\n{\"a\":4}\n");
 }
 
-/// The next reader gets a line that was read in part, and those behind it.
+/// The first reader reads 0 to 59 bytes of four lines and leaves. The next reader gets each line
+/// that was not read completely.
 #[test]
-fn unread_lines_of_a_fifo_are_not_lost() {
+fn the_next_reader_of_a_fifo_gets_the_lines_that_the_last_one_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events");
     fifo(&path);
@@ -187,7 +189,7 @@ fn unread_lines_of_a_fifo_are_not_lost() {
 }
 
 #[test]
-fn a_stalled_reader_is_not_waited_for_past_the_limit_and_gets_whole_lines() {
+fn a_stalled_fifo_reader_is_not_waited_for_and_gets_complete_lines_only() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events");
     fifo(&path);

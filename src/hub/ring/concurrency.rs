@@ -1,4 +1,5 @@
-//! The ring and its readers in every order of their threads that the model checker tries.
+//! Tests of the ring and its readers under the model checker `shuttle`, which runs their threads in
+//! many interleavings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,14 +11,15 @@ use crate::hub::testing::expression;
 use crate::hub::{Cursor, Next};
 use crate::sync::schedules::explore;
 
-/// Publishes `count` events on a thread of its own.
+/// Starts a thread that publishes `count` events and returns their `seq`.
 fn publisher(ring: &Arc<Ring>, count: usize) -> JoinHandle<Vec<u64>> {
     let ring = ring.clone();
     let publish = move |at| ring.publish(expression(1, "happy", 0.5, at as i64));
     thread::spawn(move || (0..count).map(publish).collect())
 }
 
-/// Checks that the numbers of `publishers` are 1 to `count`, each once, and grow in each thread.
+/// Waits for the publishers. Checks that each `seq` from 1 to `count` was assigned once, and that
+/// `seq` grows within each thread.
 fn join(publishers: Vec<JoinHandle<Vec<u64>>>, count: u64) {
     let mut all = Vec::new();
     for publisher in publishers {
@@ -29,8 +31,8 @@ fn join(publishers: Vec<JoinHandle<Vec<u64>>>, count: u64) {
     assert_eq!(all, (1..=count).collect::<Vec<_>>());
 }
 
-/// A blocking reader of a ring of `max_events` gets 1 to 4, each as an event or as missed. Adds the
-/// missed ones to `all_missed`.
+/// Checks that a blocking reader of a ring of `max_events` events gets the events 1 to 4 in order,
+/// each as an event or as missed. Adds the number of missed events to `all_missed`.
 fn a_reader_and_two_publishers(max_events: usize, all_missed: &AtomicU64) {
     let ring = Arc::new(Ring::new(max_events, 1 << 20));
     let mut reader = ring.reader();
@@ -60,7 +62,8 @@ fn a_reader_and_two_publishers(max_events: usize, all_missed: &AtomicU64) {
     all_missed.fetch_add(lost, Ordering::Relaxed);
 }
 
-/// [`a_reader_and_two_publishers`] in many orders. Returns the number of missed events in all.
+/// Runs [`a_reader_and_two_publishers`] in many interleavings. Returns the total number of missed
+/// events.
 fn missed(max_events: usize) -> u64 {
     let all = Arc::new(AtomicU64::new(0));
     let of_all = all.clone();
@@ -74,11 +77,12 @@ fn a_reader_gets_every_event_once_and_in_order() {
 }
 
 #[test]
-fn a_reader_that_is_overtaken_gets_the_others_as_missed() {
+fn a_reader_gets_events_that_left_the_ring_unread_as_missed() {
     assert!(missed(2) > 0, "no order overtook it");
 }
 
-/// The messages of a cursor until it is up to date: events and losses, which together grow.
+/// Takes the messages of a cursor until it is up to date: adds each event's `seq` to `sent` and
+/// `newest`, and the number of lost events to `lost`. Checks that `seq` grows.
 fn read(cursor: &mut Cursor, newest: &mut u64, lost: &mut u64, sent: &mut Vec<u64>) {
     while let Some(next) = cursor.next_frame() {
         match next {
@@ -141,7 +145,7 @@ fn a_cursor_that_resumes_sends_no_event_again() {
 }
 
 #[test]
-fn a_hook_sees_the_event_and_may_read_the_ring() {
+fn a_publish_hook_is_called_after_each_event_and_may_read_the_ring() {
     explore(|| {
         let ring = Arc::new(Ring::new(8, 1 << 20));
         let newest = Arc::new(AtomicU64::new(0));

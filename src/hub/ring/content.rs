@@ -1,5 +1,5 @@
-//! The content of the ring: events with their frames, and the filter keys of events that have lost
-//! them.
+//! The content of the ring: events with their frames, and the filter keys of events whose frames
+//! were dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,19 +9,22 @@ use crate::event::Event;
 use crate::hub::filter::{ExpressionKeys, FilterKeys};
 use crate::time::MediaTime;
 
-/// The content of the ring. `seq` starts at 1.
+/// The content of the ring: the newest events, addressed by `seq`, which starts at 1.
 pub struct RingContent {
+    /// One slot for each `seq` from [`Self::oldest_seq`] to `next_seq - 1`.
     slots: VecDeque<Slot>,
-    /// The slots that still have event and frame, by share.
+    /// The events that still have their frame, by the name of their share.
     shares: BTreeMap<&'static str, Share>,
     next_seq: u64,
+    /// Number of bytes of all frames and typed events.
     bytes: usize,
+    /// Whether no more events will be published.
     pub(super) closed: bool,
     max_events: usize,
     max_bytes: usize,
 }
 
-/// An event, or the filter keys of one that has lost its frame.
+/// An event with its frame, or the filter keys of an event whose frame was dropped.
 enum Slot {
     Stored(StoredEvent),
     Evicted(EvictedKeys),
@@ -29,19 +32,21 @@ enum Slot {
 
 struct StoredEvent {
     published: Published,
-    /// Bytes of the frame and of the typed event.
+    /// Number of bytes of the frame and the typed event.
     bytes: usize,
 }
 
-/// Events that compete with each other for bytes before they compete with other shares.
+/// Events of one type. If the ring exceeds its limit of bytes, the largest share loses its oldest
+/// event.
 #[derive(Default)]
 struct Share {
-    /// Oldest first.
+    /// The events' `seq`, oldest first.
     seqs: VecDeque<u64>,
+    /// Number of bytes of the events' frames and typed events.
     bytes: usize,
 }
 
-/// The filter keys of an event that the ring has dropped, without any spoken text.
+/// The filter keys of an event whose frame the ring has dropped. They contain no spoken text.
 pub struct EvictedKeys {
     kind: &'static str,
     subject: Option<SubjectId>,
@@ -62,7 +67,7 @@ impl EvictedKeys {
         }
     }
 
-    /// The keys, for a filter.
+    /// The keys in the form that a filter takes.
     pub fn keys(&self) -> FilterKeys<'_> {
         let expression = self.expression.as_ref();
         FilterKeys {
@@ -79,7 +84,7 @@ impl EvictedKeys {
     }
 }
 
-/// The event's share: speech with text is a share of its own.
+/// Name of the event's share: its type, but `words` for speech with text.
 fn share(event: &Event) -> &'static str {
     match event {
         Event::Speech(e) if e.text.is_some() => "words",
@@ -105,7 +110,7 @@ impl RingContent {
         self.next_seq
     }
 
-    /// The oldest event held; `next_seq` if there is none.
+    /// The `seq` of the oldest event that the ring holds; `next_seq` if the ring is empty.
     pub fn oldest_seq(&self) -> u64 {
         self.next_seq - self.slots.len() as u64
     }
@@ -119,8 +124,8 @@ impl RingContent {
         self.bytes
     }
 
-    /// The event with this sequence number; `None` if the ring does not hold it, or not with its
-    /// frame.
+    /// The event `seq` with its frame; `None` if the ring does not hold the event, or has dropped
+    /// its frame.
     pub fn get(&self, seq: u64) -> Option<&Published> {
         match self.slot(seq)? {
             Slot::Stored(stored) => Some(&stored.published),
@@ -128,7 +133,8 @@ impl RingContent {
         }
     }
 
-    /// The filter keys of an event that the ring holds, also without its frame.
+    /// The filter keys of the event `seq`, even if its frame was dropped; `None` if the ring does
+    /// not hold the event.
     pub fn keys(&self, seq: u64) -> Option<FilterKeys<'_>> {
         match self.slot(seq)? {
             Slot::Stored(stored) => Some(FilterKeys::from_event(&stored.published.event)),
@@ -141,8 +147,8 @@ impl RingContent {
         self.slots.get(usize::try_from(index).ok()?)
     }
 
-    /// Appends the next event, of `bytes` bytes. Returns the dropped events, so that they are freed
-    /// without the lock.
+    /// Appends the next event, which has `bytes` bytes. Returns the events that it displaced, so
+    /// that the caller frees their memory after it has released the lock.
     #[must_use]
     pub(super) fn push(&mut self, published: Published, bytes: usize) -> Vec<Published> {
         debug_assert_eq!(published.seq, self.next_seq);
@@ -156,7 +162,8 @@ impl RingContent {
         self.make_room()
     }
 
-    /// Drops events until the limits hold. The newest event stays, however large.
+    /// Drops frames and events until the limits of events and bytes hold. The newest event stays,
+    /// however large it is. Returns what was dropped.
     fn make_room(&mut self) -> Vec<Published> {
         let mut dropped = Vec::new();
         let newest = self.next_seq - 1;
@@ -184,7 +191,8 @@ impl RingContent {
         dropped
     }
 
-    /// Removes a held event, the oldest one of its share, from its slot.
+    /// Takes the event `seq`, which must be the oldest one of its share, out of its slot. The slot
+    /// keeps the filter keys.
     fn release(&mut self, seq: u64) -> Published {
         let index = (seq - self.oldest_seq()) as usize;
         let slot = &mut self.slots[index];
@@ -199,6 +207,7 @@ impl RingContent {
         stored.published
     }
 
+    /// Subtracts the event `seq` from the counts of its share and of the ring.
     fn uncount(&mut self, seq: u64, stored: &StoredEvent) {
         let share = share(&stored.published.event);
         let share = self.shares.get_mut(share).expect("its share");

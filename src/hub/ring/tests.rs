@@ -23,7 +23,7 @@ fn the_ring_is_bounded_in_events_and_in_bytes() {
 }
 
 #[test]
-fn large_texts_displace_only_older_texts() {
+fn events_with_large_texts_displace_only_older_events_with_text() {
     let ring = Arc::new(Ring::new(1024, 2 << 20));
     let mut reader = ring.reader();
     for i in 0..400 {
@@ -71,7 +71,7 @@ fn large_texts_displace_only_older_texts() {
 }
 
 #[test]
-fn a_replay_reports_texts_that_the_ring_dropped() {
+fn a_replay_reports_events_whose_frames_the_ring_dropped() {
     use crate::hub::{Cursor, Next};
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     for i in 0..10 {
@@ -93,7 +93,7 @@ fn a_replay_reports_texts_that_the_ring_dropped() {
 }
 
 #[test]
-fn a_blocking_reader_gets_all_in_order_and_gets_overwritten_events_as_missed() {
+fn a_blocking_reader_gets_events_in_order_and_displaced_ones_as_missed() {
     let ring = Arc::new(Ring::new(4, 1 << 20));
     let mut reader = ring.reader();
     assert!(matches!(reader.read(Duration::ZERO), Read::TimedOut));
@@ -136,7 +136,7 @@ fn publishers_on_many_threads_leave_no_gap() {
 }
 
 #[test]
-fn a_slot_without_its_frame_keeps_no_text() {
+fn an_event_whose_frame_was_dropped_keeps_no_text() {
     let ring = Arc::new(Ring::new(1024, 64 << 10));
     ring.publish(expression(1, "happy", 0.5, 0));
     let texts = Arc::new(words(20 << 10));
@@ -152,7 +152,7 @@ fn a_slot_without_its_frame_keeps_no_text() {
 }
 
 #[test]
-fn a_debug_line_has_no_text() {
+fn the_debug_output_of_a_speech_event_has_no_text() {
     let ring = Arc::new(Ring::default());
     let mut reader = ring.reader();
     ring.publish(words(100));
@@ -162,7 +162,7 @@ fn a_debug_line_has_no_text() {
 
 proptest! {
     #[test]
-    fn the_typed_event_and_the_frame_are_equal(
+    fn the_frame_of_a_published_event_is_the_json_of_its_typed_event(
         events in prop::collection::vec(any_event(), 1..40),
     ) {
         let ring = Arc::new(Ring::new(1024, 64 << 20));
@@ -180,9 +180,10 @@ proptest! {
         }
     }
 
-    /// The bound holds, and the count equals the bytes of the stored events.
+    /// The ring's count of bytes equals the size of the stored frames and events, and stays below
+    /// the limit.
     #[test]
-    fn held_bytes_are_those_of_the_stored_frames_and_events(
+    fn the_ring_counts_its_bytes_exactly_and_keeps_the_limit(
         events in prop::collection::vec(any_event(), 1..60),
     ) {
         let ring = Ring::new(32, 8 << 10);

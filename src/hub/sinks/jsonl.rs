@@ -1,20 +1,23 @@
-//! JSON Lines of `replay`: each event of the offline form is a line of a file or a pipe.
+//! The JSON Lines output of `expressd replay`: one line in a file or pipe for each event, in the
+//! offline form.
 
 use std::io::{self, Write};
 
 use crate::event::{Event, Form};
 
-/// Writes the offline form: `seq` counts the written events. It waits for the disk and loses
-/// nothing.
+/// Writes events as JSON lines in the offline form, in which `seq` counts the written events. It
+/// waits for the disk and loses no event.
 pub struct JsonLines<W: Write> {
     out: W,
+    /// Number of written events of the current recording.
     written: u64,
-    /// The first member of every line, if several recordings share one file.
+    /// The value of the first field, `recording`, of every line; `None`: lines have no such field.
     recording: Option<String>,
 }
 
 impl<W: Write> JsonLines<W> {
-    /// Writes to `out`, for one recording.
+    /// Writes the events of a single recording to `out`. For several recordings in one file, call
+    /// [`Self::begin`] before each.
     pub fn new(out: W) -> Self {
         JsonLines {
             out,
@@ -23,18 +26,26 @@ impl<W: Write> JsonLines<W> {
         }
     }
 
-    /// Starts a recording: `seq` starts again at 1.
+    /// Starts the next recording: `seq` starts again at 1. Each of its lines begins with the field
+    /// `recording`, if a name is given.
     pub fn begin(&mut self, recording: Option<String>) {
         (self.written, self.recording) = (0, recording);
     }
 
-    /// Takes the output over: an existing file is truncated now, even if no event follows.
+    /// Flushes the output before the first event. An [`OutFile`](super::super::out_file::OutFile)
+    /// truncates an existing file then, even if no event follows.
+    ///
+    /// # Errors
+    /// The output cannot be written.
     pub fn start(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 
-    /// Writes the event if it is part of the offline form, and flushes, so that a pipe's reader
-    /// gets it at once.
+    /// Writes `event` if it is part of the offline form; other events are ignored. Flushes, so that
+    /// the reader of a pipe gets the line at once.
+    ///
+    /// # Errors
+    /// The output cannot be written.
     pub fn write(&mut self, event: &Event) -> io::Result<()> {
         if !event.is_offline() {
             return Ok(());
@@ -62,7 +73,7 @@ mod tests {
     use crate::hub::testing::expression;
 
     #[test]
-    fn the_offline_form_counts_written_events() {
+    fn lines_are_in_the_offline_form_with_seq_from_1_for_each_recording() {
         let mut lines = JsonLines::new(Vec::new());
         lines.write(&expression(1, "happy", 0.5, 0)).unwrap();
         lines.write(&expression(1, "sad", 0.5, 200)).unwrap();

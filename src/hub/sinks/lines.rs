@@ -1,5 +1,5 @@
-//! Outputs of lines: a file, a FIFO or standard output gets a line for each event. To add a format,
-//! declare its configuration key and add its entry to [`FORMATS`].
+//! Line-based outputs: a file, a FIFO or standard output gets one line for each event. A new format
+//! needs a configuration key and an entry in [`FORMATS`].
 
 use std::path::PathBuf;
 
@@ -14,16 +14,16 @@ use crate::hub::sink::{LossPolicy, MayWait, Sink, SinkError};
 struct Format {
     /// The sink's name.
     name: &'static str,
-    /// The output path in the configuration; `None`: the output is not configured.
+    /// Returns the output's path in the configuration; `None`: the output is not configured.
     path: fn(&PublishConfig) -> Option<&PathBuf>,
-    /// The line of an event, without its newline.
+    /// Returns the line for an event, without a newline.
     event: fn(&Published) -> String,
-    /// The line for lost events, without its newline.
+    /// Returns the line that reports lost events, without a newline.
     missed: fn(Missed) -> String,
 }
 
 const FORMATS: &[Format] = &[
-    // JSON Lines: every frame of the sockets.
+    // JSON Lines: the same frames as on the sockets.
     Format {
         name: "jsonl",
         path: |config| config.jsonl.as_ref(),
@@ -32,7 +32,7 @@ const FORMATS: &[Format] = &[
     },
 ];
 
-/// Opens the outputs that the configuration names.
+/// Opens the line-based outputs that are configured.
 pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError> {
     let mut opened: Vec<Box<dyn Sink>> = Vec::new();
     for format in FORMATS {
@@ -56,8 +56,8 @@ pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksErr
     Ok(opened)
 }
 
-/// Writes each event as a line, at once. Lost events are reported by a line as soon as it can be
-/// written.
+/// A sink that writes each event as one line without delay. Lost events are reported by a line of
+/// their own as soon as it can be written.
 struct LineSink<O> {
     out: O,
     format: &'static Format,
@@ -108,7 +108,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Accepts `room` lines, then is full until it gets room again.
+    /// A test output that accepts `room` lines and then fails with "storage full" until `room` is
+    /// raised.
     #[derive(Clone, Default)]
     struct Disk {
         lines: Arc<Mutex<Vec<String>>>,
@@ -130,7 +131,7 @@ mod tests {
         }
     }
 
-    /// Accepts no line.
+    /// A test output that accepts no line, as if its reader had stalled.
     struct Stalled;
     impl LineOutput for Stalled {
         fn write_line(&mut self, _: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Follows the ring. `on_loss` gets the number of lost frames.
+    /// Runs a line sink with the output `out`. `on_loss` gets the number of newly lost events.
     fn follow(
         ring: &Arc<Ring>,
         out: impl LineOutput + 'static,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_holds_the_frames_as_sent_and_reports_losses_of_a_full_disk() {
+    fn a_file_holds_the_frames_and_a_report_of_events_lost_on_a_full_disk() {
         let ring = Arc::new(Ring::default());
         let disk = Disk::default();
         disk.room.store(3, Ordering::Release);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_does_not_wait_for_a_stalled_reader_and_counts_all_its_frames() {
+    fn finish_does_not_wait_for_a_stalled_reader_and_counts_its_events_as_lost() {
         let ring = Arc::new(Ring::new(4, 1 << 20));
         let follower = follow(&ring, Stalled, |_| ());
         for _ in 0..10 {

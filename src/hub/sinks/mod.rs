@@ -1,5 +1,5 @@
-//! The outputs beside the sockets. A format of lines is an entry in `lines.rs`. Any other output is
-//! a file here, and its entry in [`OPEN`].
+//! The outputs beside the sockets. A line-based format is an entry in `lines.rs`. Any other output
+//! is a file in this folder and an entry in [`OPEN`].
 
 use std::io;
 use std::path::PathBuf;
@@ -18,26 +18,26 @@ mod terminal;
 
 pub use jsonl::JsonLines;
 
-/// Time that the sinks get for the last events, once the ring is closed.
+/// How long all sinks together may take to write the last events, once the ring is closed.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
-/// Opens the sinks that are requested, by the configuration or otherwise.
+/// A function that opens the sinks of one module, as far as they are requested.
 type Open = fn(&mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError>;
 
-/// Every output, in the order of opening: the terminal does not use standard output if an output of
-/// lines has taken it.
+/// The functions that open sinks, in the order of the calls. The terminal comes last, because it
+/// does not use standard output if a line-based output has taken it.
 const OPEN: &[Open] = &[lines::open, terminal::open];
 
-/// The inputs for opening a sink.
+/// The arguments of [`Open`] functions.
 struct Opening<'a> {
     config: &'a PublishConfig,
-    /// The recording that the events come from. It is never written to.
+    /// The recording that the events come from. No sink writes to it.
     recording: Option<&'a PathBuf>,
-    /// Standard output is reserved for a sink's events.
+    /// Whether a sink writes its events to standard output.
     stdout_is_taken: bool,
 }
 
-/// Errors of opening the sinks, and losses at their end.
+/// Errors of opening the sinks, and the loss of events.
 #[derive(Debug, thiserror::Error)]
 pub enum SinksError {
     #[error(transparent)]
@@ -53,17 +53,18 @@ pub enum SinksError {
     },
 }
 
-/// Opened sinks that do not follow a ring yet.
+/// Opened sinks that have no threads yet and write nothing.
 pub struct Sinks {
     opened: Vec<Box<dyn Sink>>,
 }
 
 impl Sinks {
     /// Opens the configured sinks, and the terminal if standard output is one. Never waits. Must be
-    /// called before anything is printed: a standard output for events holds nothing else.
+    /// called before anything is printed, because a standard output for events must hold nothing
+    /// else.
     ///
     /// # Errors
-    /// A file cannot be opened, or is `recording`.
+    /// A file cannot be opened, or is the file `recording` that the events come from.
     pub fn open(config: &PublishConfig, recording: Option<&PathBuf>) -> Result<Sinks, SinksError> {
         let mut opening = Opening {
             config,
@@ -77,12 +78,13 @@ impl Sinks {
         Ok(Sinks { opened })
     }
 
-    /// Writes every event that is published from now on, each sink on its own thread, until the
-    /// ring is closed. `on_loss` is called with a sink's name and the number of events that it
-    /// lost.
+    /// Starts a thread for each sink, which writes every event that is published from now on, until
+    /// the ring is closed. `on_loss` is called with a sink's name and its number of newly lost
+    /// events.
     ///
     /// # Errors
-    /// A sink that must not lose events gets no thread.
+    /// The thread of a sink that must not lose events cannot be started. For other sinks, this is
+    /// only logged.
     pub fn follow(
         self,
         ring: &Arc<Ring>,
@@ -106,19 +108,19 @@ impl Sinks {
     }
 }
 
-/// Sinks that follow a ring.
+/// Running sinks, each of which writes the events of a ring on its own thread.
 #[must_use = "finish them once the ring is closed"]
 pub struct FollowingSinks {
     followers: Vec<Follower>,
 }
 
 impl FollowingSinks {
-    /// Waits at most [`LAST_EVENTS`] for the remaining events to be written. The ring must be
-    /// closed.
+    /// Waits at most [`LAST_EVENTS`] for the remaining events to be written, then ends the sinks.
+    /// The ring must be closed.
     ///
     /// # Errors
-    /// Events are missing in an output that must not lose any (its [`LossPolicy`]). If there are
-    /// several, the first is returned and the others are logged.
+    /// A sink that must not lose events, by its [`LossPolicy`], has lost some. If several have, the
+    /// first error is returned and the other errors are logged.
     pub fn finish(self) -> Result<(), SinksError> {
         let mut first = Ok(());
         for outcome in Follower::finish(self.followers, LAST_EVENTS) {

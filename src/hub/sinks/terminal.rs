@@ -1,4 +1,4 @@
-//! The terminal of `run`: a line for each event, a bar for each label.
+//! The terminal output of `expressd run`: a line for each event, with a bar for each label's score.
 
 use std::io::{self, IsTerminal};
 
@@ -14,11 +14,12 @@ use crate::hub::sink::{MayWait, Sink, SinkError};
 use crate::output::Stream;
 use crate::time::MediaTime;
 
-/// Bar characters, by eighths of a cell.
+/// Characters that fill 0 to 8 eighths of a terminal cell.
 const BLOCKS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
+/// Width of a bar, in terminal cells.
 const BAR_CELLS: usize = 8;
 
-/// Opens standard output if it is a terminal.
+/// Opens standard output if it is a terminal and no other sink uses it.
 pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksError> {
     if opening.stdout_is_taken || !io::stdout().is_terminal() {
         return Ok(Vec::new());
@@ -36,9 +37,11 @@ pub(super) fn open(opening: &mut Opening) -> Result<Vec<Box<dyn Sink>>, SinksErr
         .collect())
 }
 
-/// Writes a line for each event that is shown. Waits for a terminal that is stopped (Ctrl-S).
+/// A sink that shows a line on the terminal for most events. It waits while the terminal is stopped
+/// (Ctrl-S).
 struct Terminal {
     stream: Stream,
+    /// Whether the terminal shows Unicode; if not, ASCII is used.
     unicode: bool,
 }
 
@@ -72,6 +75,7 @@ impl Sink for Terminal {
     }
 }
 
+/// Whether the locale's encoding is UTF-8. `variable` returns an environment variable.
 fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
@@ -87,8 +91,8 @@ fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
             .contains("utf8")
 }
 
-/// The line for an event. `None` for an event that is not shown: a face that moved, or a status
-/// without a lost source.
+/// The terminal's line for an event; `None` if the event is not shown. An `updated` subject and a
+/// status without a lost source are not shown.
 fn line(event: &Event, unicode: bool) -> Option<String> {
     match event {
         Event::Subject(subject) => subject_line(subject),
@@ -99,7 +103,7 @@ fn line(event: &Event, unicode: bool) -> Option<String> {
     }
 }
 
-/// Ten columns: lines without a time have as many spaces.
+/// The time in seconds, ten columns wide. A line without a time begins with ten spaces instead.
 fn seconds(time: MediaTime) -> String {
     format!("{:9.2}s", time.secs_f64())
 }
@@ -142,7 +146,8 @@ fn expression_line(event: &ExpressionEvent, unicode: bool) -> String {
     )
 }
 
-/// Time, subject, type and phase, without the content: it may be private.
+/// A line with the event's time, subject, type and phase. The content is not shown, because it may
+/// be private.
 fn plain_line(event: &Event) -> String {
     let payload = event.payload();
     let at = payload.time().map_or_else(|| " ".repeat(10), seconds);
@@ -161,6 +166,7 @@ fn plain_line(event: &Event) -> String {
     format!("{at} {subject:<6} {}{phase}", event.kind())
 }
 
+/// A line that names the lost sources with the reasons; `None` if no source is lost.
 fn status_line(event: &StatusEvent) -> Option<String> {
     let sources = [
         ("video", &event.sources.video),
@@ -177,6 +183,7 @@ fn status_line(event: &StatusEvent) -> Option<String> {
     (!lost.is_empty()).then(|| format!("{} status {}", " ".repeat(10), lost.join("; ")))
 }
 
+/// A bar of [`BAR_CELLS`] cells that is filled in proportion to `share`, 0..1.
 fn bar(share: f64, unicode: bool) -> String {
     let share = share.clamp(0.0, 1.0);
     if !unicode {
@@ -214,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_always_as_wide() {
+    fn a_bar_has_the_same_width_for_every_share() {
         for i in 0..=100 {
             assert_eq!(bar(f64::from(i) / 100.0, true).chars().count(), BAR_CELLS);
             assert_eq!(bar(f64::from(i) / 100.0, false).len(), BAR_CELLS);
@@ -223,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn moved_faces_and_sound_sources_are_not_shown() {
+    fn updated_subjects_and_working_sources_are_not_shown() {
         let subject = |phase, into| {
             Event::Subject(SubjectEvent {
                 subject: SubjectId::Face(1),

@@ -1,4 +1,5 @@
-//! The inference queue in every order of its two threads that the model checker tries.
+//! Tests of the inference queue under the model checker `shuttle`, which runs its two threads in
+//! many interleavings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,8 @@ fn change(subject: u32, time_ms: i64, phase: SubjectPhase) -> Aligned {
     })
 }
 
-/// What identifies an item: its subject, its time in milliseconds, and whether it is a clip.
+/// Identifies an item of the queue: its subject, its time in milliseconds, and whether it is a
+/// clip.
 type Mark = (SubjectId, i64, bool);
 
 fn mark(item: &Aligned) -> Mark {
@@ -55,8 +57,8 @@ fn mark(item: &Aligned) -> Mark {
     }
 }
 
-/// Takes items until the queue ends. A wait without a timeout under the model checker shows that
-/// each of its wake-ups comes from a notification.
+/// Takes items until the queue ends. The model checker has no timeouts, so a missing notification
+/// would be a deadlock.
 fn drain(queue: &InferenceQueue, now: MediaTime, max_clips: usize) -> Vec<Mark> {
     let clock = ManualClock::default();
     clock.advance_to(now);
@@ -79,7 +81,7 @@ fn heartbeat() -> Heartbeat {
 }
 
 #[test]
-fn a_replay_keeps_every_item_in_order() {
+fn in_a_replay_the_queue_returns_every_item_in_order() {
     explore(|| {
         let queue = Arc::new(InferenceQueue::new(Schedule::new(Mode::Replay {
             capacity: 1,
@@ -111,7 +113,7 @@ fn a_replay_keeps_every_item_in_order() {
 }
 
 #[test]
-fn a_live_queue_accounts_for_every_clip_and_drops_nothing_else() {
+fn a_live_queue_counts_every_dropped_clip_and_drops_no_other_item() {
     explore(|| {
         let queue = Arc::new(InferenceQueue::new(Schedule::new(Mode::Live {
             budget_nanos: BUDGET_NANOS,
@@ -151,7 +153,7 @@ fn a_live_queue_accounts_for_every_clip_and_drops_nothing_else() {
 }
 
 #[test]
-fn a_recognizer_that_ends_releases_the_aligner() {
+fn a_waiting_push_fails_when_the_recognizer_ends() {
     explore(|| {
         let queue = Arc::new(InferenceQueue::new(Schedule::new(Mode::Replay {
             capacity: 1,

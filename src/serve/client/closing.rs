@@ -1,4 +1,5 @@
-//! The close of a connection: the reason, the Close frame, and the client's remaining input.
+//! Closes a WebSocket connection: sends the reason and the Close frame, and discards the client's
+//! remaining input.
 
 use std::time::Duration;
 
@@ -13,19 +14,22 @@ use super::super::ending::End;
 use super::Client;
 use crate::event::ErrorCode;
 
-/// Input that is read and discarded between two pauses while a connection closes, in bytes: at most
-/// 12.8 MB per second, until the time limit of the close. Unread input would make the kernel
-/// discard the last frames.
+/// While a connection closes, the client's input is read and discarded, with a pause after each
+/// this many bytes: at most 12.8 MB per second. Unread input would make the kernel discard the last
+/// frames to the client.
 const DRAINED_BYTES_A_PAUSE: usize = 128 << 10;
+/// Length of a pause in discarding input.
 const DRAINING_PAUSE: Duration = Duration::from_millis(10);
+/// Size of the buffer for discarded input, in bytes.
 const DRAINED_AT_ONCE: usize = 16 << 10;
-/// The connection of a refused client is closed after this much silence. Some clients treat a close
-/// while they send as a loss of the connection.
+/// A refused client must be silent for this time before its connection is closed. Some clients
+/// treat a close while they send as a loss of the connection.
 const QUIET: Duration = Duration::from_millis(100);
 
 impl Client {
-    /// Sends the reason and a Close frame, and reads on for a while. Unread input at a socket's
-    /// close makes the kernel discard what the client has not read yet.
+    /// Closes the connection: sends waiting frames, the reason and a Close frame, then discards
+    /// input for a while. If a socket is closed with unread input, the kernel discards sent data
+    /// that the client has not read.
     pub(super) async fn close(mut self, end: End) {
         // A client that closes but keeps its connection open must not hold a slot.
         self.slot.leave();
@@ -35,7 +39,7 @@ impl Client {
         let may_be_sending = matches!(end, End::Refused(_) | End::Broken(..));
         let refusal = match end {
             End::Gone => return,
-            // Only the reply follows a client's Close.
+            // After a Close frame of the client, only the reply may be sent.
             End::Closed => {
                 self.answers.clear();
                 None

@@ -1,4 +1,4 @@
-//! Cost of tracking beside the networks' own time.
+//! Compares the time of tracking outside the networks with the time of the networks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::face::FaceSettings;
 use crate::testing::material;
 use crate::time::MediaTime;
 
-/// Each pixel three times in each direction: 1080p.
+/// The picture with each pixel repeated three times in both directions: 1920x1080.
 fn enlarged(picture: &Picture) -> Picture {
     let mut data = Vec::new();
     for (plane, (w, h)) in [
@@ -26,9 +26,9 @@ fn enlarged(picture: &Picture) -> Picture {
     Picture::from_i420(3 * WIDTH, 3 * HEIGHT, picture.colorimetry, data)
 }
 
-/// The rest costs less than the networks' runs. Both are measured in the same frames.
+/// Both times are measured on the same frames.
 #[test]
-fn following_costs_little_beside_the_network() {
+fn tracking_takes_less_time_outside_the_networks_than_inside() {
     let Some(folder) = material("detector") else {
         return;
     };

@@ -1,5 +1,5 @@
-//! The detectors on composed pictures with known truth: recall by size, light, yaw and pitch,
-//! landmark error, time.
+//! Tests of both face detectors on composed pictures with known faces: recall by size, light, yaw
+//! and pitch; error of the landmarks; time.
 
 use super::head::{Head, HeadPose, Rendered, heads};
 use super::scene::{Actor, DETECTORS, HEIGHT, WIDTH, compose, harness_with};
@@ -16,7 +16,7 @@ const FRONT: HeadPose = HeadPose {
 };
 const PLACES: [[f32; 2]; 3] = [[170.0, 170.0], [330.5, 180.25], [480.0, 190.75]];
 
-/// The picture at this share of its brightness.
+/// The picture with its brightness multiplied by `light` (0..1).
 fn dimmed(picture: &Picture, light: f32) -> Picture {
     let mut data = picture.bytes().to_vec();
     let (luma, chroma) = data.split_at_mut(WIDTH * HEIGHT);
@@ -29,7 +29,7 @@ fn dimmed(picture: &Picture, light: f32) -> Picture {
     Picture::from_i420(WIDTH, HEIGHT, picture.colorimetry, data)
 }
 
-/// A picture with one face, and its true landmarks.
+/// A picture with one face, and the face's true landmarks.
 struct Sample {
     picture: Picture,
     landmarks: Landmarks,
@@ -90,14 +90,14 @@ impl Sample {
     }
 }
 
-/// Results of a detector on some samples.
+/// Sums of a detector's results on several samples.
 #[derive(Default)]
 struct DetectionScores {
     samples: usize,
     hits: usize,
     others: usize,
     errors: Vec<f32>,
-    /// The same for the tracker's landmarks, on detected faces that its network recognises.
+    /// Errors of the tracker's landmarks, on detected faces that the tracker's network accepts.
     tracked: Vec<f32>,
     nanos: Vec<i64>,
 }
@@ -144,7 +144,7 @@ impl Bench {
         }
     }
 
-    /// Both detectors in turn on every sample.
+    /// Runs both detectors on every sample. Returns the results of each.
     fn run(&mut self, samples: &[Sample]) -> [DetectionScores; 2] {
         let mut results = [DetectionScores::default(), DetectionScores::default()];
         for sample in samples {
@@ -172,7 +172,7 @@ impl Bench {
     }
 }
 
-/// Runs one row of a table and prints it; the sums go into `total`.
+/// Measures and prints one row of a table, and adds its results to `total`.
 fn row(
     bench: &mut Bench,
     name: &str,
@@ -189,8 +189,8 @@ fn row(
 }
 
 /// The rendered heads have no neck and no hair beyond the head, and up to 75° of yaw their texture
-/// is that of the front. On them MTCNN finds more small and more turned heads than YuNet, and YuNet
-/// more heads in the dark. Real profiles are in the integration tests.
+/// is that of the front. MTCNN finds more small and more turned ones than YuNet, and YuNet more in
+/// the dark. The integration tests have real profiles.
 #[test]
 fn composed_faces_are_found_by_both_detectors() {
     let Some(folder) = material("detector") else {

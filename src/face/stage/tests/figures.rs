@@ -1,6 +1,7 @@
-//! The tracker's figures by kind of scene, against `tests/golden/tracking.json`.
+//! Tests of the tracker's accuracy on each kind of scene. The figures are compared with
+//! `tests/golden/tracking.json` and with the required values ([`CONTRACTS`]).
 //!
-//! `src/face/tracking.md` shows the contract ([`CONTRACTS`]) and the figures.
+//! `src/face/tracking.md` shows the required values and the figures.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,10 +15,11 @@ use crate::testing::{material, project};
 
 const GOLDEN: &str = "tests/golden/tracking.json";
 const DOCUMENT: &str = "src/face/tracking.md";
-/// Set: the figures and the table are written instead of compared.
+/// The environment variable with which the figures and the tables are written instead of compared.
 const WRITE: &str = "EXPRESSD_WRITE_TRACKING";
 
-/// The outcomes of a kind of scene. Each kind is played once in a run of the tests.
+/// The outcomes of the scenes of the kind `name`. A kind is played once in a run of the tests, at
+/// the first call. `folder` has the pictures of the people.
 pub(super) fn outcomes(name: &str, folder: &Path) -> &'static [Outcome] {
     static PEOPLE: OnceLock<People> = OnceLock::new();
     static OUTCOMES: [OnceLock<Vec<Outcome>>; KINDS.len()] =
@@ -28,6 +30,7 @@ pub(super) fn outcomes(name: &str, folder: &Path) -> &'static [Outcome] {
     OUTCOMES[index].get_or_init(|| KINDS[index].play(people))
 }
 
+/// The accuracy over all frames of several scenes, rounded as in the golden file.
 pub(super) fn figures(outcomes: &[Outcome]) -> Figures {
     let mut sequence = Sequence::default();
     outcomes
@@ -36,9 +39,10 @@ pub(super) fn figures(outcomes: &[Outcome]) -> Figures {
     sequence.figures().rounded()
 }
 
+/// The figures of each kind of scene, by its name.
 type FiguresByKind = BTreeMap<String, Figures>;
 
-/// The figures as a table of Markdown.
+/// The figures of all kinds as a Markdown table.
 fn table(all: &FiguresByKind) -> String {
     let mut table = String::from(
         "| scenes | faces | MOTA | IDF1 | HOTA | DetA | AssA | LocA | switches | fragmentations |\n\
@@ -58,10 +62,11 @@ fn table(all: &FiguresByKind) -> String {
     table
 }
 
-/// The contract as a table of Markdown.
+/// The required values ([`CONTRACTS`]) as a Markdown table.
 fn contract_table() -> String {
     let mut table = String::from(
-        "| under | MOTA | IDF1 | HOTA | switches a 1000 faces, at most |\n|---|---|---|---|---|\n",
+        "| under | MOTA | IDF1 | HOTA | switches per 1000 faces, at most |\n\
+         |---|---|---|---|---|\n",
     );
     for c in &CONTRACTS {
         let (name, switches) = (c.name, c.switches);
@@ -75,7 +80,7 @@ fn contract_table() -> String {
     table
 }
 
-/// The document with these figures.
+/// The text of [`DOCUMENT`] with its tables replaced by the required values and the figures `all`.
 fn document(all: &FiguresByKind) -> String {
     let mut text = std::fs::read_to_string(project(DOCUMENT)).unwrap();
     for (head, table) in [("| under |", contract_table()), ("| scenes |", table(all))] {
@@ -88,7 +93,7 @@ fn document(all: &FiguresByKind) -> String {
     text
 }
 
-/// The figures that break the contract of a kind, one line a kind.
+/// One line for each kind of scene whose figures miss the required values.
 fn breaches(all: &FiguresByKind) -> Vec<String> {
     let breach = |kind: &Kind| {
         let (f, least) = (&all[kind.name], kind.contract);
@@ -102,9 +107,9 @@ fn breaches(all: &FiguresByKind) -> Vec<String> {
     KINDS.iter().filter_map(breach).collect()
 }
 
-/// What differs from the golden figures, one line a figure. One processor always gives equal ones.
-/// The networks' arithmetic differs a little between processors: a face may be found a frame
-/// earlier.
+/// One line for each figure in `found` that differs from `expected` by more than a tolerance. The
+/// tolerance is for different processors, whose arithmetic differs a little: a face may be found
+/// one frame earlier. On one processor the figures are always equal.
 fn differences(name: &str, found: &Figures, expected: &Figures) -> Vec<String> {
     let tolerance = |key: &str| match key {
         "boxes" | "switches" => 0.0,
@@ -125,7 +130,7 @@ fn differences(name: &str, found: &Figures, expected: &Figures) -> Vec<String> {
 }
 
 #[test]
-fn tracking_figures_are_those_of_the_golden_file() {
+fn tracking_figures_reach_the_required_values_and_equal_the_golden_file() {
     let Some(folder) = material("detector") else {
         return;
     };
@@ -170,7 +175,7 @@ fn golden() -> FiguresByKind {
 }
 
 #[test]
-fn the_document_shows_the_contract_and_the_golden_figures() {
+fn tracking_md_shows_the_required_values_and_the_golden_figures() {
     let text = std::fs::read_to_string(project(DOCUMENT)).unwrap();
     assert!(
         text == document(&golden()),

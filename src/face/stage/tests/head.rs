@@ -1,4 +1,4 @@
-//! Heads of a known size and pose, rendered from pictures of faces towards the camera.
+//! Renders heads of known size and pose from pictures of faces that look at the camera.
 
 use std::path::Path;
 
@@ -62,22 +62,23 @@ const LOWER: f32 = -0.35;
 /// The nose: height of its tip over the ellipsoid, width, and extent below the tip, in
 /// [`Head::unit`].
 const NOSE: [f32; 3] = [0.34, 0.17, 0.09];
-/// Steps of a ray through the head.
+/// Number of steps by which a ray through the head is searched for its surface.
 const STEPS: usize = 160;
 
-/// Degrees; positive yaw turns the nose to the picture's right, positive pitch lowers it.
+/// The pose of a head in degrees. Positive yaw turns the nose to the picture's right, positive
+/// pitch lowers the nose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct HeadPose {
     pub(super) yaw: f32,
     pub(super) pitch: f32,
 }
 
-/// A head textured with the picture of its front.
+/// A model of a head, textured with a picture of its front.
 pub(super) struct Head {
     picture: RgbImage,
-    /// Pixels of the picture in one unit of the model.
+    /// Number of pixels of the picture in one unit of the model.
     unit: f32,
-    /// Middle between eyes and mouth.
+    /// The point midway between eyes and mouth, in pixels of the picture.
     middle: [f32; 2],
     landmarks: Landmarks,
 }
@@ -114,13 +115,13 @@ pub(super) fn heads(folder: &Path) -> Vec<Head> {
 }
 
 impl Head {
-    /// A point of the picture in model coordinates.
+    /// Converts a point from pixels of the picture to coordinates of the model.
     fn in_model(&self, point: [f32; 2]) -> [f32; 2] {
         std::array::from_fn(|k| (point[k] - self.middle[k]) / self.unit)
     }
 
-    /// Heights of the front and of the back over the plane through the head's middle; `None` beside
-    /// the head.
+    /// Depths of the head's front and back at `[x, y]`, from the plane through the head's centre
+    /// towards the camera; `None` beside the head.
     fn heights(&self, [x, y]: [f32; 2]) -> Option<[f32; 2]> {
         let rest = 1.0 - (x / AXES[0]).powi(2) - ((y - LOWER) / AXES[1]).abs().powi(3);
         if rest < 0.0 {
@@ -162,7 +163,7 @@ impl Head {
         })
     }
 
-    /// Renders the turned head with a face box of `side` pixels.
+    /// Renders the head in the given pose, with a face box of `side` pixels.
     pub(super) fn render(&self, side: f32, pose: HeadPose) -> Rendered {
         let rotation = Rotation::new(pose);
         let (scale, out) = (side / BOX, (side * 1.6) as usize);
@@ -214,7 +215,7 @@ impl Head {
     }
 }
 
-/// A rotation about the head's middle: pitch, then yaw. Axes point right, down and towards the
+/// A rotation about the head's centre: pitch, then yaw. The axes point right, down and towards the
 /// camera.
 struct Rotation {
     yaw: (f32, f32),

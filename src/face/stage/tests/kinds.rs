@@ -7,9 +7,11 @@ use super::recording::{Outcome, Scene};
 use super::scene::{Actor, Cutout, DETECTORS, PEOPLE, cutouts, linear};
 use super::simulated::{Faults, Simulation};
 
-/// The faces of all scenes, at two sizes.
+/// The faces that the scenes show, each in two sizes.
 pub(super) struct People {
+    /// Faces of 110 pixels.
     near: Vec<Cutout>,
+    /// Faces of 80 pixels.
     far: Vec<Cutout>,
 }
 
@@ -22,14 +24,16 @@ impl People {
     }
 }
 
-/// Bounds of the tracker's figures, for every kind of scene under the contract.
+/// The accuracy that the tracker must reach on a kind of scene.
 pub(super) struct Contract {
     pub(super) name: &'static str,
-    /// Least values.
+    /// Lowest MOTA.
     pub(super) mota: f64,
+    /// Lowest IDF1.
     pub(super) idf1: f64,
+    /// Lowest HOTA.
     pub(super) hota: f64,
-    /// Most identity switches, for each 1000 faces to be found.
+    /// Highest number of identity switches per 1000 faces that have to be found.
     pub(super) switches: f64,
 }
 
@@ -50,7 +54,7 @@ pub(super) static CONTRACTS: [Contract; 2] = [
     },
 ];
 
-/// Scenes of one difficulty.
+/// A kind of scene: several scenes with the same difficulty.
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) contract: &'static Contract,
@@ -58,7 +62,7 @@ pub(super) struct Kind {
     scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>,
 }
 
-/// Scenes with the detections of the default detector.
+/// A kind of scene with detections of the default detector.
 const fn kind(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>) -> Kind {
     Kind {
         name,
@@ -68,7 +72,7 @@ const fn kind(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a
     }
 }
 
-/// The same scenes with MTCNN.
+/// The scenes of `kind` with detections of MTCNN.
 const fn by_mtcnn(kind: Kind, name: &'static str) -> Kind {
     Kind {
         name,
@@ -77,6 +81,7 @@ const fn by_mtcnn(kind: Kind, name: &'static str) -> Kind {
     }
 }
 
+/// `kind` with other required values.
 const fn under(contract: &'static Contract, kind: Kind) -> Kind {
     Kind { contract, ..kind }
 }
@@ -117,7 +122,7 @@ pub(super) const KINDS: [Kind; 15] = [
         faulty(
             people,
             Faults {
-                false_ones: 0.8,
+                false_positives: 0.8,
                 ..Faults::default()
             },
         )
@@ -135,19 +140,20 @@ pub(super) const KINDS: [Kind; 15] = [
         let faults = Faults {
             jitter: 0.07,
             missed: 0.3,
-            false_ones: 0.4,
+            false_positives: 0.4,
             delay: 5,
         };
         faulty(people, faults)
     }),
 ];
 
+/// A kind of scene with simulated detections.
 const fn simulated(name: &'static str, scenes: for<'a> fn(&'a People) -> Vec<Scene<'a>>) -> Kind {
     under(&CONTRACTS[1], kind(name, scenes))
 }
 
 impl Kind {
-    /// Plays all scenes, in order.
+    /// Runs the tracker on all scenes of this kind, in order.
     pub(super) fn play(&self, people: &People) -> Vec<Outcome> {
         let scenes = (self.scenes)(people);
         scenes
@@ -157,10 +163,12 @@ impl Kind {
     }
 }
 
+/// An actor who stays at `place`, in pixels.
 fn still(cutout: &Cutout, place: [f32; 2]) -> Actor<'_> {
     moving(cutout, move |_| Some(place))
 }
 
+/// An actor whose place is `path` of the time in seconds.
 fn moving<'a>(cutout: &'a Cutout, path: impl Fn(f32) -> Option<[f32; 2]> + 'a) -> Actor<'a> {
     Actor {
         cutout,
@@ -168,7 +176,8 @@ fn moving<'a>(cutout: &'a Cutout, path: impl Fn(f32) -> Option<[f32; 2]> + 'a) -
     }
 }
 
-/// Every pair of people once, each sometimes behind and sometimes in front: back, then front.
+/// Every pair of people once, as the one behind and the one in front. Each person is sometimes
+/// behind and sometimes in front.
 fn pairs(people: &[Cutout]) -> Vec<(usize, usize)> {
     let all = (0..people.len()).flat_map(|a| (0..people.len()).map(move |b| (a, b)));
     all.filter(|(a, b)| a != b && (b > a) == ((a + b) % 2 == 0))
@@ -195,8 +204,8 @@ fn crossings(people: &People) -> Vec<Scene<'_>> {
     pairs(people).into_iter().map(crossing).collect()
 }
 
-/// Per person: behind a pillar at constant speed; then away for a second, returning 60 px off.
-/// Another person is present.
+/// Two scenes for each person, with another person present. First the person walks behind a pillar
+/// at constant speed. Then the person disappears for a second and returns 60 px away.
 fn occlusions(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scenes = |i: usize| {
@@ -224,8 +233,8 @@ fn occlusions(people: &People) -> Vec<Scene<'_>> {
     (0..people.len()).flat_map(scenes).collect()
 }
 
-/// One stays. One walks out of the picture and back after a second, then out for three seconds. A
-/// third comes in meanwhile.
+/// Three people. The first stands. The second walks out of the picture, returns after a second, and
+/// walks out again for three seconds. The third comes in meanwhile.
 fn departures(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scene = |i: usize| {
@@ -281,8 +290,8 @@ fn groups(people: &People) -> Vec<Scene<'_>> {
     (0..6).map(group).collect()
 }
 
-/// Three shots of two seconds: two people; a third alone, where one of them was; the two again,
-/// with their places exchanged.
+/// Three shots of two seconds: two people; a third person alone, at the place of one of them; the
+/// first two again, at each other's places.
 fn scene_cuts(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scene = |i: usize| {
@@ -309,8 +318,8 @@ fn scene_cuts(people: &People) -> Vec<Scene<'_>> {
     (0..4).map(scene).collect()
 }
 
-/// Two people who stand and one who walks behind them, by a camera that shakes with up to three
-/// face widths a second.
+/// Two people who stand and one who walks behind them. The camera shakes with up to three face
+/// widths per second.
 fn camera_shake(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scene = |i: usize| {
@@ -332,7 +341,7 @@ fn camera_shake(people: &People) -> Vec<Scene<'_>> {
     (0..4).map(scene).collect()
 }
 
-/// One person who runs to and fro with up to five face widths a second, before one who stands.
+/// A person who runs to and fro with up to five face widths per second, in front of one who stands.
 fn fast_motion(people: &People) -> Vec<Scene<'_>> {
     let people = &people.near;
     let scene = |i: usize| {
@@ -347,13 +356,13 @@ fn fast_motion(people: &People) -> Vec<Scene<'_>> {
     (0..4).map(scene).collect()
 }
 
-/// The crossings, by a slow camera.
+/// The scenes of [`crossings`] at five frames per second.
 fn low_frame_rate(people: &People) -> Vec<Scene<'_>> {
     let slow = |scene| Scene { fps: 5, ..scene };
     crossings(people).into_iter().map(slow).collect()
 }
 
-/// Groups of two to five under a simulated detector.
+/// Groups of two to five people, with simulated detections that have the given faults.
 fn faulty(people: &People, faults: Faults) -> Vec<Scene<'_>> {
     let scene = |i: usize| Scene {
         simulation: Some(Simulation::new(faults, 100 + i as u64)),

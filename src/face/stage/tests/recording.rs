@@ -1,4 +1,4 @@
-//! Scenes, and the face stage's results on them.
+//! Composed recordings, and the results of the face stage on them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,23 +12,23 @@ use crate::face::associate::distance;
 use crate::face::{Detection, FaceSettings};
 use crate::testing::tracking::{AnnotatedFrame, LabelledBox};
 
-/// A composed recording.
+/// A composed recording with known places of its faces.
 pub(super) struct Scene<'a> {
     pub(super) actors: Vec<Actor<'a>>,
     pub(super) seconds: f32,
     pub(super) fps: i64,
-    /// Columns that a pillar hides.
+    /// Columns of the picture that a pillar hides; `None` without a pillar.
     pub(super) pillar: Option<Range<usize>>,
-    /// Motion of the camera in pixels, by time in seconds.
+    /// Displacement of the camera in pixels, as a function of the time in seconds.
     pub(super) camera: fn(f32) -> [f32; 2],
     /// Times of scene cuts, in seconds.
     pub(super) cuts: &'static [f32],
-    /// `None`: the detections of a detector.
+    /// Simulated detections; `None`: those of a real detector.
     pub(super) simulation: Option<Simulation>,
 }
 
 impl<'a> Scene<'a> {
-    /// A still camera, the detector's own detections, no pillar and no cut.
+    /// A scene with a still camera and a real detector, without pillar and scene cuts.
     pub(super) fn new(actors: Vec<Actor<'a>>, seconds: f32) -> Scene<'a> {
         Scene {
             actors,
@@ -41,7 +41,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The camera's offset in whole pixels, and the shot.
+    /// The camera's displacement in whole pixels and the number of the shot, at `time` in seconds.
     pub(super) fn view(&self, time: f32) -> View {
         View {
             camera: (self.camera)(time).map(|v| v.round() as i64),
@@ -49,7 +49,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Middles of the actors' faces in the picture.
+    /// For each actor, the centre of the face in the picture at `time` (seconds), in pixels; `None`
+    /// while the actor is away.
     pub(super) fn places(&self, time: f32) -> Vec<Option<[f32; 2]>> {
         let camera = self.view(time).camera;
         let seen = |[x, y]: [f32; 2]| [x - camera[0] as f32, y - camera[1] as f32];
@@ -64,7 +65,7 @@ impl<'a> Scene<'a> {
         compose_view(&self.actors, time, index, pillar, view)
     }
 
-    /// Runs the stage over the scene.
+    /// Runs the face stage over the scene, with the detector in the folder `detector`.
     pub(super) fn play(&self, detector: &str) -> Outcome {
         let mut harness = harness_with(detector, FaceSettings::default());
         let mut truth = Truth::new(self);
@@ -110,10 +111,10 @@ fn number(subject: SubjectId) -> u32 {
     }
 }
 
-/// Source of the detections of one recording.
+/// Gives the stage the detections of one recording, real or simulated.
 struct Detections {
     simulation: Option<Simulation>,
-    /// Detections of an earlier frame, with the frame that they are delivered on.
+    /// Detections of an earlier frame, with the index of the frame on which they are delivered.
     late: Option<(u64, VideoFrame, Vec<Detection>)>,
 }
 
@@ -125,7 +126,8 @@ impl Detections {
         }
     }
 
-    /// Gives the stage what is due on this frame, as the driver does: one request at a time.
+    /// Gives the stage the detections that are due on this frame. As in the daemon, at most one
+    /// detection is under way.
     fn give(
         &mut self,
         harness: &mut Harness,
@@ -150,13 +152,13 @@ impl Detections {
     }
 }
 
-/// Results of a scene against its truth.
+/// The tracker's results on a scene, compared with the truth.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Per actor: number of frames on which each subject is at the actor's position.
+    /// For each actor: the number of frames on which each subject is at the actor's position.
     pub(super) ids: Vec<BTreeMap<SubjectId, u32>>,
-    /// Per actor: number of frames with an unobstructed face, and how many of these have a subject
-    /// at its position.
+    /// For each actor: the number of frames with an unobstructed face, and the number of those
+    /// frames with a subject at the actor's position.
     pub(super) clear: Vec<(u32, u32)>,
     pub(super) changes: Vec<SubjectChange>,
     pub(super) frames: Vec<AnnotatedFrame>,

@@ -1,4 +1,4 @@
-//! Composed recordings with known truth: real faces with their surroundings on moving paths.
+//! Composes pictures with known faces: real faces with their surroundings move over a background.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ pub(super) const WIDTH: usize = 640;
 pub(super) const HEIGHT: usize = 360;
 pub(super) const FPS: i64 = 25;
 
-/// A face with its surroundings, as it is pasted. The middle of the face is the middle of the
-/// cutout.
+/// A face with its surroundings, cut out of a picture to be pasted into others. The centre of the
+/// face is the centre of the cutout.
 pub(super) struct Cutout {
     pub(super) image: RgbImage,
-    /// Mask of the pasted pixels; elsewhere the background shows.
+    /// Whether each pixel is pasted, row by row; at other pixels the background shows.
     pub(super) mask: Vec<bool>,
-    /// Longer side of the face's box.
+    /// Longer side of the face's box, in pixels.
     pub(super) face_side: f32,
-    /// Width and height of the face's box.
+    /// Width and height of the face's box, in pixels.
     pub(super) face_box: [f32; 2],
-    /// Landmarks, from the middle of the face.
+    /// Landmarks in pixels from the centre of the face.
     pub(super) landmarks: Landmarks,
 }
 
 impl Cutout {
-    /// Whether the cutout covers a point, given from the middle of the face.
+    /// Whether the cutout covers a point, in pixels from the centre of the face.
     pub(super) fn covers(&self, [x, y]: [f32; 2]) -> bool {
         let side = self.image.width;
         let [column, row] = [x, y].map(|v| (v + side as f32 / 2.0).floor());
@@ -40,8 +40,8 @@ impl Cutout {
     }
 }
 
-/// A person's path: the centre of the face by time in seconds, `None` while out of the picture.
-/// Later actors occlude earlier ones.
+/// A person in a scene. The path gives the centre of the face in pixels by the time in seconds;
+/// `None` while the person is away. Later actors of a scene occlude earlier ones.
 pub(super) struct Actor<'a> {
     pub(super) cutout: &'a Cutout,
     pub(super) path: Box<dyn Fn(f32) -> Option<[f32; 2]> + 'a>,
@@ -53,7 +53,7 @@ pub(super) struct Harness {
     pub(super) stage: FaceStage,
 }
 
-/// The detectors that each scene runs with.
+/// Folders of the detectors: the default one, and MTCNN.
 pub(super) const DETECTORS: [&str; 2] = ["models/yunet", "models/mtcnn"];
 
 pub(super) fn harness(settings: FaceSettings) -> Harness {
@@ -122,7 +122,8 @@ impl Harness {
     }
 }
 
-/// Each picture's best face, scaled so that its box is about `side` pixels high.
+/// The best face of each picture `names` in `folder`, scaled so that its box is about `side` pixels
+/// high.
 pub(super) fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
     let mut detector = Mtcnn::open(
         &Runtime::load().unwrap(),
@@ -184,7 +185,7 @@ pub(super) fn cutouts(folder: &Path, names: &[&str], side: f32) -> Vec<Cutout> {
         .collect()
 }
 
-/// The ellipse that fills a square of `side` pixels.
+/// A mask of `side x side` pixels, row by row: true inside the ellipse that fills the square.
 fn ellipse(side: usize) -> Vec<bool> {
     let offset = |i: usize| 2.0 * i as f32 / side as f32 - 1.0;
     (0..side * side)
@@ -195,17 +196,17 @@ fn ellipse(side: usize) -> Vec<bool> {
         .collect()
 }
 
-/// The view of a scene.
+/// The camera's view of a scene at one time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct View {
-    /// Motion of the camera since the start, in pixels.
+    /// Displacement of the camera since the start of the scene, in pixels.
     pub(super) camera: [i64; 2],
     /// Number of the shot: odd shots have another background.
     pub(super) shot: usize,
 }
 
-/// The scene at a time, as I420, with a little noise that depends on the frame alone. `pillar`
-/// hides the columns it covers.
+/// The picture of a scene at `time` (seconds), with a little noise that depends only on the frame's
+/// index. A `pillar` hides the columns of its range.
 pub(super) fn compose(
     actors: &[Actor<'_>],
     time: f32,
@@ -215,7 +216,7 @@ pub(super) fn compose(
     compose_view(actors, time, index, pillar, View::default())
 }
 
-/// [`compose`] from another view. The pillar moves with the camera.
+/// Does what [`compose`] does, from another view of the camera. The pillar moves with the camera.
 pub(super) fn compose_view(
     actors: &[Actor<'_>],
     time: f32,

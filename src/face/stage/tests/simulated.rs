@@ -1,26 +1,26 @@
-//! Simulated detections: the truth with the faults of a detector.
+//! Simulated detections: the true faces with the faults of a detector.
 
 use super::scene::{HEIGHT, WIDTH};
 use crate::clip::Rect;
 use crate::face::Detection;
 
-/// A simulated detector. The same seed gives the same detections.
+/// A simulated detector. The same seed and faces give the same detections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Simulation {
     pub(super) faults: Faults,
     pub(super) noise: Noise,
 }
 
-/// Faults of a simulated detector.
+/// The faults of a simulated detector.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// Standard deviation of place and size, as a share of the face's side.
+    /// Standard deviation of a box's place and size, as a share of the face's side.
     pub(super) jitter: f32,
     /// Share of the faces that are missed.
     pub(super) missed: f32,
     /// Share of the pictures with a false detection: half of them in any place, half beside a face.
-    pub(super) false_ones: f32,
-    /// Frames from the picture to the detections' delivery.
+    pub(super) false_positives: f32,
+    /// Number of frames after which the detections of a picture arrive.
     pub(super) delay: u64,
 }
 
@@ -36,7 +36,7 @@ impl Simulation {
         self.faults.delay
     }
 
-    /// Detections of a picture with these faces.
+    /// The simulated detections of a picture whose true faces are `faces`.
     pub(super) fn detect(&mut self, faces: Vec<Detection>) -> Vec<Detection> {
         let mut found = Vec::new();
         for face in &faces {
@@ -44,13 +44,14 @@ impl Simulation {
                 found.push(self.jittered(face));
             }
         }
-        if self.noise.uniform() < self.faults.false_ones {
+        if self.noise.uniform() < self.faults.false_positives {
             found.push(self.false_detection(&faces));
         }
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
         found
     }
 
+    /// `face` with random deviations of place and size.
     fn jittered(&mut self, face: &Detection) -> Detection {
         let (rect, deviation) = (face.rect, self.faults.jitter);
         let [along, down, size] = std::array::from_fn(|_| self.noise.normal() * deviation);
@@ -73,6 +74,7 @@ impl Simulation {
         }
     }
 
+    /// A detection where no face is.
     fn false_detection(&mut self, faces: &[Detection]) -> Detection {
         let side = 50.0 + 100.0 * self.noise.uniform();
         let anywhere = [
@@ -118,12 +120,13 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    /// 0..1.
+    /// A uniformly distributed number in 0..1.
     fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
 
-    /// Mean 0 and deviation 1: the sum of twelve uniform numbers, the same on every machine.
+    /// An approximately normal number with mean 0 and standard deviation 1: the sum of twelve
+    /// uniform numbers, which is the same on every machine.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }

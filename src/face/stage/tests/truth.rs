@@ -1,4 +1,4 @@
-//! The truth of a scene: boxes, visibility and identities of its faces.
+//! Ground truth of a scene: box, visibility and identity of each face at any time.
 
 use super::recording::Scene;
 use super::scene::{HEIGHT, WIDTH};
@@ -6,31 +6,35 @@ use crate::clip::{Landmarks, Rect};
 use crate::face::{Detection, FaceSettings};
 use crate::testing::tracking::{AnnotatedFrame, LabelledBox};
 
-/// Visible share of a face that the tracker has to find. A face below it is ignored.
+/// Lowest visible share with which the tracker has to find a face. A face with less is ignored.
 const TO_BE_FOUND: f32 = 0.75;
-/// Points per side of the grid that measures the visible share.
+/// Number of points on each side of the grid that samples the visible share of a face.
 const GRID: usize = 16;
 
 /// A face of a scene at one time.
 struct TrueFace {
     rect: Rect,
     landmarks: Landmarks,
-    /// 0..1.
+    /// Share of the face that is visible, 0..1.
     visible: f32,
 }
 
-/// The last time that an actor was visible.
+/// When an actor was last visible, and with which identity.
 #[derive(Clone, Copy)]
-struct Stay {
+struct LastSeen {
+    /// Seconds since the start of the scene.
     time: f32,
+    /// Number of the shot.
     shot: usize,
+    /// The actor's identity.
     id: u32,
 }
 
-/// The truth of one scene, from its first frame on.
+/// Assigns identities to the visible faces of a scene, frame by frame.
 pub(super) struct Truth<'a> {
     scene: &'a Scene<'a>,
-    stays: Vec<Option<Stay>>,
+    /// For each actor of the scene; `None` before the actor was visible.
+    last_seen: Vec<Option<LastSeen>>,
     next_id: u32,
 }
 
@@ -38,15 +42,16 @@ impl<'a> Truth<'a> {
     pub(super) fn new(scene: &'a Scene<'a>) -> Truth<'a> {
         Truth {
             scene,
-            stays: vec![None; scene.actors.len()],
+            last_seen: vec![None; scene.actors.len()],
             next_id: 1,
         }
     }
 
-    /// Boxes of the visible faces at `time`, the tracker's to be filled in. Times do not decrease.
+    /// The true boxes of the visible faces at `time` (seconds), without the tracker's boxes. Must
+    /// be called with times that do not decrease.
     ///
-    /// An actor has a new identity after a scene cut, and after an absence as long as
-    /// [`FaceSettings::lost_after`]: the tracker then has to report a new subject.
+    /// An actor gets a new identity after a scene cut, and after an absence as long as
+    /// [`FaceSettings::lost_after`]. The tracker then has to report a new subject.
     pub(super) fn annotate(&mut self, time: f32) -> AnnotatedFrame {
         let lost_after = FaceSettings::default().lost_after.as_secs_f32();
         let shot = self.scene.view(time).shot;
@@ -55,12 +60,12 @@ impl<'a> Truth<'a> {
             let Some(face) = face.filter(|face| face.visible > 0.0) else {
                 continue;
             };
-            let known = self.stays[actor]
-                .filter(|stay| stay.shot == shot && time - stay.time < lost_after)
-                .map(|stay| stay.id);
+            let known = self.last_seen[actor]
+                .filter(|seen| seen.shot == shot && time - seen.time < lost_after)
+                .map(|seen| seen.id);
             let id = known.unwrap_or(self.next_id);
             self.next_id += u32::from(known.is_none());
-            self.stays[actor] = Some(Stay { time, shot, id });
+            self.last_seen[actor] = Some(LastSeen { time, shot, id });
             let rect = face.rect;
             if face.visible >= TO_BE_FOUND {
                 annotated.truth.push(LabelledBox { id, rect });
@@ -71,7 +76,7 @@ impl<'a> Truth<'a> {
         annotated
     }
 
-    /// Perfect detections of the faces that can be found at `time`.
+    /// Exact detections of the faces that the tracker has to find at `time` (seconds).
     pub(super) fn visible_faces(&self, time: f32) -> Vec<Detection> {
         let faces = self.faces(time).into_iter().flatten();
         faces
@@ -84,6 +89,7 @@ impl<'a> Truth<'a> {
             .collect()
     }
 
+    /// For each actor, the true face at `time` (seconds); `None` while the actor is away.
     fn faces(&self, time: f32) -> Vec<Option<TrueFace>> {
         let places = self.scene.places(time);
         let face = |(actor, place): (usize, &Option<[f32; 2]>)| {
@@ -104,8 +110,8 @@ impl<'a> Truth<'a> {
         places.iter().enumerate().map(face).collect()
     }
 
-    /// Share of the ellipse in `rect` inside the picture, and neither behind the pillar nor behind
-    /// a later actor.
+    /// Visible share of an actor's face, the ellipse in `rect`: the part inside the picture that
+    /// neither the pillar nor a later actor covers. `places` are the centres of all actors' faces.
     fn visible_share(&self, actor: usize, rect: &Rect, places: &[Option<[f32; 2]>]) -> f32 {
         let (mut points, mut visible) = (0, 0);
         let scene = self.scene;
