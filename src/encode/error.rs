@@ -40,6 +40,8 @@ pub enum EncodeError {
         found: Box<str>,
         expected: Box<str>,
     },
+    #[error("{} cannot be read: {reason}; restore it from the project", path.display())]
+    BadProvenance { path: PathBuf, reason: Box<str> },
     #[error("graph {graph} cannot be opened")]
     BadGraph { graph: String, source: ort::Error },
     #[error(

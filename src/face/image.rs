@@ -434,20 +434,39 @@ mod tests {
     }
 
     #[test]
-    fn a_shrunk_picture_has_its_size_divided_and_rounded_down() {
-        let picture = picture(
-            37,
-            23,
-            Colorimetry {
-                matrix: ColorMatrix::Bt709,
-                full_range: false,
-            },
-            7,
-        );
+    fn a_shrunk_picture_has_the_mean_of_each_square_of_pixels() {
+        let colorimetry = Colorimetry {
+            matrix: ColorMatrix::Bt709,
+            full_range: false,
+        };
+        let noise = picture(37, 23, colorimetry, 7);
+        // In the middle of the range, no value of R, G or B is clamped.
+        let narrowed = noise.bytes().iter().enumerate().map(|(i, byte)| {
+            if i < 37 * 23 {
+                96 + byte / 4
+            } else {
+                112 + byte / 8
+            }
+        });
+        let picture = Picture::from_i420(37, 23, colorimetry, narrowed.collect());
+        let whole = RgbImage::from_picture(&picture, 1);
         for shrink in [2, 4] {
             let image = RgbImage::from_picture(&picture, shrink);
             assert_eq!((image.width, image.height), (37 / shrink, 23 / shrink));
             assert_eq!(image.pixels.len(), image.width * image.height * 3);
+            for (i, value) in image.pixels.iter().enumerate() {
+                let (x, y, channel) = (i / 3 % image.width, i / 3 / image.width, i % 3);
+                let sum: u32 = (0..shrink * shrink)
+                    .map(|k| (x * shrink + k % shrink, y * shrink + k / shrink))
+                    .map(|(x, y)| u32::from(whole.pixels[(y * 37 + x) * 3 + channel]))
+                    .sum();
+                let mean = f64::from(sum) / (shrink * shrink) as f64;
+                // Every pixel and the mean are rounded.
+                assert!(
+                    (f64::from(*value) - mean).abs() <= 1.5,
+                    "shrink {shrink}, pixel ({x}, {y}), channel {channel}: {value}, mean {mean}"
+                );
+            }
         }
     }
 }

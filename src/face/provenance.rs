@@ -18,8 +18,8 @@ struct Provenance {
 /// Opens the graph `<name>.onnx` in the folder `dir`.
 ///
 /// # Errors
-/// The file cannot be read or opened, or does not match its hash in `provenance.toml`, if there is
-/// one.
+/// The graph or `provenance.toml` cannot be read, or the graph does not match its hash there. A
+/// folder without `provenance.toml` is not checked.
 pub(super) fn open_graph(
     runtime: &Runtime,
     dir: &Path,
@@ -33,9 +33,17 @@ pub(super) fn open_graph(
         source,
     })?;
     let named_by = dir.join("provenance.toml");
-    let provenance = std::fs::read_to_string(&named_by)
-        .ok()
-        .and_then(|text| toml::from_str::<Provenance>(&text).ok());
+    let unreadable = |reason: &dyn std::fmt::Display| EncodeError::BadProvenance {
+        path: named_by.clone(),
+        reason: reason.to_string().into(),
+    };
+    let provenance = match std::fs::read_to_string(&named_by) {
+        Ok(text) => {
+            Some(toml::from_str::<Provenance>(&text).map_err(|e| unreadable(&e.message()))?)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unreadable(&error)),
+    };
     if let Some(expected) = provenance
         .as_ref()
         .and_then(|provenance| provenance.written.get(&format!("{name}.onnx")))
@@ -83,5 +91,22 @@ mod tests {
         // A folder without provenance is not checked.
         std::fs::remove_file(copy.path().join("provenance.toml")).unwrap();
         assert!(!matches!(open(), Err(EncodeError::WrongHash { .. })));
+    }
+
+    #[test]
+    fn a_damaged_provenance_is_an_error_and_not_a_missing_one() {
+        let runtime = Runtime::load().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let graph = crate::testing::project("models/mtcnn/pnet.onnx");
+        std::fs::copy(graph, copy.path().join("pnet.onnx")).unwrap();
+        for damaged in [&b"[written"[..], b"written = 1", b"\xff\xfe"] {
+            std::fs::write(copy.path().join("provenance.toml"), damaged).unwrap();
+            let error = open_graph(&runtime, copy.path(), "pnet", Provider::Cpu, 1).unwrap_err();
+            assert!(
+                matches!(&error, EncodeError::BadProvenance { .. })
+                    && error.to_string().contains("provenance.toml"),
+                "{error}"
+            );
+        }
     }
 }

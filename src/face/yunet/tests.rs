@@ -191,14 +191,15 @@ proptest! {
         merge(&mut merged);
         prop_assert!(merged.len() <= all.len() && merged.is_empty() == all.is_empty());
         prop_assert!(merged.is_sorted_by(|a, b| a.score >= b.score));
+        let sides = |p: &Proposal| [p.rect.x, p.rect.y, p.rect.w, p.rect.h];
         for one in &merged {
-            let x = |select: fn(f32, f32) -> f32, start: f32| {
-                all.iter().map(|p| p.rect.x).fold(start, select)
-            };
-            prop_assert!(
-                one.rect.x >= x(f32::min, f32::MAX) - 1e-2
-                    && one.rect.x <= x(f32::max, f32::MIN) + 1e-2
-            );
+            for (i, value) in sides(one).into_iter().enumerate() {
+                let among = |select: fn(f32, f32) -> f32, start: f32| {
+                    all.iter().map(|p| sides(p)[i]).fold(start, select)
+                };
+                prop_assert!(value >= among(f32::min, f32::MAX) - 1e-2);
+                prop_assert!(value <= among(f32::max, f32::MIN) + 1e-2);
+            }
         }
     }
 
