@@ -6,18 +6,27 @@
 
 use std::path::{Path, PathBuf};
 
+mod affectnet;
 pub mod caer;
 mod catalogue;
 pub mod crema_d;
+mod emo_db;
 pub mod fer;
 mod fer_list;
 mod folded_names;
 pub mod folder;
+#[cfg(test)]
+mod fuzz;
 pub mod goemotions;
+mod goemotions_list;
+mod iemocap;
 mod listing;
 pub mod meld;
 pub mod mosei;
+mod msp_podcast;
 pub mod nemo;
+mod nemo_list;
+mod raf_db;
 pub mod ravdess;
 mod ravdess_list;
 pub mod speech_clip;
@@ -28,6 +37,7 @@ mod tree;
 pub mod voices;
 pub mod votes;
 pub mod voxceleb2;
+mod wire_labels;
 
 pub use listing::{Fault, Item, Listing, Media, Picture, Split, Target};
 
@@ -119,13 +129,20 @@ fn first_of(faults: &[Fault]) -> String {
 type Loader = fn(&Path, &Options) -> Result<Listing, DataError>;
 
 /// The loaders by the data sets' names on the command line, sorted by name.
-const LOADERS: [(&str, Loader); 9] = [
+const LOADERS: [(&str, Loader); 16] = [
+    ("affectnet", affectnet::list),
     ("caer", caer::list),
     ("cmu-mosei", mosei::list),
     ("crema-d", crema_d::list),
+    ("emo-db", emo_db::list),
     ("fer2013", fer_list::list),
     ("folder", folder::list),
+    ("goemotions", goemotions_list::list),
+    ("iemocap", iemocap::list),
     ("meld", meld::list),
+    ("msp-podcast", msp_podcast::list),
+    ("nemo", nemo_list::list),
+    ("raf-db", raf_db::list),
     ("ravdess", ravdess_list::list),
     ("recordings", folder::list_recordings),
     ("voxceleb2", voxceleb2::list),

@@ -35,9 +35,30 @@ pub const SPEAKERS: [&str; 7] = {
 /// The speakers whose clips are for the report in every recipe: a woman and a man.
 pub const REPORT_SPEAKERS: [&str; 2] = ["IC0", "KS0"];
 
-/// Whether speaker `actor`, a position in [`SPEAKERS`] counted from 1, is a woman.
-pub fn is_woman(actor: u32) -> bool {
-    SPEAKERS_AND_SEX[actor as usize - 1].1
+/// The code and the sex of speaker `actor`, a position in [`SPEAKERS`] counted from 1. `None` if
+/// there is no such speaker.
+fn speaker(actor: u32) -> Option<(&'static str, bool)> {
+    let index = (actor as usize).checked_sub(1)?;
+    SPEAKERS_AND_SEX.get(index).copied()
+}
+
+/// Whether speaker `actor`, a position in [`SPEAKERS`] counted from 1, is a woman. `None` if there
+/// is no such speaker.
+pub fn is_woman(actor: u32) -> Option<bool> {
+    speaker(actor).map(|(_, is_woman)| is_woman)
+}
+
+/// The name in [`RAVDESS`] of the emotion `code` in a file's name. `None` if the code is unknown.
+pub(super) fn emotion_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "anger" => "angry",
+        "fear" => "fearful",
+        "happiness" => "happy",
+        "neutral" => "neutral",
+        "sadness" => "sad",
+        "surprised" => "surprised",
+        _ => return None,
+    })
 }
 
 /// The speaker's position in [`SPEAKERS`], counted from 1, and the emotion's index in [`RAVDESS`],
@@ -46,15 +67,7 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     let mut fields = stem.split('_');
     let (speaker, emotion, sentence) = (fields.next()?, fields.next()?, fields.next()?);
     let place = SPEAKERS.iter().position(|known| *known == speaker)?;
-    let emotion = match emotion {
-        "anger" => "angry",
-        "fear" => "fearful",
-        "happiness" => "happy",
-        "neutral" => "neutral",
-        "sadness" => "sad",
-        "surprised" => "surprised",
-        _ => return None,
-    };
+    let emotion = emotion_of(emotion)?;
     let is_number = sentence.parse::<u32>().is_ok() && fields.next().is_none();
     let emotion = RAVDESS.iter().position(|known| *known == emotion)?;
     is_number.then_some((place as u32 + 1, emotion))
@@ -63,8 +76,9 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
 /// The part of the clips of speaker `actor`, a position in [`SPEAKERS`] counted from 1: report for
 /// [`REPORT_SPEAKERS`], selection for the speakers in `select`, otherwise training.
 pub fn part_of(actor: u32, select: &[u32]) -> Part {
+    let is_report = speaker(actor).is_some_and(|(code, _)| REPORT_SPEAKERS.contains(&code));
     match actor {
-        actor if REPORT_SPEAKERS.contains(&SPEAKERS[actor as usize - 1]) => Part::Report,
+        _ if is_report => Part::Report,
         actor if select.contains(&actor) => Part::Select,
         _ => Part::Train,
     }
@@ -140,7 +154,11 @@ mod tests {
             (part_of(2, &[]), part_of(2, &[2])),
             (Part::Train, Part::Select)
         );
-        assert!(is_woman(1) && !is_woman(3));
+        assert_eq!([1, 3].map(is_woman), [Some(true), Some(false)]);
+        for actor in [0, 8, u32::MAX] {
+            assert_eq!(is_woman(actor), None, "{actor}");
+            assert_eq!(part_of(actor, &[]), Part::Train, "{actor}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 
 use crate::labels::RAVDESS;
 use crate::train::data::speech_clip::{Corpus, LabelledClip};
-use crate::train::data::{Part, Split};
+use crate::train::data::{DataError, Part, Split};
 
 /// The numbers of all actors of RAVDESS.
 pub const ACTORS: RangeInclusive<u32> = 1..=24;
@@ -38,17 +38,27 @@ const FOLDS: [(&[u32], &[u32]); 10] = [
 
 /// The split of an actor. `fold`: one of the reference's ten folds, 0 to 9. `None`: actors 1 to 15
 /// and 22 to 24 are train, 16 and 17 val, 18 to 21 test.
-pub fn split_of(actor: u32, fold: Option<usize>) -> Split {
-    match fold.map(|f| FOLDS[f]) {
-        Some((test, _)) if test.contains(&actor) => Split::Test,
-        Some((_, val)) if val.contains(&actor) => Split::Val,
-        Some(_) => Split::Train,
-        None => match part_of(actor, &SELECT_ACTORS) {
+///
+/// # Errors
+/// [`DataError::Refused`]: `fold` is above 9.
+pub fn split_of(actor: u32, fold: Option<usize>) -> Result<Split, DataError> {
+    let Some(fold) = fold else {
+        return Ok(match part_of(actor, &SELECT_ACTORS) {
             Part::Select => Split::Val,
             Part::Report => Split::Test,
             Part::Train => Split::Train,
-        },
-    }
+        });
+    };
+    let (test, val) = FOLDS.get(fold).ok_or_else(|| DataError::Refused {
+        what: format!("there is no fold {fold} of RAVDESS: give 0 to 9"),
+    })?;
+    Ok(if test.contains(&actor) {
+        Split::Test
+    } else if val.contains(&actor) {
+        Split::Val
+    } else {
+        Split::Train
+    })
 }
 
 /// One performance of a sentence, by the numbers in a file's name, which begin at 1. The modality
@@ -214,19 +224,21 @@ mod tests {
         // Every actor is in test in exactly one fold.
         for actor in 1..=24 {
             let tested = (0..10)
-                .filter(|f| split_of(actor, Some(*f)) == Split::Test)
+                .filter(|f| split_of(actor, Some(*f)).unwrap() == Split::Test)
                 .count();
             assert_eq!(tested, 1, "actor {actor}");
         }
         for fold in 0..10 {
             assert_eq!(
                 (1..=24)
-                    .filter(|a| split_of(*a, Some(fold)) == Split::Val)
+                    .filter(|a| split_of(*a, Some(fold)).unwrap() == Split::Val)
                     .count(),
                 2,
                 "fold {fold}"
             );
         }
+        let error = split_of(1, Some(10)).unwrap_err().to_string();
+        assert_eq!(error, "there is no fold 10 of RAVDESS: give 0 to 9");
         let name = "03-01-06-01-02-01-07";
         assert_eq!(
             Take::parse(name)

@@ -29,11 +29,8 @@ const STATEMENTS: [&str; 2] = [
 /// # Errors
 /// `options.fold` is above 9, the folder cannot be read, or there is no item.
 pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
-    if let Some(fold) = options.fold.filter(|f| *f > 9) {
-        return Err(DataError::Refused {
-            what: format!("there is no fold {fold} of RAVDESS: give 0 to 9"),
-        });
-    }
+    // An invalid fold is refused before the folder is read.
+    split_of(1, options.fold)?;
     let mut catalogue = Catalogue::default();
     let extensions: Vec<&str> = VIDEO.iter().chain(&AUDIO).copied().collect();
     let mut takes: BTreeMap<Take, [Option<PathBuf>; 3]> = BTreeMap::new();
@@ -76,7 +73,7 @@ pub fn list(root: &Path, options: &Options) -> Result<Listing, DataError> {
         };
         let item = Item {
             id: id.clone(),
-            split: split_of(take.actor, options.fold),
+            split: split_of(take.actor, options.fold)?,
             group: format!("Actor_{:02}", take.actor),
             media,
             interval: None,

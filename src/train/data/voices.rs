@@ -52,10 +52,12 @@ pub fn read(
 }
 
 /// Whether the speaker of the clip is a woman according to the corpus. In RAVDESS, women have even
-/// numbers.
-pub fn is_woman(clip: &LabelledClip) -> bool {
+/// numbers. `None` if the corpus has no such speaker.
+pub fn is_woman(clip: &LabelledClip) -> Option<bool> {
     match clip.corpus {
-        Corpus::Ravdess => clip.actor.is_multiple_of(2),
+        Corpus::Ravdess => ravdess::ACTORS
+            .contains(&clip.actor)
+            .then(|| clip.actor.is_multiple_of(2)),
         Corpus::Nemo => nemo::is_woman(clip.actor),
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn measure_voice(
     }
     let predictions = clip_predictions(corpus, logits, clips);
     let by_speaker: Vec<(bool, bool)> = (predictions.predictions().zip(clips))
-        .map(|((truth, answer, _), clip)| (voices::is_woman(clip), truth == answer))
+        .filter_map(|((truth, answer, _), clip)| Some((voices::is_woman(clip)?, truth == answer)))
         .collect();
     let (what, names): (_, &[&str]) = match corpus {
         Corpus::Ravdess => ("voice encoder: RAVDESS actors 18-21, per clip", &RAVDESS),

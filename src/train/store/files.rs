@@ -5,6 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 /// Opens a file for reading and writing; creates an empty file if there is none.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     step()?;
@@ -51,14 +54,45 @@ pub(super) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result
 
 /// Creates the file `path` with its whole content atomically; an existing file is kept.
 /// `temporary`: an unused path in the same folder.
+///
+/// # Errors
+/// A file cannot be written, or the file system has neither hard links nor a rename that keeps an
+/// existing file.
 pub(super) fn create(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    create_by(path, temporary, bytes, |from, to| {
+        std::fs::hard_link(from, to)
+    })
+}
+
+/// As [`create`], with the function that links the temporary file (first argument) to its final
+/// path (second).
+fn create_by(
+    path: &Path,
+    temporary: &Path,
+    bytes: &[u8],
+    link: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     write_new(temporary, bytes)?;
     step()?;
-    match std::fs::hard_link(temporary, path) {
+    match link(temporary, path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        // A file system without hard links: the rename may replace an existing file.
-        Err(_) => return std::fs::rename(temporary, path),
+        // Some file systems have no hard links, FAT for example.
+        Err(_) => match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => return sync_folder(path),
+            Err(Errno::EXIST) => {}
+            Err(error) => {
+                std::fs::remove_file(temporary)?;
+                return Err(match error {
+                    Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => io::Error::new(
+                        ErrorKind::Unsupported,
+                        "the file system has neither hard links nor a rename that keeps an \
+                         existing file: choose a folder on another file system",
+                    ),
+                    error => error.into(),
+                });
+            }
+        },
     }
     step()?;
     std::fs::remove_file(temporary)?;
@@ -142,5 +176,37 @@ pub(super) mod stop {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_hard_links_a_new_file_is_created_and_an_existing_one_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, temporary] = ["store.json", "store.json.tmp"].map(|f| folder.path().join(f));
+        let no_links = |_: &Path, _: &Path| Err(io::Error::from(ErrorKind::PermissionDenied));
+        for content in ["first", "second"] {
+            create_by(&path, &temporary, content.as_bytes(), no_links).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
+            assert!(!temporary.exists(), "{content}");
+        }
+        // With hard links the first file is kept too.
+        create(&path, &temporary, b"third").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
+        assert!(!temporary.exists());
+    }
+
+    #[test]
+    fn a_failed_creation_leaves_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = folder.path().join("store.json.tmp");
+        let no_links = |_: &Path, _: &Path| Err(io::Error::from(ErrorKind::PermissionDenied));
+        let path = folder.path().join("missing/store.json");
+        let error = create_by(&path, &temporary, b"text", no_links).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(!temporary.exists());
     }
 }
