@@ -90,7 +90,7 @@ pub(super) fn card(
          --split test --report report.html`.\n",
         shown_path(folder)
     )?;
-    // From "Data" on, `card_use.md` describes the training data of the default bundle.
+    // From "Data" on, `src/train/card_use.md` describes the training data of the default bundle.
     card.push_str(
         include_str!("../card_use.md")
             .split("## Data")
