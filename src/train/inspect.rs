@@ -290,6 +290,11 @@ items without rows, by reason
         );
         assert_eq!(text, expected);
         assert_eq!(grouped(1_234_567), "1,234,567");
+        let whole = tempfile::tempdir().unwrap();
+        write(whole.path(), true);
+        let summary = Summary::read(whole.path()).unwrap();
+        assert!(summary.missing_shards.is_empty());
+        assert_eq!(summary.shards.len(), 2);
     }
 
     #[test]

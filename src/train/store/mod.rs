@@ -16,7 +16,7 @@
 //! line, the header. Therefore every index can be read at any time, even while some shards still
 //! have the labels of an earlier listing.
 //!
-//! The command `inspect` prints a [`Summary`].
+//! `reader.py` reads a store in Python. The command `inspect` prints a [`Summary`].
 
 mod files;
 mod index;

@@ -1,4 +1,5 @@
 mod clips;
+mod python;
 
 use proptest::prelude::*;
 
