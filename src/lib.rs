@@ -27,7 +27,7 @@
 //! | an event type | `event.rs`, `event/protocol.md`, `session/events.rs`, which makes it |
 //! | a configuration key | `config/keys.rs`, `config/expressd.toml` (generated), its use |
 //! | a data set | `train/data/<name>.rs`, its line in `LOADERS` (`train/data/mod.rs`) |
-//! | a loss of pre-training | `train/objective/{mod,pretext}.rs`, `train/pretrain/recipe.rs` |
+//! | a loss of pre-training | `train/objective/{<name>,mod}.rs`, a recipe in `config/train/` |
 //!
 //! The macro `events!` in `event.rs` lists all types; filters, the ring and the terminal need no
 //! change. Tests compare the list with `event/protocol.md`, and the keys with

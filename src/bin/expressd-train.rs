@@ -11,6 +11,7 @@ use expressd::train::export::{self, ExportArgs};
 use expressd::train::extract::{self, ExtractArgs};
 use expressd::train::finetune::{self, FinetuneArgs};
 use expressd::train::import::{self, ImportArgs};
+use expressd::train::inspect::{self, InspectArgs};
 use expressd::train::pretrain::{self, PretrainArgs};
 use expressd::train::refused::exit_code;
 
@@ -61,6 +62,7 @@ enum Verb {
     /// Converts third-party weights into graphs with their provenance.
     Import(ImportArgs),
     Extract(ExtractArgs),
+    Inspect(InspectArgs),
     Pretrain(PretrainArgs),
     Finetune(FinetuneArgs),
     Evaluate(EvaluateArgs),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         .and_then(|()| match arguments.verb {
             Verb::Import(args) => import::run(args),
             Verb::Extract(args) => extract::run(&args),
+            Verb::Inspect(args) => inspect::run(&args),
             Verb::Pretrain(args) => pretrain::run(&args),
             Verb::Finetune(args) => finetune::run(&args),
             Verb::Evaluate(args) => evaluate::run(&args),

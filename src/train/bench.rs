@@ -145,6 +145,24 @@ fn reconstruction(weight: f64, hidden: usize, rectified: bool) -> Objective {
     }
 }
 
+/// Sigmoid alignment with the paper's initial scale and bias.
+fn siglip() -> Objective {
+    Objective::Siglip {
+        weight: 1.0,
+        scale: 10.0,
+        bias: -10.0,
+    }
+}
+/// VICReg with the paper's factors.
+fn vicreg() -> Objective {
+    Objective::Vicreg {
+        weight: 1.0,
+        invariance: 25.0,
+        variance: 25.0,
+        covariance: 1.0,
+    }
+}
+
 /// Times training steps of ConCluGen in the paper's dimensions (110 million weights with the
 /// pretext heads) and prints seconds, losses and peak memory as JSON.
 fn time_steps(batch: usize, representation: usize, steps: usize) -> anyhow::Result<()> {
@@ -283,6 +301,8 @@ fn print_accuracy_table(
         ("ConGen", vec![con(), gen_(0.5)]),
         ("CluGen", vec![clu(0.5), gen_(0.5)]),
         ("ConCluGen", vec![con(), clu(0.5), gen_(0.5)]),
+        ("SigLIP", vec![siglip()]),
+        ("VICReg", vec![vicreg()]),
     ];
     println!("| objectives | 1 % of labels | 10 % | 100 % |\n|---|---|---|---|");
     for (name, objectives) in &variants {

@@ -23,6 +23,7 @@ pub mod encoders;
 pub mod extract;
 pub mod import;
 pub mod import_encoder;
+pub mod inspect;
 pub mod metrics;
 pub mod reference;
 pub mod report;

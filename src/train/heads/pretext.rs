@@ -1,7 +1,7 @@
 //! The heads that only pre-training uses: projection, cluster and reconstruction heads
 //! (`src/train/method.md` b.3; in ConCluGen's code `pretraining_heads.py`).
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
@@ -11,7 +11,7 @@ use super::gated::linear;
 use super::representation::HeadsShape;
 
 /// Settings of the heads of pre-training ([`PretextHeads`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretextShape {
     /// Length of a projection.
@@ -26,6 +26,9 @@ pub struct PretextShape {
     /// Whether reconstruction heads end in a ReLU, so that reconstructions are not negative (as in
     /// ConCluGen's code).
     pub rectified_reconstruction: bool,
+    /// Initial scale and bias of the sigmoid alignment ([`Alignment`]); `None`: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<[f64; 2]>,
 }
 
 /// The heads of pre-training: a projection head and a cluster head shared by all modalities, and a
@@ -41,6 +44,8 @@ pub struct PretextHeads {
     pub(crate) cluster: Option<Linear>,
     /// One head per modality; empty: there are no reconstruction heads.
     pub(crate) reconstruct: Vec<ReconstructionHead>,
+    /// Scale and bias of the sigmoid alignment; `None`: there is none.
+    pub(crate) alignment: Option<Alignment>,
     rectified_projection: bool,
     rectified_reconstruction: bool,
 }
@@ -50,6 +55,25 @@ pub struct PretextHeads {
 pub struct ReconstructionHead {
     pub(crate) hidden: Linear,
     pub(crate) output: Linear,
+}
+
+/// Learned scale and bias of the logits of the sigmoid alignment, one value each: the logit of a
+/// similarity `s` is `exp(log_scale) s + bias`.
+#[derive(Module, Debug)]
+pub struct Alignment {
+    pub(crate) log_scale: Param<Tensor<1>>,
+    pub(crate) bias: Param<Tensor<1>>,
+}
+
+impl Alignment {
+    /// An alignment with this initial scale, above 0, and bias.
+    fn new([scale, bias]: [f64; 2], device: &Device) -> Self {
+        let value = |v: f64| Param::from_tensor(Tensor::from_floats([v as f32], device));
+        Alignment {
+            log_scale: value(scale.ln()),
+            bias: value(bias),
+        }
+    }
 }
 
 impl PretextHeads {
@@ -81,6 +105,7 @@ impl PretextHeads {
             } else {
                 Vec::new()
             },
+            alignment: shape.alignment.map(|start| Alignment::new(start, device)),
             rectified_projection: shape.rectified_projection,
             rectified_reconstruction: shape.rectified_reconstruction,
         }

@@ -1,5 +1,10 @@
 //! Losses of pre-training and fine-tuning (`src/train/method.md` c). Pre-training minimises a
-//! weighted mean of contrastive, clustering and reconstruction losses, or the loss of SimCLR.
+//! weighted mean of contrastive, clustering and reconstruction losses, or the loss of SimCLR,
+//! SigLIP or VICReg.
+//!
+//! A new loss is a file here, a variant of [`Objective`] below with its arm in each method, and a
+//! recipe in `config/train/`. A loss with weights of its own also adds them to
+//! [`PretextHeads`](crate::train::heads::PretextHeads).
 //!
 //! The comparison with the numbers of ConCluGen's authors (`src/train/parity`) calls the same
 //! functions as training.
@@ -10,6 +15,8 @@ pub(crate) mod kmeans;
 mod labels;
 mod pretext;
 mod replicas;
+mod siglip;
+mod vicreg;
 
 pub use clustering::{ClusterMode, clustering_loss};
 pub use contrastive::{MARGIN, masked_margin_softmax, pairs, simclr_logits, simclr_loss};
@@ -19,8 +26,14 @@ pub use pretext::{
     Clusters, FeatureBatch, Outputs, PretextModel, StepLosses, merge, reconstruction_loss,
 };
 pub use replicas::Replicas;
+pub use siglip::siglip_loss;
+pub use vicreg::{VicregWeights, vicreg_loss};
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use crate::train::heads::{PretextShape, unit_rows};
+use pretext::LossInputs;
 
 /// An empty queue of k-means with the settings of the clustering objective, for batches of `batch`
 /// clips; `None` without that objective. Each epoch starts with an empty queue.
@@ -82,6 +95,45 @@ pub enum Objective {
         /// Number of views of each clip in a batch.
         views: usize,
     },
+    /// Sigmoid alignment of pairs of modalities ([`siglip_loss`]).
+    Siglip {
+        weight: f64,
+        /// Initial factor on the similarities; it is learned. 10 in the paper.
+        scale: f64,
+        /// Initial bias of the logits; it is learned. -10 in the paper.
+        bias: f64,
+    },
+    /// Invariance, variance and covariance of pairs of modalities ([`vicreg_loss`]).
+    Vicreg {
+        weight: f64,
+        /// Factor on the invariance term; 25 in the paper.
+        invariance: f64,
+        /// Factor on the variance term; 25 in the paper.
+        variance: f64,
+        /// Factor on the covariance term; 1 in the paper.
+        covariance: f64,
+    },
+}
+
+/// The outputs of the heads of pre-training that an objective uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub projections: bool,
+    pub clusters: bool,
+    pub reconstructions: bool,
+}
+
+/// The settings of a recipe that determine which objectives it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectiveSetting {
+    /// Number of modalities.
+    pub modalities: usize,
+    /// Number of objectives.
+    pub objectives: usize,
+    /// Whether the defects of ConCluGen's code are kept.
+    pub reference: bool,
+    /// Whether projections end in a ReLU.
+    pub rectified_projection: bool,
 }
 
 impl Objective {
@@ -92,6 +144,8 @@ impl Objective {
             Objective::Clustering { .. } => "clustering",
             Objective::Reconstruction { .. } => "reconstruction",
             Objective::Simclr { .. } => "simclr",
+            Objective::Siglip { .. } => "siglip",
+            Objective::Vicreg { .. } => "vicreg",
         }
     }
     /// The factor on the loss in the mean over all losses.
@@ -100,11 +154,174 @@ impl Objective {
             Objective::Contrastive { weight, .. }
             | Objective::Clustering { weight, .. }
             | Objective::Reconstruction { weight, .. }
-            | Objective::Simclr { weight, .. } => *weight,
+            | Objective::Simclr { weight, .. }
+            | Objective::Siglip { weight, .. }
+            | Objective::Vicreg { weight, .. } => *weight,
         }
     }
     /// Whether the loss is active in `epoch`, counted from 0.
     pub fn is_active(&self, epoch: usize) -> bool {
         !matches!(self, Objective::Clustering { start_epoch, .. } if epoch < *start_epoch)
+    }
+
+    /// The outputs of the heads of pre-training that the loss uses.
+    pub fn needs(&self) -> Needs {
+        let projections = Needs {
+            projections: true,
+            ..Needs::default()
+        };
+        match self {
+            Objective::Contrastive { .. }
+            | Objective::Simclr { .. }
+            | Objective::Siglip { .. }
+            | Objective::Vicreg { .. } => projections,
+            Objective::Clustering { .. } => Needs {
+                clusters: true,
+                ..projections
+            },
+            Objective::Reconstruction { .. } => Needs {
+                reconstructions: true,
+                ..Needs::default()
+            },
+        }
+    }
+
+    /// Sets the sizes and initial values of the heads of pre-training that the loss uses.
+    pub fn set_shape(&self, shape: &mut PretextShape) {
+        match self {
+            Objective::Clustering { clusters, .. } => shape.clusters = *clusters,
+            Objective::Reconstruction {
+                hidden, rectified, ..
+            } => (shape.reconstruction, shape.rectified_reconstruction) = (*hidden, *rectified),
+            Objective::Siglip { scale, bias, .. } => shape.alignment = Some([*scale, *bias]),
+            Objective::Contrastive { .. } | Objective::Simclr { .. } | Objective::Vicreg { .. } => {
+            }
+        }
+    }
+
+    /// Every invalid setting in a recipe with the settings `recipe`, one sentence each.
+    pub fn faults(&self, recipe: &ObjectiveSetting) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
+        let (name, weight) = (self.name(), self.weight());
+        let is_positive = |value: f64| value > 0.0 && value.is_finite();
+        fault(
+            !is_positive(weight),
+            &format!("weight of {name} is {weight}, permitted are numbers above 0"),
+        );
+        let compares_modalities = matches!(
+            self,
+            Objective::Contrastive { .. } | Objective::Siglip { .. } | Objective::Vicreg { .. }
+        );
+        fault(
+            compares_modalities && recipe.modalities < 2,
+            &format!("{name} needs two modalities"),
+        );
+        match self {
+            Objective::Contrastive { temperature, .. } | Objective::Simclr { temperature, .. } => {
+                fault(
+                    !is_positive(*temperature),
+                    &format!(
+                        "temperature of {name} is {temperature}, permitted are numbers above 0"
+                    ),
+                );
+                fault(
+                    matches!(self, Objective::Simclr { .. }) && recipe.objectives > 1,
+                    "simclr stands alone",
+                );
+            }
+            Objective::Clustering {
+                clusters,
+                queue_reduction,
+                ..
+            } => {
+                fault(*clusters < 2, "clusters must be at least 2");
+                fault(
+                    *queue_reduction == 0,
+                    "queue_reduction is 0, permitted are numbers from 1, which keeps all rows",
+                );
+            }
+            Objective::Reconstruction {
+                hidden, rectified, ..
+            } => {
+                fault(*hidden == 0, "hidden must be at least 1");
+                fault(
+                    recipe.reference && !rectified,
+                    "profile reference has rectified reconstructions",
+                );
+            }
+            Objective::Siglip { scale, bias, .. } => {
+                fault(
+                    !is_positive(*scale),
+                    &format!("scale of {name} is {scale}, permitted are numbers above 0"),
+                );
+                fault(
+                    !bias.is_finite(),
+                    &format!("bias of {name} is {bias}, permitted are finite numbers"),
+                );
+            }
+            Objective::Vicreg {
+                invariance,
+                variance,
+                covariance,
+                ..
+            } => {
+                let factors = [
+                    ("invariance", *invariance),
+                    ("variance", *variance),
+                    ("covariance", *covariance),
+                ];
+                for (key, value) in factors {
+                    fault(
+                        !(value >= 0.0 && value.is_finite()),
+                        &format!("{key} of {name} is {value}, permitted are numbers from 0"),
+                    );
+                }
+                fault(
+                    factors.iter().all(|(_, value)| *value == 0.0),
+                    "vicreg has no term: one of invariance, variance, covariance must be above 0",
+                );
+                fault(
+                    recipe.rectified_projection,
+                    "vicreg needs rectified_projection = false, so that values vary around 0",
+                );
+            }
+        }
+        faults
+    }
+
+    /// The loss of a batch; `None` if no clip of the batch contributes to it.
+    fn loss(&self, inputs: &LossInputs<'_>) -> Option<Tensor<1>> {
+        let outputs = inputs.outputs;
+        match self {
+            Objective::Contrastive { temperature, .. } => {
+                pretext::contrastive(inputs, *temperature)
+            }
+            Objective::Clustering { mode, .. } => pretext::cluster(inputs, *mode),
+            Objective::Reconstruction { .. } => {
+                reconstruction_loss(&outputs.reconstructions, &outputs.embeddings)
+            }
+            Objective::Simclr {
+                temperature, views, ..
+            } => Some(simclr_loss(
+                unit_rows(outputs.projections[0].clone()),
+                *views,
+                *temperature,
+            )),
+            Objective::Siglip { .. } => siglip::loss(inputs),
+            Objective::Vicreg {
+                invariance,
+                variance,
+                covariance,
+                ..
+            } => vicreg::loss(
+                inputs,
+                VicregWeights {
+                    invariance: *invariance,
+                    variance: *variance,
+                    covariance: *covariance,
+                },
+            ),
+        }
     }
 }

@@ -4,9 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::{
-    ClusterMode, MARGIN, Objective, clustering_loss, masked_margin_softmax, pairs, simclr_loss,
-};
+use super::{ClusterMode, MARGIN, Needs, Objective, clustering_loss, masked_margin_softmax, pairs};
 use crate::train::fit::tensor;
 use crate::train::heads::{HeadsShape, PretextHeads, PretextShape, RepresentationHeads, unit_rows};
 
@@ -70,6 +68,17 @@ pub struct Clusters<'a> {
     pub centroids: &'a [f32],
 }
 
+/// What the losses of one training step depend on.
+pub(super) struct LossInputs<'a> {
+    /// The model's heads of pre-training.
+    pub pretext: &'a PretextHeads,
+    pub outputs: &'a Outputs,
+    pub batch: &'a FeatureBatch,
+    /// The result of k-means; `None` without the clustering objective.
+    pub clusters: Option<&'a Clusters<'a>>,
+    pub device: &'a Device,
+}
+
 /// The losses of one training step, as tensors with one value.
 pub struct StepLosses {
     /// The loss that training minimises: the mean over active objectives of weight times loss.
@@ -110,21 +119,23 @@ impl PretextModel {
         objectives: &[Objective],
         device: &Device,
     ) -> PerClipOutputs {
-        let wants = |names: &[&str]| objectives.iter().any(|o| names.contains(&o.name()));
+        let needs = |what: fn(&Needs) -> bool| objectives.iter().any(|o| what(&o.needs()));
+        let (clusters, projections) = (needs(|n| n.clusters), needs(|n| n.projections));
+        let reconstructions = needs(|n| n.reconstructions);
         let mut outputs = PerClipOutputs {
-            clusters: wants(&["clustering"]),
+            clusters,
             ..PerClipOutputs::default()
         };
         for (modality, (rows, values)) in batch.modalities.iter().enumerate() {
             let width = self.heads.heads[modality].dim();
             let embedding = tensor(values.clone(), [rows.len(), width], device);
             let representation = self.heads.forward(modality, embedding.clone());
-            if wants(&["contrastive", "clustering", "simclr"]) {
+            if projections {
                 outputs
                     .narrowed
                     .push(self.pretext.narrow(representation.clone()));
             }
-            if wants(&["reconstruction"]) {
+            if reconstructions {
                 outputs
                     .reconstructions
                     .push(self.pretext.reconstruct(modality, representation.clone()));
@@ -184,27 +195,17 @@ impl PretextModel {
         clusters: Option<&Clusters<'_>>,
         device: &Device,
     ) -> StepLosses {
+        let inputs = LossInputs {
+            pretext: &self.pretext,
+            outputs,
+            batch,
+            clusters,
+            device,
+        };
         let mut each = Vec::new();
         let mut active: Vec<(f64, Tensor<1>)> = Vec::new();
         for objective in objectives.iter().filter(|o| o.is_active(epoch)) {
-            let loss = match objective {
-                Objective::Contrastive { temperature, .. } => {
-                    contrastive(outputs, batch, *temperature, device)
-                }
-                Objective::Clustering { mode, .. } => {
-                    clusters.and_then(|found| cluster(outputs, batch, *mode, found, device))
-                }
-                Objective::Reconstruction { .. } => {
-                    reconstruction_loss(&outputs.reconstructions, &outputs.embeddings)
-                }
-                Objective::Simclr {
-                    temperature, views, ..
-                } => Some(simclr_loss(
-                    unit_rows(outputs.projections[0].clone()),
-                    *views,
-                    *temperature,
-                )),
-            };
+            let loss = objective.loss(&inputs);
             if let Some(loss) = loss {
                 each.push((objective.name(), loss.clone()));
                 active.push((objective.weight(), loss));
@@ -242,34 +243,37 @@ pub fn reconstruction_loss(
 }
 
 /// The sum of the losses; `None` without losses.
-fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
+pub(super) fn sum(losses: impl Iterator<Item = Tensor<1>>) -> Option<Tensor<1>> {
     losses.reduce(|a, b| a + b)
 }
 
 /// The contrastive loss: the sum over pairs of modalities of [`masked_margin_softmax`] over the
 /// clips that have both modalities of the pair. `None` if no pair has two such clips.
-fn contrastive(
-    outputs: &Outputs,
-    batch: &FeatureBatch,
-    temperature: f64,
-    device: &Device,
-) -> Option<Tensor<1>> {
-    let unit: Vec<Tensor<2>> = outputs
-        .projections
-        .iter()
-        .map(|p| unit_rows(p.clone()))
-        .collect();
-    sum(pairs(unit.len()).into_iter().filter_map(|(i, j)| {
-        let ((a, b), count) = common_clips(&batch.modalities[i].0, &batch.modalities[j].0);
-        // A single clip has no negatives.
-        (count > 1 || batch.count == 1).then(|| {
-            let (a, b) = (
-                pick(unit[i].clone(), a, device),
-                pick(unit[j].clone(), b, device),
-            );
-            masked_margin_softmax(a.matmul(b.transpose()).div_scalar(temperature), MARGIN)
-        })
+pub(super) fn contrastive(inputs: &LossInputs<'_>, temperature: f64) -> Option<Tensor<1>> {
+    let projections = &inputs.outputs.projections;
+    let unit: Vec<Tensor<2>> = projections.iter().map(|p| unit_rows(p.clone())).collect();
+    sum(paired_clips(&unit, inputs).map(|(a, b)| {
+        masked_margin_softmax(a.matmul(b.transpose()).div_scalar(temperature), MARGIN)
     }))
+}
+
+/// For each pair of modalities, the rows of the clips that have both: row `i` of both tensors is of
+/// the same clip. `rows`: one tensor per modality, with a row for each clip that has this modality.
+/// A pair with a single such clip is left out, because a clip alone has no negatives.
+pub(super) fn paired_clips<'a>(
+    rows: &'a [Tensor<2>],
+    inputs: &'a LossInputs<'_>,
+) -> impl Iterator<Item = (Tensor<2>, Tensor<2>)> + 'a {
+    let (batch, device) = (inputs.batch, inputs.device);
+    pairs(rows.len()).into_iter().filter_map(move |(i, j)| {
+        let ((a, b), count) = common_clips(&batch.modalities[i].0, &batch.modalities[j].0);
+        (count > 1 || batch.count == 1).then(|| {
+            (
+                pick(rows[i].clone(), a, device),
+                pick(rows[j].clone(), b, device),
+            )
+        })
+    })
 }
 
 /// Row indices of some clips in the tensor of one modality; `None`: all rows.
@@ -350,15 +354,10 @@ fn mean_over_modalities(logits: &[Tensor<2>], batch: &FeatureBatch, device: &Dev
         / tensor(counts, [batch.count, 1], device)
 }
 
-/// The clustering loss of the batch; `None` without cluster logits.
-fn cluster(
-    outputs: &Outputs,
-    batch: &FeatureBatch,
-    mode: ClusterMode,
-    found: &Clusters<'_>,
-    device: &Device,
-) -> Option<Tensor<1>> {
-    let fused = outputs.fused.clone()?;
+/// The clustering loss of the batch; `None` without clusters or cluster logits.
+pub(super) fn cluster(inputs: &LossInputs<'_>, mode: ClusterMode) -> Option<Tensor<1>> {
+    let (found, device) = (inputs.clusters?, inputs.device);
+    let fused = inputs.outputs.fused.clone()?;
     let width = fused.dims()[1];
     let centroids = || {
         tensor(
@@ -368,18 +367,14 @@ fn cluster(
         )
     };
     // The labels of the queue's rows come first, so the last ones are those of the batch.
-    let labels = &found.labels[found.labels.len() - batch.count..];
+    let labels = &found.labels[found.labels.len() - inputs.batch.count..];
     match mode {
         ClusterMode::Joint => Some(clustering_loss(fused, centroids(), labels, MARGIN)),
-        ClusterMode::Individual => {
-            sum(outputs
-                .cluster_logits
-                .iter()
-                .zip(&batch.modalities)
-                .map(|(logits, (rows, _))| {
-                    let own: Vec<usize> = rows.iter().map(|clip| labels[*clip]).collect();
-                    clustering_loss(logits.clone(), centroids(), &own, MARGIN)
-                }))
-        }
+        ClusterMode::Individual => sum((inputs.outputs.cluster_logits.iter())
+            .zip(&inputs.batch.modalities)
+            .map(|(logits, (rows, _))| {
+                let own: Vec<usize> = rows.iter().map(|clip| labels[*clip]).collect();
+                clustering_loss(logits.clone(), centroids(), &own, MARGIN)
+            })),
     }
 }

@@ -76,6 +76,7 @@ fn pretext_heads_equal_the_authors_heads() {
             reconstruction: count(&dims["reconstruction"]),
             rectified_projection: true,
             rectified_reconstruction: true,
+            alignment: None,
         };
         let mut pretext = PretextHeads::new(&heads, &shape, &device);
         comparison.exact(

@@ -43,6 +43,7 @@ fn step_loss(
         reconstruction: 0,
         rectified_projection: true,
         rectified_reconstruction: true,
+        alignment: None,
     };
     let model = PretextModel::new(&heads, &pretext, device);
     let batch = FeatureBatch {

@@ -92,6 +92,7 @@ impl Variant {
                 reconstruction: size("reconstruction", "reconstruction_heads"),
                 rectified_projection: true,
                 rectified_reconstruction: true,
+                alignment: None,
             },
             batch: FeatureBatch {
                 count: rows,

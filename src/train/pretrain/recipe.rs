@@ -9,7 +9,7 @@ use crate::modality::Modality;
 use crate::train::adamw::AdamW;
 use crate::train::features::Features;
 use crate::train::heads::{HeadsShape, PretextShape};
-use crate::train::objective::Objective;
+use crate::train::objective::{Objective, ObjectiveSetting};
 use crate::train::recipe::{self, RecipeKind};
 use crate::train::schedule::RateSchedule;
 
@@ -88,16 +88,7 @@ impl PretrainRecipe {
             &self.modalities,
         );
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| text.to_owned()));
-        let has = |name: &str| self.objectives.iter().any(|o| o.name() == name);
         fault(self.objectives.is_empty(), "it has no [[objective]]");
-        fault(
-            has("contrastive") && self.modalities.len() < 2,
-            "contrastive needs two modalities",
-        );
-        fault(
-            has("simclr") && self.objectives.len() > 1,
-            "simclr stands alone",
-        );
         fault(
             self.batch < 2 || self.epochs == 0,
             "batch must be at least 2 and epochs at least 1",
@@ -113,47 +104,19 @@ impl PretrainRecipe {
             "clustering alone has a start_epoch above 0, permitted is 0: one objective at least \
              begins in epoch 0",
         );
+        let setting = ObjectiveSetting {
+            modalities: self.modalities.len(),
+            objectives: self.objectives.len(),
+            reference: self.profile == Profile::Reference,
+            rectified_projection: self.rectified_projection,
+        };
         for (place, objective) in self.objectives.iter().enumerate() {
-            let (name, weight) = (objective.name(), objective.weight());
+            let name = objective.name();
             fault(
                 self.objectives[..place].iter().any(|o| o.name() == name),
                 &format!("objective {name} stands there twice, permitted is each once"),
             );
-            fault(
-                !(weight > 0.0 && weight.is_finite()),
-                &format!("weight of {name} is {weight}, permitted are numbers above 0"),
-            );
-            match objective {
-                Objective::Contrastive { temperature, .. }
-                | Objective::Simclr { temperature, .. } => {
-                    fault(
-                        !(*temperature > 0.0 && temperature.is_finite()),
-                        &format!(
-                            "temperature of {name} is {temperature}, permitted are numbers above 0"
-                        ),
-                    );
-                }
-                Objective::Clustering {
-                    clusters,
-                    queue_reduction,
-                    ..
-                } => {
-                    fault(*clusters < 2, "clusters must be at least 2");
-                    fault(
-                        *queue_reduction == 0,
-                        "queue_reduction is 0, permitted are numbers from 1, which keeps all rows",
-                    );
-                }
-                Objective::Reconstruction {
-                    hidden, rectified, ..
-                } => {
-                    fault(*hidden == 0, "hidden must be at least 1");
-                    fault(
-                        self.profile == Profile::Reference && !rectified,
-                        "profile reference has rectified reconstructions",
-                    );
-                }
-            }
+            (objective.faults(&setting).iter()).for_each(|text| fault(true, text));
         }
         let quirks = self.rectified_projection && !self.standardise;
         fault(
@@ -181,15 +144,10 @@ impl PretrainRecipe {
             reconstruction: 0,
             rectified_projection: self.rectified_projection,
             rectified_reconstruction: true,
+            alignment: None,
         };
         for objective in &self.objectives {
-            match objective {
-                Objective::Clustering { clusters, .. } => shape.clusters = *clusters,
-                Objective::Reconstruction {
-                    hidden, rectified, ..
-                } => (shape.reconstruction, shape.rectified_reconstruction) = (*hidden, *rectified),
-                _ => {}
-            }
+            objective.set_shape(&mut shape);
         }
         shape
     }

@@ -14,6 +14,7 @@ use crate::train::schedule::RateSchedule;
 use crate::train::store::Entry;
 use crate::train::synthetic::SyntheticSet;
 
+mod objectives;
 mod replicas;
 
 /// A small synthetic set of features with face, voice and text.
@@ -275,7 +276,7 @@ fn every_recipe_of_the_repository_is_valid_and_all_faults_are_reported_at_once()
             }
         }
     }
-    assert!(seen >= 26, "{seen} recipes");
+    assert!(seen >= 28, "{seen} recipes");
     let faults = PretrainRecipe {
         modalities: vec![Modality::Face],
         batch: 1,

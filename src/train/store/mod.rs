@@ -15,6 +15,8 @@
 //! targets of an index without a header use. An index with another list states it in its first
 //! line, the header. Therefore every index can be read at any time, even while some shards still
 //! have the labels of an earlier listing.
+//!
+//! `reader.py` reads a store in Python. The command `inspect` prints a [`Summary`].
 
 mod files;
 mod index;
@@ -23,6 +25,7 @@ mod recovery;
 mod relabel;
 mod spec_file;
 mod stamp;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -39,9 +42,10 @@ use crate::manifest::WindowRule;
 use crate::modality::Modality;
 use crate::train::data::{Split, Target};
 
-pub use reader::Store;
+pub use reader::{SkippedItem, Store, StoredShard};
 pub use relabel::{Relabelled, WhenChanged};
 pub use stamp::FileStamp;
+pub use summary::{LabelCount, SplitCount, Summary};
 pub use writer::ShardWriter;
 
 /// Version of the store's layout. Version 2 assigns items to shards by a hash of their ids and may

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::index::{Header, Line};
 use super::relabel::{Renaming, held};
 use super::spec_file::SpecFile;
@@ -24,6 +26,33 @@ pub struct Store {
     files: Vec<(PathBuf, File)>,
     /// Number of items without rows, by reason.
     skipped: BTreeMap<String, usize>,
+    /// The items without rows.
+    skipped_items: Vec<SkippedItem>,
+    /// The shards that the folder has, by number.
+    shards: Vec<StoredShard>,
+    /// The shards that the folder lacks, such as `1/4`.
+    missing: Vec<String>,
+}
+
+/// An item without rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SkippedItem {
+    pub item: String,
+    /// Why the extraction gave no row.
+    pub reason: String,
+}
+
+/// The size of a shard on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredShard {
+    /// The shard as in its file names, such as `0003-of-0008`.
+    pub shard: String,
+    /// Number of finished rows, stale ones included.
+    pub rows: u64,
+    /// Number of rows of recordings that are to be extracted again; they are not read.
+    pub stale: u64,
+    /// Size of the file of rows and of the index.
+    pub bytes: u64,
 }
 
 /// Where the values of a row are.
@@ -36,13 +65,17 @@ struct Place {
     row: u64,
 }
 
-/// A warning that names the shards missing in the store `dir`; `None` if all are in `found`.
-fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
-    let missing = Shard::missing(found);
-    let names: Vec<String> = missing
+/// The names of the shards that are not in `found`, such as `1/4`.
+fn missing_names(found: &[Shard]) -> Vec<String> {
+    Shard::missing(found)
         .iter()
         .map(|shard| format!("{}/{}", shard.index, shard.count))
-        .collect();
+        .collect()
+}
+
+/// A warning that names the shards missing in the store `dir`; `None` if all are in `found`.
+fn missing_shards(dir: &Path, found: &[Shard]) -> Option<String> {
+    let names = missing_names(found);
     (!names.is_empty()).then(|| {
         format!(
             "warning: {} lacks what shard {} would hold: not extracted yet, or lost",
@@ -120,6 +153,9 @@ impl Store {
             places: Vec::new(),
             files: Vec::new(),
             skipped: BTreeMap::new(),
+            skipped_items: Vec::new(),
+            shards: Vec::new(),
+            missing: missing_names(&shards),
         };
         let mut indices = shards
             .into_iter()
@@ -152,9 +188,10 @@ impl Store {
         let (rows_path, index_path) = (shard.path(dir, "rows"), shard.path(dir, "jsonl"));
         let rows = File::open(&rows_path).map_err(StoreError::disk(&rows_path))?;
         let held = rows.metadata().map_err(StoreError::disk(&rows_path))?.len();
-        let mut index =
-            BufReader::new(File::open(&index_path).map_err(StoreError::disk(&index_path))?);
-        let (mut line, mut number, mut row) = (Vec::new(), 0, 0u64);
+        let index = File::open(&index_path).map_err(StoreError::disk(&index_path))?;
+        let index_bytes = (index.metadata().map_err(StoreError::disk(&index_path))?).len();
+        let mut index = BufReader::new(index);
+        let (mut line, mut number, mut row, mut stale) = (Vec::new(), 0, 0u64, 0u64);
         let (mut found, mut labels) = (Vec::new(), labels_without_header.to_vec());
         let file = self.files.len() as u32;
         while index
@@ -181,8 +218,11 @@ impl Store {
                     what: format!("line {number}: {e}"),
                 })?;
             if let Some(reason) = parsed.skipped.filter(|_| !parsed.stale) {
-                *self.skipped.entry(reason).or_default() += 1;
+                *self.skipped.entry(reason.clone()).or_default() += 1;
+                let item = parsed.item.clone();
+                self.skipped_items.push(SkippedItem { item, reason });
             }
+            stale += u64::from(parsed.stale) * parsed.rows.len() as u64;
             for stored in parsed.rows {
                 if stored.entry.present.len() != self.spec.encoders.len() {
                     return Err(StoreError::Malformed {
@@ -205,6 +245,12 @@ impl Store {
             line.clear();
         }
         self.files.push((rows_path, rows));
+        self.shards.push(StoredShard {
+            shard: shard.to_string(),
+            rows: row,
+            stale,
+            bytes: held + index_bytes,
+        });
         Ok(ShardIndex {
             shard,
             labels,
@@ -231,6 +277,19 @@ impl Store {
     /// Number of items without rows, by the reason of the extraction.
     pub fn skipped(&self) -> &BTreeMap<String, usize> {
         &self.skipped
+    }
+    /// The items without rows.
+    pub fn skipped_items(&self) -> &[SkippedItem] {
+        &self.skipped_items
+    }
+    /// The shards that the folder has, by number.
+    pub fn shards(&self) -> &[StoredShard] {
+        &self.shards
+    }
+
+    /// The names of the shards that the folder lacks, such as `1/4`.
+    pub fn missing_shards(&self) -> &[String] {
+        &self.missing
     }
 
     /// Reads the values of a row from disk into `out`. `row`: index in [`Store::entries`]. May be

@@ -1,4 +1,5 @@
 mod clips;
+mod python;
 
 use proptest::prelude::*;
 
@@ -469,6 +470,8 @@ fn a_shard_has_one_writer_at_a_time() {
         "{error}"
     );
     assert!(open(1).is_ok(), "other shards are free");
+    // A process that is being started has a copy of the open file for a moment.
+    let _copy = first.rows.try_clone().unwrap();
     drop(first);
     assert!(open(0).is_ok());
 }

@@ -35,6 +35,19 @@ pub struct ShardWriter {
     unsynced_items: usize,
     /// Time of the last flush, by [`monotonic_nanos`].
     synced_at_nanos: i64,
+    /// Dropped after the last flush, because it is a field.
+    _lock: ShardLock,
+}
+
+/// The lock of a shard, as a copy of the open file of its rows. It is released explicitly: a process
+/// that this one is starting has copies of its open files for a moment, and would keep the lock.
+#[derive(Debug)]
+struct ShardLock(File);
+
+impl Drop for ShardLock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl ShardWriter {
@@ -89,6 +102,7 @@ impl ShardWriter {
                 shard,
             });
         }
+        let lock = ShardLock(rows.try_clone().map_err(StoreError::disk(&rows_path))?);
         let mut index = open(&index_path)?;
         let mut text = Vec::new();
         index
@@ -157,6 +171,7 @@ impl ShardWriter {
             changed: renewed.changed,
             unsynced_items: 0,
             synced_at_nanos: monotonic_nanos(),
+            _lock: lock,
         })
     }
 

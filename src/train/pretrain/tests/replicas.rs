@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 
+use super::objectives::{SIGLIP, VICREG, recipe_of};
 use super::{recipe, small};
 use crate::train::device::device;
 use crate::train::fit::tests::GENERATOR;
@@ -23,7 +24,7 @@ impl burn::module::ModuleVisitor for Weights {
 }
 
 /// The values of all weights of `net`, one weight after another.
-fn weights(net: &PretextModel) -> Vec<f32> {
+pub(super) fn weights(net: &PretextModel) -> Vec<f32> {
     let mut weights = Weights(Vec::new());
     net.visit(&mut weights);
     weights.0
@@ -67,7 +68,14 @@ fn gradients(
 #[test]
 fn several_devices_compute_the_gradients_and_loss_of_one_device() {
     let _turn = GENERATOR.lock();
-    let (recipe, features) = (recipe(1), small());
+    for objectives in [recipe(1).objectives, vec![SIGLIP], vec![VICREG]] {
+        compare_devices(&recipe_of(objectives, 1));
+    }
+}
+
+/// Compares gradients and loss of two and three devices with those of one.
+fn compare_devices(recipe: &PretrainRecipe) {
+    let features = small();
     device().seed(3);
     let net = PretextModel::new(&recipe.heads(&features), &recipe.pretext(), &device());
     let whole = features.batch(&(0..31).collect::<Vec<_>>()).unwrap();
@@ -96,14 +104,14 @@ fn several_devices_compute_the_gradients_and_loss_of_one_device() {
             .collect(),
     };
     for batch in [whole, gaps] {
-        let (expected, loss) = gradients(&recipe, &net, &batch, 1);
+        let (expected, loss) = gradients(recipe, &net, &batch, 1);
         let size = expected.iter().map(|g| g.abs()).fold(0.0, f32::max);
         assert!(
             expected.iter().filter(|g| g.abs() > 1e-3 * size).count() > 1000,
             "hardly any gradient"
         );
         for replicas in [2, 3] {
-            let (found, loss_found) = gradients(&recipe, &net, &batch, replicas);
+            let (found, loss_found) = gradients(recipe, &net, &batch, replicas);
             let largest = found
                 .iter()
                 .zip(&expected)
