@@ -69,7 +69,10 @@ mod tests {
         // Scale 1 and bias 0 for the unit matrix: ln(1 + 1/e) for the matching pairs, ln 2 for the
         // others, one of each per clip.
         let (loss, gradients) = with_gradients(&[1.0, 0.0, 0.0, 1.0], 0.0, 0.0);
-        assert!((loss - (0.313_261_7 + std::f32::consts::LN_2)).abs() < 1e-6, "{loss}");
+        assert!(
+            (loss - (0.313_261_7 + std::f32::consts::LN_2)).abs() < 1e-6,
+            "{loss}"
+        );
         let expected = [
             -0.134_470_7,
             0.25,
