@@ -117,8 +117,8 @@ impl Clip {
 /// The recognition result of one clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
-    /// One score per label of the manifest, in its order, 0 to 1. They sum to 1 for a single-label
-    /// task.
+    /// The primary head's scores, one per label of the manifest, in its order, 0 to 1. They sum to
+    /// 1 for a single-label task.
     pub scores: Vec<f32>,
     /// Index of the highest score in `scores`.
     pub top: usize,
@@ -126,6 +126,10 @@ pub struct Recognition {
     pub confidence: f32,
     /// Whether the confidence is below the bundle's threshold, so that the recogniser abstains.
     pub abstain: bool,
+    /// The answer of each further head of the manifest, in its order: one score per label, or one
+    /// number per name. `None`: the head had no evidence, its output was not finite, or it
+    /// abstains.
+    pub further: Vec<Option<Vec<f32>>>,
     /// Which modalities the head used.
     pub used: Presence,
     /// For each modality that was not used, the reason; `None` for a used one.

@@ -30,8 +30,8 @@ mod verbatim;
 pub use answer::{Answer, BundleFacts, ClockPair, Hello};
 pub use decimals::wire_decimals;
 pub use expression::{
-    Deadline, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores, TextEvidence,
-    VoiceEvidence,
+    Also, Deadline, ExpressionEvent, FaceEvidence, HeadAnswer, Latency, Modalities, Provenance,
+    Scores, TextEvidence, VoiceEvidence,
 };
 pub use refusal::{ErrorCode, Refusal};
 pub use request::{MAX_WORDS, Request, Subscribe, TranscriptRequest};

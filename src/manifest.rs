@@ -1,7 +1,6 @@
 //! The manifest of a bundle, `manifest.toml`: the settings that affect the input or output of its
 //! networks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +9,12 @@ use sha2::{Digest, Sha256};
 use crate::clip::{Face, face_slot};
 use crate::modality::{Modality, Presence};
 
-/// Version of the manifest's format; [`Manifest::faults`] refuses any other.
+/// Version of the manifest's format with a single head, `[head]`.
 pub const SCHEMA: u32 = 1;
+
+/// Version of the manifest's format with a list of heads, `[[head]]`. [`Manifest::faults`] refuses
+/// every version but this one and [`SCHEMA`].
+pub const SCHEMA_OF_HEADS: u32 = 2;
 
 /// Version of the preprocessing code. It is part of every fingerprint.
 ///
@@ -19,11 +22,12 @@ pub const SCHEMA: u32 = 1;
 /// Existing bundles are then refused.
 pub const PREPROCESS_VERSION: u32 = 1;
 
-/// Contents of `manifest.toml`.
+/// Contents of `manifest.toml`. The primary head is `task`, `labels` and `head`. In a file of
+/// [`SCHEMA_OF_HEADS`] it is the first `[[head]]`, and `further` has the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "file::ManifestFile", into = "file::ManifestFile")]
 pub struct Manifest {
-    /// Version of the manifest's format, [`SCHEMA`].
+    /// Version of the manifest's format, [`SCHEMA`] or [`SCHEMA_OF_HEADS`].
     pub schema: u32,
     /// Name of the bundle.
     pub name: String,
@@ -44,20 +48,11 @@ pub struct Manifest {
     /// Preprocessing of text; `None` if no encoder takes text.
     pub text: Option<TextPreprocessing>,
     /// The encoders (`[[encoder]]`).
-    #[serde(rename = "encoder")]
     pub encoders: Vec<EncoderEntry>,
-    /// The head (`[head]`).
+    /// The primary head, which gives the logits of `labels`.
     pub head: HeadEntry,
-}
-
-/// How many labels a clip has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Task {
-    /// Exactly one label a clip: scores are the softmax of the logits.
-    Single,
-    /// Any number of labels a clip: each score is the sigmoid of its logit.
-    Multi,
+    /// The further heads, in the order of an event's field `also`; empty with [`SCHEMA`].
+    pub further: Vec<FurtherHead>,
 }
 
 /// Length and hop of the clips.
@@ -263,25 +258,6 @@ pub enum EncoderKind {
     Utterance,
 }
 
-/// The head: the classifier over embeddings. Its graph takes one embedding `[batch, dim]` for each
-/// entry of `inputs`, in this order; an absent modality is zeros. The last input is the presence
-/// `[batch, inputs]` of 0 and 1. The output is logits `[batch, labels]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadEntry {
-    /// Name of the head's ONNX file beside the manifest.
-    pub file: String,
-    /// SHA-256 of `file`, 64 hexadecimal digits.
-    pub sha256: String,
-    /// Names of the encoders whose embeddings the graph takes, in the order of its inputs.
-    pub inputs: Vec<String>,
-    /// The temperature for each subset of modalities, by [`Presence::name`]. Logits are divided by
-    /// it before the softmax or sigmoid.
-    pub temperature: BTreeMap<String, f32>,
-    /// Confidence, in [0, 1], below which the recognition abstains.
-    pub abstain_threshold: f32,
-}
-
 impl Manifest {
     /// The entry of the encoder called `name`; `None` if there is none.
     pub fn encoder(&self, name: &str) -> Option<&EncoderEntry> {
@@ -305,10 +281,6 @@ impl Manifest {
                 faults.push(text);
             }
         };
-        fault(
-            self.schema != SCHEMA,
-            format!("schema is {}, this daemon reads {SCHEMA}", self.schema),
-        );
         fault(self.labels.len() < 2, "labels needs at least two".into());
         for input in &self.head.inputs {
             fault(
@@ -326,6 +298,7 @@ impl Manifest {
                 format!("head.temperature of {subset} is {temperature}, it must be positive"),
             );
         }
+        faults.extend(heads::faults(self));
         faults
     }
 
@@ -453,6 +426,10 @@ pub fn hex_sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
+mod file;
 mod fingerprint;
 #[cfg(test)]
 mod fuzz;
+mod heads;
+
+pub use heads::{FurtherHead, HeadEntry, HeadKind, Task};

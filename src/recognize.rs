@@ -181,10 +181,10 @@ impl Recognizer {
         for (absence, used) in absences.iter_mut().zip(&used) {
             complete_absence(absence, used);
         }
-        let logits = head::logits_of(&mut self.bundle, embedded, &used);
-        let rows = logits.into_iter().zip(used).zip(absences);
-        rows.map(|((logits, used), absence)| {
-            head::recognition(&self.bundle.manifest, logits.as_deref(), used, absence)
+        let outputs = head::outputs_of(&mut self.bundle, embedded, &used);
+        let rows = outputs.iter().zip(used).zip(absences);
+        rows.map(|((outputs, used), absence)| {
+            head::recognition(&self.bundle.manifest, outputs, used, absence)
         })
         .collect()
     }

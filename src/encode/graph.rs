@@ -50,6 +50,11 @@ impl OutputView<'_> {
             .map(|d| *d as usize)
             .eq(shape.iter().copied())
     }
+
+    /// Whether no value is infinite or NaN.
+    fn is_finite(&self) -> bool {
+        self.values.iter().all(|v| v.is_finite())
+    }
 }
 
 impl From<OutputView<'_>> for Output {
@@ -249,6 +254,21 @@ impl Graph {
         inputs: &[Input<'_>],
         read: impl FnOnce(&[OutputView<'_>]) -> T,
     ) -> Result<T, EncodeError> {
+        let finite = self.run_unchecked(inputs, |outputs| {
+            let is_finite = outputs.iter().all(OutputView::is_finite);
+            is_finite.then(|| read(outputs))
+        })?;
+        finite.ok_or_else(|| EncodeError::NotFinite {
+            graph: self.name.clone(),
+        })
+    }
+
+    /// As [`Graph::run_with`], but outputs may have values that are not finite.
+    pub fn run_unchecked<T>(
+        &mut self,
+        inputs: &[Input<'_>],
+        read: impl FnOnce(&[OutputView<'_>]) -> T,
+    ) -> Result<T, EncodeError> {
         self.reopen()?;
         let not_finite = |name: &str| EncodeError::NotFinite {
             graph: name.to_owned(),
@@ -285,11 +305,7 @@ impl Graph {
             })
             .collect::<ort::Result<Vec<_>>>()
             .map_err(failed)?;
-        if views.iter().all(|o| o.values.iter().all(|v| v.is_finite())) {
-            Ok(read(&views))
-        } else {
-            Err(not_finite(&self.name))
-        }
+        Ok(read(&views))
     }
 }
 

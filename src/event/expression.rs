@@ -24,6 +24,9 @@ pub struct ExpressionEvent {
     /// Whether the confidence is below the bundle's threshold, so that `top` should not be relied
     /// on.
     pub abstain: bool,
+    /// The answers of the bundle's further heads; absent if there is none.
+    #[serde(skip_serializing_if = "Also::is_empty")]
+    pub also: Also,
     pub modalities: Modalities,
     /// Latency of each stage; `None` in the offline form.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,12 +75,10 @@ impl Payload for Box<ExpressionEvent> {
     }
 
     fn heap_bytes(&self) -> usize {
-        let Scores(scores) = &self.scores;
-        let labels: usize = scores.iter().map(|(label, _)| label.capacity()).sum();
         size_of::<ExpressionEvent>()
-            + scores.capacity() * size_of::<(String, f32)>()
-            + labels
+            + self.scores.heap_bytes()
             + self.top.capacity()
+            + self.also.heap_bytes()
             + self.provenance.as_ref().map_or(0, Provenance::heap_bytes)
     }
 }
@@ -94,6 +95,64 @@ impl Serialize for Scores {
                 .iter()
                 .map(|(label, score)| (label, wire_decimals(*score))),
         )
+    }
+}
+
+impl Scores {
+    fn heap_bytes(&self) -> usize {
+        let labels = self.0.iter().map(|(label, _)| label.capacity());
+        self.0.capacity() * size_of::<(String, f32)>() + labels.sum::<usize>()
+    }
+}
+
+/// The answers of further heads as pairs of the head's name and its answer, in the order of the
+/// manifest; serialised as one JSON object with the names as keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Also(pub Vec<(String, HeadAnswer)>);
+
+impl Also {
+    /// Whether no further head gave an answer.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let answers = self.0.iter();
+        let owned = answers.map(|(name, answer)| name.capacity() + answer.heap_bytes());
+        self.0.capacity() * size_of::<(String, HeadAnswer)>() + owned.sum::<usize>()
+    }
+}
+
+impl Serialize for Also {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, answer)| (name, answer)))
+    }
+}
+
+/// The answer of a further head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum HeadAnswer {
+    /// Of a head with labels.
+    Labels { scores: Scores },
+    /// Of a head with numbers.
+    Numbers {
+        /// Pairs of a number's name and its value, within the range that the manifest states.
+        values: Scores,
+        /// Whether the numbers are computed from labels instead of learned from ratings of their
+        /// own; absent if not.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        derived: bool,
+    },
+}
+
+impl HeadAnswer {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            HeadAnswer::Labels { scores: pairs } | HeadAnswer::Numbers { values: pairs, .. } => {
+                pairs.heap_bytes()
+            }
+        }
     }
 }
 

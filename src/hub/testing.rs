@@ -5,8 +5,9 @@ use serde_json::json;
 
 use crate::clip::{SubjectId, SubjectPhase};
 use crate::event::{
-    Event, ExpressionEvent, FaceEvidence, Modalities, Scores, SourceState, SourceStatus, Sources,
-    SpeechEvent, SpeechPhase, SpokenWord, StatusEvent, SubjectEvent, TextEvidence, VoiceEvidence,
+    Also, Event, ExpressionEvent, FaceEvidence, Modalities, Scores, SourceState, SourceStatus,
+    Sources, SpeechEvent, SpeechPhase, SpokenWord, StatusEvent, SubjectEvent, TextEvidence,
+    VoiceEvidence,
 };
 use crate::time::MediaTime;
 
@@ -33,6 +34,7 @@ fn expression_of(
         top: top.into(),
         confidence,
         abstain: false,
+        also: Also::default(),
         modalities: Modalities {
             face: FaceEvidence {
                 used: true,

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, HeadEntry, Manifest,
-    PREPROCESS_VERSION, Task, TextPreprocessing, WindowRule, hex_sha256,
+    AudioPreprocessing, EncoderEntry, EncoderKind, FacePreprocessing, FurtherHead, HeadEntry,
+    HeadKind, Manifest, PREPROCESS_VERSION, Task, TextPreprocessing, WindowRule, hex_sha256,
 };
 use crate::modality::Modality;
 
@@ -55,7 +55,7 @@ impl Manifest {
     }
 
     /// SHA-256, 64 hexadecimal digits, of everything that determines the scores: the inputs of
-    /// [`Manifest::compute_fingerprint`], the int8 graphs, task, labels and head.
+    /// [`Manifest::compute_fingerprint`], the int8 graphs, task, labels and all heads.
     ///
     /// Events contain this fingerprint. Bundles that may give different scores for a clip differ in
     /// it, even if only their heads differ and they share a feature store.
@@ -72,6 +72,54 @@ impl Manifest {
             inputs: &'a [String],
             temperature: &'a BTreeMap<String, f32>,
             abstain_threshold: f32,
+            // Left out of manifests with a single head, so that these keep their fingerprint.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            output: Option<usize>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            further: Vec<Further<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Further<'a> {
+            name: &'a str,
+            kind: HeadKind,
+            labels: &'a [String],
+            range: &'a [[f32; 2]],
+            derived: bool,
+            head: &'a str,
+            output: usize,
+            inputs: &'a [String],
+            abstain_threshold: Option<f32>,
+            temperature: &'a BTreeMap<String, f32>,
+            scale: &'a BTreeMap<String, Vec<[f32; 2]>>,
+        }
+        fn further(entry: &FurtherHead) -> Further<'_> {
+            let FurtherHead {
+                name,
+                kind,
+                labels,
+                range,
+                derived,
+                file: _,
+                sha256,
+                output,
+                inputs,
+                abstain_threshold,
+                temperature,
+                scale,
+            } = entry;
+            Further {
+                name,
+                kind: *kind,
+                labels,
+                range,
+                derived: *derived,
+                head: sha256,
+                output: *output,
+                inputs,
+                abstain_threshold: *abstain_threshold,
+                temperature,
+                scale,
+            }
         }
         fn encoder(entry: &EncoderEntry) -> (&str, Modality, EncoderKind, Option<&str>) {
             let int8 = entry.int8.as_ref().map(|int8| int8.sha256.as_str());
@@ -80,8 +128,10 @@ impl Manifest {
         // The pattern names every field, so that a new field of the head must be included or left
         // out here.
         let HeadEntry {
+            name: _,
             file: _,
             sha256,
+            output,
             inputs,
             temperature,
             abstain_threshold,
@@ -95,6 +145,8 @@ impl Manifest {
             inputs,
             temperature,
             abstain_threshold: *abstain_threshold,
+            output: (*output != 0).then_some(*output),
+            further: self.further.iter().map(further).collect(),
         };
         hex_sha256(&serde_json::to_vec(&canonical).expect("settings serialise"))
     }

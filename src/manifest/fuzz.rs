@@ -46,6 +46,42 @@ abstain_threshold = 0.0
 face = 1.0
 "#;
 
+/// `text` with its `[head]` as the first of two `[[head]]`, as schema 2 has them.
+fn with_two_heads(text: &str) -> String {
+    let (before, _) = text.split_once("[head]").expect("a manifest has a head");
+    let head = |name: &str, rest: &str| {
+        format!(
+            "[[head]]\nname = \"{name}\"\nfile = \"head.onnx\"\nsha256 = \"\"\n\
+             inputs = [\"face\"]\n{rest}\n"
+        )
+    };
+    before
+        .replace("schema = 1", "schema = 2")
+        .lines()
+        .filter(|line| !line.starts_with("task") && !line.starts_with("labels"))
+        .map(|line| line.to_owned() + "\n")
+        .chain([
+            head(
+                "expression",
+                "kind = \"multi\"\nlabels = [\"a\", \"b\"]\nabstain_threshold = 0.1\n\
+                 temperature = { face = 2.0 }",
+            ),
+            head(
+                "affect",
+                "kind = \"regression\"\nlabels = [\"valence\"]\nrange = [[-1.0, 1.0]]\n\
+                 derived = true\noutput = 1\nscale = { face = [[2.0, 0.5]] }",
+            ),
+        ])
+        .collect()
+}
+
+#[test]
+fn the_seed_with_two_heads_is_a_manifest_without_faults_in_its_heads() {
+    let manifest: Manifest = toml::from_str(&with_two_heads(OPTIONS)).unwrap();
+    assert_eq!(manifest.further.len(), 1);
+    assert_eq!(manifest.faults(), manifest.encoder_faults());
+}
+
 /// An accepted manifest is unchanged, with the same faults and fingerprint, after it is written and
 /// read again. An error has a text.
 fn check(input: &[u8]) {
@@ -77,7 +113,7 @@ fn check(input: &[u8]) {
 fn mutated_manifests_are_read_or_refused() {
     let default = std::fs::read(project("models/default/manifest.toml")).unwrap();
     Target::text("manifest", 3000)
-        .seeds([default, OPTIONS.into()])
+        .seeds([default, OPTIONS.into(), with_two_heads(OPTIONS).into()])
         .words(&[
             "frame",
             "utterance",
@@ -85,6 +121,8 @@ fn mutated_manifests_are_read_or_refused() {
             "min_max",
             "int8",
             "[[encoder]]",
+            "[[head]]",
+            "regression",
             "rate_hz",
         ])
         .run(check);

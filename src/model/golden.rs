@@ -35,8 +35,12 @@ pub struct GoldenCase {
     /// Embeddings by the int8 graphs, by the encoder's name; empty if the bundle has none.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub int8: std::collections::BTreeMap<String, Vec<f32>>,
-    /// The head's logits for `embeddings`, not divided by the temperature.
+    /// The primary head's logits for `embeddings`, not divided by the temperature.
     pub logits: Vec<f32>,
+    /// The output of each further head for `embeddings`, by the head's name, before temperature or
+    /// scale; empty if the bundle has none.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub also: std::collections::BTreeMap<String, Vec<f32>>,
 }
 
 /// The pseudo-random generator splitmix64 (Steele, Lea and Flood 2014).

@@ -17,7 +17,7 @@ pub(crate) use sums::{GENERATED, SUMS};
 
 use golden::Goldens;
 
-use crate::manifest::{EncoderEntry, EncoderKind, Manifest, hex_sha256};
+use crate::manifest::{EncoderEntry, EncoderKind, FurtherHead, Manifest, hex_sha256};
 use crate::modality::Modality;
 use crate::preprocess::{TextError, Tokenizer};
 
@@ -124,9 +124,20 @@ pub struct Bundle {
     pub encoders: Vec<Encoder>,
     /// `None` if the manifest has no section `[text]`.
     pub tokenizer: Option<Tokenizer>,
-    /// The head. Its inputs are one embedding `[batch, dim]` for each name in the manifest's
-    /// `head.inputs`, then the presence `[batch, inputs]`. Its output is logits `[batch, labels]`.
+    /// The primary head's graph. Its inputs are one embedding `[batch, dim]` for each name in the
+    /// manifest's `head.inputs`, then the presence `[batch, inputs]`. The output that the manifest
+    /// names is logits `[batch, labels]`. Further heads of the same file read its other outputs.
     pub head: Graph,
+    /// The graphs of further heads with other files, one for each file.
+    pub further: Vec<HeadGraph>,
+}
+
+/// A graph that only further heads read.
+#[derive(Debug)]
+pub struct HeadGraph {
+    /// SHA-256 of the graph's file, by which the manifest's heads refer to it.
+    pub sha256: String,
+    pub graph: Graph,
 }
 
 /// One encoder of a bundle: its manifest entry and its graph.
@@ -175,6 +186,14 @@ impl Bundle {
         }
         let encoder_files = EncoderFiles::read(directory, &manifest)?;
         let head_file = checked(directory, &manifest.head.file, &manifest.head.sha256)?;
+        let mut further_files: Vec<(&FurtherHead, Vec<u8>)> = Vec::new();
+        for head in &manifest.further {
+            let is_open = head.sha256 == manifest.head.sha256
+                || further_files.iter().any(|(h, _)| h.sha256 == head.sha256);
+            if !is_open {
+                further_files.push((head, checked(directory, &head.file, &head.sha256)?));
+            }
+        }
         let expected = manifest.compute_fingerprint();
         if manifest.fingerprint != expected {
             return Err(BundleError::WrongFingerprint {
@@ -185,29 +204,25 @@ impl Bundle {
         }
         let (encoders, tokenizer) =
             encoder_files.open(runtime, directory, &manifest, provider, threads)?;
-        let head =
-            Graph::open(runtime, "head", &head_file, provider, threads).map_err(|source| {
-                BundleError::Graph {
-                    directory: at(),
-                    source,
-                }
-            })?;
-        if head.input_count() != manifest.head.inputs.len() + 1 {
-            let what = format!(
-                "head takes {} inputs, the manifest names {} encoders and the presence",
-                head.input_count(),
-                manifest.head.inputs.len()
-            );
-            return Err(BundleError::Unsupported {
-                directory: at(),
-                what,
-            });
-        }
+        let open = |name: &str, file: &[u8], inputs: usize| {
+            open_head(runtime, directory, name, file, inputs, (provider, threads))
+        };
+        let head = open("head", &head_file, manifest.head.inputs.len())?;
+        let further = further_files
+            .iter()
+            .map(|(entry, file)| {
+                Ok(HeadGraph {
+                    sha256: entry.sha256.clone(),
+                    graph: open(&format!("head {}", entry.name), file, entry.inputs.len())?,
+                })
+            })
+            .collect::<Result<_, BundleError>>()?;
         let bundle = Bundle {
             manifest,
             encoders,
             tokenizer,
             head,
+            further,
         };
         let goldens = serde_json::from_slice(&read("golden.json")?).map_err(|source| {
             BundleError::BadGolden {
@@ -224,7 +239,8 @@ impl Bundle {
             .encoders
             .iter()
             .map(|e| e.graph.provider())
-            .chain([self.head.provider()]);
+            .chain([self.head.provider()])
+            .chain(self.further.iter().map(|head| head.graph.provider()));
         graphs
             .find(|p| *p == Provider::Cpu)
             .unwrap_or(self.head.provider())
@@ -246,6 +262,36 @@ impl Bundle {
             Precision::Fp32
         }
     }
+}
+
+/// Opens the graph of a head that takes the embeddings of `inputs` encoders.
+///
+/// # Errors
+/// The graph cannot be opened, or does not take these inputs and the presence.
+fn open_head(
+    runtime: &Runtime,
+    directory: &Path,
+    name: &str,
+    file: &[u8],
+    inputs: usize,
+    (provider, threads): (Provider, usize),
+) -> Result<Graph, BundleError> {
+    let graph = Graph::open(runtime, name, file, provider, threads).map_err(|source| {
+        BundleError::Graph {
+            directory: directory.to_owned(),
+            source,
+        }
+    })?;
+    if graph.input_count() == inputs + 1 {
+        return Ok(graph);
+    }
+    Err(BundleError::Unsupported {
+        directory: directory.to_owned(),
+        what: format!(
+            "{name} takes {} inputs, the manifest names {inputs} encoders and the presence",
+            graph.input_count()
+        ),
+    })
 }
 
 /// Reads a file of the bundle and compares its SHA-256 with `expected`.

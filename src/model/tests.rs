@@ -99,6 +99,7 @@ fn add_int8_face(folder: &Path) {
         encoders,
         tokenizer,
         head,
+        further: Vec::new(),
     };
     let mut goldens: Goldens =
         serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::head::further_outputs;
 use super::{embed, head_logits};
 use crate::clip::Crop;
 use crate::encode::{Provider, Runtime, first_that_works};
@@ -125,6 +126,15 @@ fn replay(bundle: &mut Bundle, directory: &Path, goldens: &Goldens) -> Result<()
         );
         let logits = head_logits(bundle, &embeddings).map_err(refused)?;
         off("the answer".into(), &logits, &case.logits, PERMITTED)?;
+        for (name, ours) in further_outputs(bundle, &embeddings).map_err(refused)? {
+            let expected = case.also.get(&name).map_or(&[][..], |e| e);
+            off(
+                format!("the answer of head {name}"),
+                &ours,
+                expected,
+                PERMITTED,
+            )?;
+        }
     }
     Ok(())
 }

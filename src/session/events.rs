@@ -4,9 +4,11 @@ use crate::align::Aligned;
 use crate::clip::{Clip, OwnedTranscript, Recognition, SpeechTurn, SubjectChange, Word};
 use crate::config::Config;
 use crate::event::{
-    Deadline, Event, ExpressionEvent, FaceEvidence, Latency, Modalities, Provenance, Scores,
-    SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence, VoiceEvidence,
+    Also, Deadline, Event, ExpressionEvent, FaceEvidence, HeadAnswer, Latency, Modalities,
+    Provenance, Scores, SpeechEvent, SpeechPhase, SpokenWord, SubjectEvent, TextEvidence,
+    VoiceEvidence,
 };
+use crate::manifest::{FurtherHead, HeadKind};
 use crate::model::Bundle;
 use crate::time::MediaTime;
 
@@ -15,6 +17,8 @@ use crate::time::MediaTime;
 pub struct EventBuilder {
     /// The labels, in the order of a recognition's scores.
     pub labels: Vec<String>,
+    /// The further heads, in the order of a recognition's `further`.
+    pub further: Vec<FurtherHead>,
     pub provenance: Provenance,
     /// The longest permitted time from evidence to event, in milliseconds.
     pub budget_ms: u32,
@@ -36,6 +40,7 @@ impl EventBuilder {
     pub fn new(config: &Config, bundle: &Bundle) -> EventBuilder {
         EventBuilder {
             labels: bundle.manifest.labels.clone(),
+            further: bundle.manifest.further.clone(),
             provenance: Provenance {
                 bundle: bundle.manifest.score_fingerprint(),
                 provider: bundle.provider().name(),
@@ -93,16 +98,11 @@ impl EventBuilder {
             subject: clip.subject,
             start_ns: clip.span.start,
             end_ns: clip.span.end,
-            scores: Scores(
-                self.labels
-                    .iter()
-                    .cloned()
-                    .zip(recognition.scores.iter().copied())
-                    .collect(),
-            ),
+            scores: named(&self.labels, &recognition.scores),
             top: self.labels[recognition.top].clone(),
             confidence: recognition.confidence,
             abstain: recognition.abstain,
+            also: self.also(recognition),
             modalities: Modalities { face, voice, text },
             latency_ms: Some(latency),
             deadline: Some(Deadline {
@@ -114,6 +114,29 @@ impl EventBuilder {
             provenance: Some(self.provenance.clone()),
         }))
     }
+
+    /// The answers of the further heads; a head without an answer is left out.
+    fn also(&self, recognition: &Recognition) -> Also {
+        let heads = self.further.iter().zip(&recognition.further);
+        let answers = heads.filter_map(|(head, values)| {
+            let pairs = named(&head.labels, values.as_ref()?);
+            let answer = if head.kind == HeadKind::Regression {
+                HeadAnswer::Numbers {
+                    values: pairs,
+                    derived: head.derived,
+                }
+            } else {
+                HeadAnswer::Labels { scores: pairs }
+            };
+            Some((head.name.clone(), answer))
+        });
+        Also(answers.collect())
+    }
+}
+
+/// The names with their values, in the same order.
+fn named(names: &[String], values: &[f32]) -> Scores {
+    Scores(names.iter().cloned().zip(values.iter().copied()).collect())
 }
 
 /// Converts an output of the aligner to its events, in the order of publication.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::clip::SubjectId;
 use crate::event::{
-    BundleFacts, Deadline, ErrorCode, Event, ExpressionEvent, FaceEvidence, Latency, Modalities,
-    Provenance, Refusal, Scores, SourceState, SourceStatus, Sources, StatusEvent, TextEvidence,
-    TranscriptRequest, VoiceEvidence,
+    Also, BundleFacts, Deadline, ErrorCode, Event, ExpressionEvent, FaceEvidence, Latency,
+    Modalities, Provenance, Refusal, Scores, SourceState, SourceStatus, Sources, StatusEvent,
+    TextEvidence, TranscriptRequest, VoiceEvidence,
 };
 use crate::labels::LABELS;
 use crate::serve::{Check, HelloFacts, Metrics, Readiness, ServerState};
@@ -32,6 +32,7 @@ pub fn sample_expression(number: usize) -> Event {
         top: "happy".into(),
         confidence: 0.81,
         abstain: false,
+        also: Also::default(),
         modalities: Modalities {
             face: FaceEvidence {
                 used: true,

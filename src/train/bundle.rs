@@ -106,6 +106,7 @@ pub fn export(
         inputs,
         temperature,
         abstain_threshold: calibration.abstain_threshold,
+        ..HeadEntry::default()
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     let faults = manifest.faults();
@@ -377,6 +378,7 @@ fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
         encoders,
         tokenizer,
         head,
+        further: Vec::new(),
     };
     let has = |modality| manifest.encoders.iter().any(|e| e.modality == modality);
     let words = "I did not expect that at all.";
@@ -412,6 +414,7 @@ fn goldens(manifest: &Manifest, folder: &Path) -> anyhow::Result<Goldens> {
             embeddings,
             int8: Default::default(),
             logits,
+            also: Default::default(),
         });
     }
     Ok(Goldens { cases })

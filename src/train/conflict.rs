@@ -149,7 +149,6 @@ fn measure_conflict(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -171,11 +170,8 @@ mod tests {
     #[test]
     fn the_more_confident_modality_decides_and_equal_confidence_abstains() {
         let head = HeadEntry {
-            file: String::new(),
-            sha256: String::new(),
-            inputs: Vec::new(),
-            temperature: BTreeMap::new(),
             abstain_threshold: 0.55,
+            ..HeadEntry::default()
         };
         let mut all = vec![LabelledEmbeddings::new(LABELS.len()); 3];
         // Two confident happy faces, one unconfident sad face.

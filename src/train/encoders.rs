@@ -1,6 +1,5 @@
 //! The encoders that compute the embeddings of a feature store. They run as in the daemon.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,13 +58,6 @@ pub struct EncoderSet {
 
 /// A manifest with these sections, no labels, and a head without file and inputs.
 pub(crate) fn headless(sections: Sections) -> Manifest {
-    let head = HeadEntry {
-        file: String::new(),
-        sha256: String::new(),
-        inputs: Vec::new(),
-        temperature: BTreeMap::new(),
-        abstain_threshold: 0.0,
-    };
     let Sections {
         window,
         face,
@@ -85,7 +77,8 @@ pub(crate) fn headless(sections: Sections) -> Manifest {
         audio,
         text,
         encoders,
-        head,
+        head: HeadEntry::default(),
+        further: Vec::new(),
     };
     rules.fingerprint = rules.compute_fingerprint();
     rules

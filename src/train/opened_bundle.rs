@@ -155,6 +155,11 @@ impl OpenedBundle {
             .zip(&shapes)
             .map(|(values, shape)| Input::F32(shape, values))
             .collect();
-        Ok(self.head.run(&inputs)?.remove(0).values)
+        let output = self.manifest.head.output;
+        let outputs = self.head.run(&inputs)?;
+        let logits = outputs.into_iter().nth(output);
+        Ok(logits
+            .with_context(|| format!("head.onnx has no output {output}"))?
+            .values)
     }
 }

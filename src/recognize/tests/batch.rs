@@ -76,7 +76,7 @@ fn rows_of_a_batch_are_bit_for_bit_those_of_single_runs() {
 
 /// Clips of eight subjects with different modalities: each has its own faces, voices are of two
 /// lengths, texts are shared, and one clip has no evidence.
-fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
+pub(super) fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
     let presences = [
         (true, false, false),
         (true, true, false),
@@ -112,7 +112,7 @@ fn eight_clips(recognizer: &Recognizer, hop: u64) -> Vec<Clip> {
 }
 
 /// Recognises all clips in one call, without deadlines.
-fn recognize_together(recognizer: &mut Recognizer, clips: &[Clip]) -> Vec<Recognition> {
+pub(super) fn recognize_together(recognizer: &mut Recognizer, clips: &[Clip]) -> Vec<Recognition> {
     let clips: Vec<&Clip> = clips.iter().collect();
     recognizer.recognize_all(&clips, &vec![i64::MAX; clips.len()])
 }

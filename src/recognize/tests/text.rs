@@ -74,9 +74,9 @@ fn manifest(encoder: &[u8], head: &[u8], tokenizer: &[u8]) -> Manifest {
             file: "head.onnx".into(),
             sha256: hex_sha256(head),
             inputs: vec!["sentence".into()],
-            temperature: BTreeMap::new(),
-            abstain_threshold: 0.0,
+            ..HeadEntry::default()
         },
+        further: Vec::new(),
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     manifest
@@ -95,6 +95,7 @@ fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
         }],
         tokenizer: Some(Tokenizer::from_bytes(&tokenizer, 16).unwrap()),
         head: open("head", &head),
+        further: Vec::new(),
         manifest: manifest.clone(),
     };
     let embeddings = embed(&mut bundle, &[], None, Some("good day")).unwrap();
@@ -107,6 +108,7 @@ fn write_bundle(directory: &Path, runtime: &Runtime, encoder: &[u8]) {
         embeddings,
         int8: BTreeMap::new(),
         logits,
+        also: BTreeMap::new(),
     };
     write_goldens(directory, case);
     fs::write(

@@ -119,6 +119,7 @@ pub(super) fn goldens(bundle: &Path) -> anyhow::Result<Goldens> {
             embeddings,
             int8,
             logits,
+            also: Default::default(),
         });
     }
     Ok(Goldens { cases })

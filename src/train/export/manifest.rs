@@ -100,6 +100,7 @@ pub(super) fn manifest(
         inputs: Modality::ALL.map(|m| m.name().to_owned()).to_vec(),
         temperature: calibration.temperature.clone(),
         abstain_threshold: calibration.abstain_threshold,
+        ..HeadEntry::default()
     };
     let mut manifest = Manifest {
         schema: SCHEMA,
@@ -113,6 +114,7 @@ pub(super) fn manifest(
         text: Some(sentence.text.clone()),
         encoders,
         head,
+        further: Vec::new(),
     };
     manifest.fingerprint = manifest.compute_fingerprint();
     manifest
