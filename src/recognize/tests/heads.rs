@@ -226,12 +226,15 @@ fn a_head_whose_output_is_not_finite_is_left_out_and_the_others_answer() {
     assert_eq!(recognize_together(&mut many, &clips), answers);
 }
 
+/// A change of the expected outputs of the further heads, by the head's name.
+type Change = fn(&mut BTreeMap<String, Vec<f32>>);
+
 #[test]
 fn the_self_test_checks_every_further_head() {
     let folder = tempfile::tempdir().unwrap();
     write_bundle(folder.path(), &affect_graph(false));
     let goldens = read_goldens(folder.path());
-    let changes: [fn(&mut BTreeMap<String, Vec<f32>>); 2] = [
+    let changes: [Change; 2] = [
         |also| _ = also.remove("affect"),
         |also| also.get_mut("affect").unwrap()[1] += 0.1,
     ];
