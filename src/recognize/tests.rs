@@ -1,7 +1,7 @@
 mod batch;
-// The module reads FER2013 with the trainer's loaders.
 #[cfg(feature = "sentence")]
 mod heads;
+// The module reads FER2013 with the trainer's loaders.
 #[cfg(feature = "corpus")]
 mod temporal;
 #[cfg(feature = "sentence")]
