@@ -357,8 +357,8 @@ mod tests {
         );
     }
 
-    /// `src/event/protocol.md` has a table row for each emitted event type, and lists any other type
-    /// under "Reserved".
+    /// `src/event/protocol.md` has a table row for each emitted event type, and lists any other
+    /// type under "Reserved".
     #[test]
     fn the_protocol_describes_every_event_type() {
         let text = include_str!("event/protocol.md");

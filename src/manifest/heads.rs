@@ -89,8 +89,8 @@ pub struct FurtherHead {
     pub output: usize,
     /// Names of the encoders whose embeddings the graph takes, in the order of its inputs.
     pub inputs: Vec<String>,
-    /// Labels: the highest score, in [0, 1], below which the head gives no answer; `None`: it
-    /// always answers.
+    /// Labels: the head gives no answer for a clip if all scores are below this value, in [0, 1].
+    /// `None`: it always answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abstain_threshold: Option<f32>,
     /// Labels: the temperature for each subset of the inputs' modalities, by [`Presence::name`];

@@ -17,8 +17,8 @@ use crate::onnx::{Axis, GraphBuilder};
 use crate::session::{ClipTimestamps, EventBuilder};
 
 /// ONNX file of a head over face and voice. Its outputs are two logits, a linear function of the
-/// face's embedding, and two numbers, one of the voice's. If `breaks`, the numbers are roots, one of
-/// which is NaN if there is a voice.
+/// face's embedding, and two numbers, one of the voice's. If `breaks`, the numbers are roots; if
+/// there is a voice, one of them is NaN.
 fn affect_graph(breaks: bool) -> Vec<u8> {
     let mut graph = GraphBuilder::new("affect");
     for name in ["face", "voice"] {
@@ -409,9 +409,11 @@ fn an_event_has_the_further_answers_under_also() {
     let event = built(&recognition);
     let json = event.to_json(1, Form::Offline);
     assert!(
-        json.contains(
-            r#","also":{"stress":{"scores":{"tense":0.2,"tired":0.7}},"affect":{"values":{"valence":0.31,"arousal":-0.1},"derived":true}},"modalities""#
-        ),
+        json.contains(concat!(
+            r#","also":{"stress":{"scores":{"tense":0.2,"tired":0.7}},"#,
+            r#""affect":{"values":{"valence":0.31,"arousal":-0.1},"derived":true}},"#,
+            r#""modalities""#
+        )),
         "{json}"
     );
     let Event::Expression(expression) = &event else {

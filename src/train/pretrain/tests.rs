@@ -233,18 +233,22 @@ fn a_non_finite_loss_ends_the_run_keeps_the_checkpoint_and_runs_are_not_overwrit
     );
 }
 
-#[test]
-fn clips_with_missing_modalities_are_trained_on_their_present_ones() {
-    let _turn = GENERATOR.lock();
-    let good = small();
-    let rows = (0..good.count()).map(|row| {
-        let mut values = vec![0.0; good.spec().dim()];
-        good.read(row, &mut values).unwrap();
-        let mut entry = good.entry(row).clone();
+/// A copy of `features` in which every second clip lacks one of the three modalities, by turns.
+fn with_missing_modalities(features: &Features) -> Features {
+    let rows = (0..features.count()).map(|row| {
+        let mut values = vec![0.0; features.spec().dim()];
+        features.read(row, &mut values).unwrap();
+        let mut entry = features.entry(row).clone();
         entry.present[row % 3] = row % 2 == 0;
         (entry, values)
     });
-    let features = Features::in_memory(good.spec().clone(), rows.collect());
+    Features::in_memory(features.spec().clone(), rows.collect())
+}
+
+#[test]
+fn clips_with_missing_modalities_are_trained_on_their_present_ones() {
+    let _turn = GENERATOR.lock();
+    let features = with_missing_modalities(&small());
     let folder = tempfile::tempdir().unwrap();
     let (_, progress) = pretrain(
         &recipe(4),

@@ -39,8 +39,9 @@ pub struct ShardWriter {
     _lock: ShardLock,
 }
 
-/// The lock of a shard, as a copy of the open file of its rows. It is released explicitly: a process
-/// that this one is starting has copies of its open files for a moment, and would keep the lock.
+/// The lock of a shard, as a copy of the open file of its rows. It is released explicitly, because
+/// a process that this one is starting has copies of the open files for a moment. Closing the file
+/// here would leave the shard locked as long as these copies are open.
 #[derive(Debug)]
 struct ShardLock(File);
 

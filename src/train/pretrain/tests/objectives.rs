@@ -40,15 +40,7 @@ fn curve(recipe: &PretrainRecipe, features: &Features, name: &str) -> Vec<f64> {
 #[test]
 fn each_objective_is_minimised_alone_and_beside_others_without_some_modalities() {
     let _turn = GENERATOR.lock();
-    let good = small();
-    let rows = (0..good.count()).map(|row| {
-        let mut values = vec![0.0; good.spec().dim()];
-        good.read(row, &mut values).unwrap();
-        let mut entry = good.entry(row).clone();
-        entry.present[row % 3] = row % 2 == 0;
-        (entry, values)
-    });
-    let gaps = Features::in_memory(good.spec().clone(), rows.collect());
+    let gaps = with_missing_modalities(&small());
     for (name, objective) in [("siglip", SIGLIP), ("vicreg", VICREG)] {
         let losses = curve(&recipe_of(vec![objective.clone()], 6), &gaps, name);
         assert!(
